@@ -1,0 +1,5 @@
+"""`python -m climdown`."""
+
+from climdown.cli import main
+
+main()

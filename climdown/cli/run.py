@@ -1,0 +1,130 @@
+"""`climdown run`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from climdown.cli.console import log, out, progress_bar, stop_requested
+from climdown.config import RunConfig
+from climdown.errors import ConfigError
+
+
+def run(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT... OUTPUT",
+            help="CMIP NetCDF files or quoted patterns, then the file to write.",
+            show_default=False,
+        ),
+    ],
+    method: Annotated[str, typer.Option(help="Downscaling method: zssd.")] = "zssd",
+    prior: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of a prior. [default: the bundled one that fits]"),
+    ] = None,
+    members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 4,
+    seed: Annotated[int, typer.Option(help="Same seed, same members.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Network evaluations per field. [default: the prior's]")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="Pull towards the input. [default: the prior's]"),
+    ] = None,
+    filter_scale: Annotated[
+        str,
+        typer.Option(
+            metavar="DEG|auto|native",
+            help="Scale at which the input is believed: degrees, native (its own grid), or auto "
+            "(native, never finer than the prior's coarse grid).",
+        ),
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
+    ] = "auto",
+    batch_size: Annotated[
+        str,
+        typer.Option(metavar="N|auto", help="Fields computed at once; lower it if memory ends."),
+    ] = "auto",
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="START/END", help="Period, both ends included: years, months or days."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUTPUT, and parts of another run.")
+    ] = False,
+) -> None:
+    """Downscale CMIP files to an ensemble on the fine grid of a prior.
+
+    A run that was killed goes on where it was when the same command is given again.
+    """
+    if len(files) < 2:
+        raise ConfigError("expected at least one INPUT and then OUTPUT")
+    config = RunConfig(
+        method=cast(Literal["zssd"], method),
+        members=members,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]
+        device=cast(Literal["auto", "cpu", "cuda"], device),
+        batch_size=_whole_or_auto(batch_size),
+        period=time,
+        overwrite=overwrite,
+    )
+    # Slow imports come after all that can be refused without them.
+    from climdown import pipeline, stream
+    from climdown.priors.store import load_prior
+
+    *inputs, output = files
+    stream.check_output(Path(output), overwrite=overwrite)
+    chosen = None if prior is None else load_prior(prior)
+    plan = pipeline.make_plan(inputs, output, prior=chosen, config=config)
+    if dry_run:
+        for label, text in plan.describe():
+            out.print(f"{label + ':':<13}{text}", highlight=False, markup=False)
+        return
+    for label, text in plan.describe():
+        log.info("%s: %s", label, text)
+    command = shlex.join(["climdown", *sys.argv[1:]])
+    with progress_bar("fields") as bar, stop_requested() as should_stop:
+        summary = pipeline.execute(
+            plan,
+            command=command,
+            progress=lambda done, total: bar(done, total, ""),
+            should_stop=should_stop,
+        )
+    sampled = summary.fields - summary.resumed
+    log.info("%d fields in %.0f s (%d resumed)", sampled, summary.seconds, summary.resumed)
+    out.print(str(summary.output), highlight=False, markup=False)
+
+
+def _number_or(label: str, text: str, words: tuple[str, ...]) -> float | str:
+    if text in words:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            f"{label} is '{text}'; expected a number or {' or '.join(words)}"
+        ) from None
+
+
+def _whole_or_auto(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"batch size is '{text}'; expected a whole number or auto") from None

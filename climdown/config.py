@@ -1,0 +1,274 @@
+"""Training configurations: frozen dataclasses read from TOML, checked when built."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from climdown.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class VariableConfig:
+    """One variable of a prior: where it comes from and how it is normalised.
+
+    Attributes:
+        name: its name in the output, a CMIP name where there is one.
+        files: paths or patterns below the data folder.
+        standard_names: CF standard names accepted on input; the first is written out.
+        names: usual variable names, see `cf.Quantity`.
+        units: units of training, of the operator and of the output.
+        long_name, cell_methods: CF attributes of the output.
+        transform: "anomaly" (subtract the mean of each cell, divide by one number) or "log"
+            (logarithm with `offset`, then standardise).
+        offset: of the logarithm, in `units`.
+        minimum: physical lower bound of the output, if any.
+        trace: output below this is set to the minimum (drizzle no gauge would report).
+    """
+
+    name: str
+    files: tuple[str, ...]
+    standard_names: tuple[str, ...]
+    units: str
+    names: tuple[str, ...] = ()
+    long_name: str = ""
+    cell_methods: str = "time: mean"
+    transform: Literal["anomaly", "log"] = "anomaly"
+    offset: float = 1.0
+    minimum: float | None = None
+    trace: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(len(self.files) > 0, f"variable '{self.name}' names no files")
+        _require(len(self.standard_names) > 0, f"variable '{self.name}' names no standard_names")
+        _require(self.offset > 0, f"variable '{self.name}' needs offset > 0, found {self.offset}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a prior learns from.
+
+    Attributes:
+        train, validation: periods "START/END"; they must not share a day.
+        orography: file with the surface geopotential or altitude and the land fraction.
+        min_valid: a cell is kept where at least this fraction of training days is observed.
+        licence, attribution: of the training data, for the card.
+    """
+
+    variables: tuple[VariableConfig, ...]
+    train: str
+    validation: str
+    orography: str
+    coarse_factor: int
+    min_valid: float = 0.5
+    licence: str = ""
+    attribution: str = ""
+
+    def __post_init__(self) -> None:
+        _require(len(self.variables) > 0, "the configuration names no variables")
+        _require(self.coarse_factor >= 2, f"coarse_factor is {self.coarse_factor}; need at least 2")
+        _require(0 < self.min_valid <= 1, f"min_valid is {self.min_valid}; need 0 < min_valid <= 1")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Size of the U-Net, see `diffusion.unet.UNet`."""
+
+    channels: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 1
+    attention: int = 0
+    heads: int = 4
+    embedding: int = 128
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(len(self.channels) > 0, "network.channels is empty")
+        _require(self.heads > 0, f"network.heads is {self.heads}; need at least 1")
+        _require(
+            self.channels[-1] % self.heads == 0,
+            f"network.channels ends in {self.channels[-1]}, not divisible by {self.heads} heads",
+        )
+        _require(0 <= self.dropout < 1, f"network.dropout is {self.dropout}; need 0 <= dropout < 1")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how a prior is trained.
+
+    Attributes:
+        steps: optimiser steps in all; the learning rate falls to zero over them.
+        sigma_mean, sigma_std: of the logarithm of the training noise levels.
+        ema: decay of the exponential moving average of the weights.
+        precision: "bf16" runs the network under autocast.
+        validate_every, checkpoint_every: in steps.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.01
+    warmup: int = 200
+    clip: float = 1.0
+    ema: float = 0.999
+    sigma_mean: float = 0.0
+    sigma_std: float = 1.5
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    validate_every: int = 500
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
+            _require(getattr(self, name) > 0, f"training.{name} must be positive")
+        _require(0 < self.ema < 1, f"training.ema is {self.ema}; need 0 < ema < 1")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults a prior carries for the ZSSD sampler."""
+
+    steps: int = 40
+    guidance_scale: float = 1.0
+    sigma_min: float = 0.02
+    sigma_max: float = 80.0
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The whole of a training configuration file."""
+
+    name: str
+    title: str
+    data: DataConfig
+    training: TrainingConfig
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The options of `climdown run`.
+
+    Attributes:
+        members: size of the ensemble.
+        seed: of the noise; the same seed gives the same members.
+        steps, guidance_scale: of the sampler; None takes the prior's own.
+        filter_scale: degrees to which the input is averaged before it guides: a number,
+            "native" (the input's own grid), or "auto" (native, but never finer than the
+            coarse grid that the prior names).
+        device: "auto" takes a CUDA device where there is one.
+        batch_size: fields denoised together, or "auto".
+        period: "START/END", or None for all of the input.
+        overwrite: replace an output that exists, discard parts of another run.
+    """
+
+    method: Literal["zssd"] = "zssd"
+    members: int = 4
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float | None = None
+    filter_scale: float | Literal["auto", "native"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    period: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.method == "zssd", f"unknown method '{self.method}'; expected zssd")
+        _require(self.members >= 1, f"members is {self.members}; need at least 1")
+        _require(self.seed >= 0, f"seed is {self.seed}; need at least 0")
+        _require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
+        scale = self.guidance_scale
+        _require(scale is None or scale >= 0, f"guidance scale is {scale}; need at least 0")
+        _require(
+            self.filter_scale in ("auto", "native") or _positive(self.filter_scale),
+            f"filter scale is {self.filter_scale}; expected degrees > 0, auto or native",
+        )
+        _require(
+            self.device in ("auto", "cpu", "cuda"),
+            f"unknown device '{self.device}'; expected auto, cpu or cuda",
+        )
+        _require(
+            self.batch_size == "auto" or _positive(self.batch_size),
+            f"batch size is {self.batch_size}; expected a number > 0, or auto",
+        )
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def load_config(path: Path) -> PriorConfig:
+    """Read a training configuration.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown or missing entry, a wrong type or value.
+    """
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return from_mapping(PriorConfig, entries)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def from_mapping(kind: type[T], entries: Mapping[str, Any], *, where: str = "") -> T:
+    """Build a dataclass from a mapping, checking names and types all the way down.
+
+    Raises:
+        ConfigError: names the entry, what was found and what was expected.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
+    if unknown := sorted(set(entries) - set(known)):
+        raise ConfigError(
+            f"unknown entry '{where}{unknown[0]}'; expected one of {', '.join(sorted(known))}"
+        )
+    values = {}
+    for name, entry in known.items():
+        if name in entries:
+            values[name] = _convert(hints[name], entries[name], f"{where}{name}")
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"missing entry '{where}{name}'")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_mapping(typing.cast(type[Any], hint), value, where=f"{where}.")
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is Literal and value in arguments:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str) and isinstance(value, hint) and not isinstance(value, bool):
+        return value
+    expected = " or ".join(map(repr, arguments)) if origin is Literal else _name(hint)
+    raise ConfigError(f"entry '{where}' is {value!r}; expected {expected}")
+
+
+def _name(hint: Any) -> str:
+    return "a list" if typing.get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))

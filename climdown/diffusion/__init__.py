@@ -1,0 +1,1 @@
+"""The mathematics of sampling: tensors in, tensors out; no files, labels or configuration."""

@@ -1,0 +1,27 @@
+"""What every sampling method offers, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from climdown.diffusion.denoiser import Denoise
+
+Noise = Callable[[int], Tensor]
+"""Standard normal fields for a step, shape (batch, channels, ny, nx); step 0 is the start."""
+
+
+class Observation(Protocol):
+    """What is known of a batch of fine fields."""
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Weighted misfit of normalised fields, shape (batch, ...); differentiable in x."""
+
+
+class Sampler(Protocol):
+    """A method that draws fine fields given an observation of them."""
+
+    def sample(self, denoise: Denoise, observation: Observation, noise: Noise) -> Tensor:
+        """Draw normalised fields, shape (batch, channels, ny, nx)."""

@@ -1,0 +1,59 @@
+"""Noise levels, and the changes of variable between the conventions of the literature.
+
+One convention serves all code: x = x0 + sigma n with n ~ N(0, I) (variance exploding). A DDPM
+with cumulative signal fraction alpha_bar sees x' = sqrt(alpha_bar) x at
+sigma = sqrt((1 - alpha_bar) / alpha_bar), so every DDPM step has its twin here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def karras_sigmas(
+    steps: int, *, sigma_min: float = 0.02, sigma_max: float = 80.0, rho: float = 7.0
+) -> Tensor:
+    """Noise levels of Karras et al. 2022 (arXiv 2206.00364, Eq. 5), from high to low, then 0.
+
+    Returns:
+        float64, shape (steps + 1,); the grid of levels is kept in double precision.
+
+    Raises:
+        ValueError: fewer than one step, or levels out of order.
+    """
+    if steps < 1:
+        raise ValueError(f"need at least one step, found {steps}")
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"need 0 < sigma_min < sigma_max, found {sigma_min} and {sigma_max}")
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    levels = (high + ramp * (low - high)) ** rho
+    return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+
+
+def sigma_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
+    """The noise level at which a DDPM with this cumulative signal fraction stands."""
+    return torch.sqrt((1 - alpha_bar) / alpha_bar)
+
+
+def alpha_bar_from_sigma(sigma: Tensor) -> Tensor:
+    """The inverse of `sigma_from_alpha_bar`."""
+    return 1 / (1 + sigma**2)
+
+
+def ddpm_sigmas(
+    steps: int, *, beta_first: float = 1e-4, beta_last: float = 0.02, train_steps: int = 1000
+) -> Tensor:
+    """Levels of the linear-beta DDPM (Ho et al. 2020, arXiv 2006.11239), respaced to `steps`.
+
+    Returns:
+        float64, shape (steps + 1,), from high to low, then 0.
+    """
+    if not 1 <= steps <= train_steps:
+        raise ValueError(f"need 1 to {train_steps} steps, found {steps}")
+    betas = torch.linspace(beta_first, beta_last, train_steps, dtype=torch.float64)
+    alpha_bar = torch.cumprod(1 - betas, dim=0)
+    index = torch.linspace(train_steps - 1, 0, steps, dtype=torch.float64).round().long()
+    levels = sigma_from_alpha_bar(alpha_bar[index])
+    return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])

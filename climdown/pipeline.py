@@ -1,0 +1,557 @@
+"""`downscale()`: where the steps meet, and labelled data meet tensors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import climdown
+from climdown import cf, regrid, stream
+from climdown.config import RunConfig
+from climdown.diffusion.denoiser import Denoiser
+from climdown.diffusion.guidance import CoarseObservation, CoarseOperator, latitude_weights
+from climdown.diffusion.noise import KeyedNoise
+from climdown.diffusion.sampler import Sampler
+from climdown.diffusion.zssd import ZSSD
+from climdown.errors import (
+    ClimdownError,
+    ConfigError,
+    GridError,
+    InputError,
+    PriorError,
+    Requeue,
+)
+from climdown.grid import Grid
+from climdown.priors.card import Prior, Variable
+from climdown.priors.store import bundled_names, load_prior
+from climdown.transforms import Chain
+
+log = logging.getLogger(__name__)
+
+# The input must cover this share of the valid area of the prior; the rest is extrapolated.
+_MIN_REGION = 0.9
+# A coarse cell guides where valid fine cells fill at least this share of it; less is a coast
+# seen mostly as sea.
+_MIN_CELL = 0.1
+_CHECK_BYTES = 64 << 20
+_CPU_BATCH = 16
+_CUDA_BATCH = 256
+
+Progress = Callable[[int, int], None]
+"""Called with (fields done, fields in all)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run, checked and decided in every detail; nothing has been written yet.
+
+    Attributes:
+        fields: the input by variable, in the prior's units, cut to period and region.
+        filter_grid: the grid on which the input guides.
+        identity: everything that decides the result, for resume and provenance.
+    """
+
+    prior: Prior
+    fields: dict[str, cf.Field]
+    filter_grid: Grid
+    sampler: Sampler
+    config: RunConfig
+    device: torch.device
+    batch_size: int
+    output: Path
+    identity: dict[str, Any]
+
+    @property
+    def time(self) -> cf.TimeAxis:
+        return next(iter(self.fields.values())).time
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The prior's variables that the input has, in channel order."""
+        return [v for v in self.prior.card.variables if v.name in self.fields]
+
+    @property
+    def total(self) -> int:
+        """Fields to sample."""
+        return len(self.time) * self.config.members
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What will be done, for people: (label, text) pairs."""
+        given = ", ".join(f"{name} from '{f.source_name}'" for name, f in self.fields.items())
+        missing = [v.name for v in self.prior.card.variables if v.name not in self.fields]
+        size = 4 * self.total * math.prod(self.prior.card.grid.shape) * len(self.fields)
+        options = self.identity
+        return [
+            ("prior", f"{self.prior.card.name} ({self.prior.digest[:12]})"),
+            ("variables", given + (f"; unguided: {', '.join(missing)}" if missing else "")),
+            ("time", self.time.describe()),
+            ("input grid", next(iter(self.fields.values())).grid.describe()),
+            ("guided at", self.filter_grid.describe()),
+            ("output grid", self.prior.card.grid.describe()),
+            ("members", f"{self.config.members}, seed {self.config.seed}"),
+            (
+                "sampler",
+                f"{self.config.method}, {options['steps']} steps, "
+                f"guidance scale {options['guidance_scale']:g}",
+            ),
+            ("device", f"{self.device}, {self.batch_size} fields at once"),
+            ("fields", f"{self.total}, {size / 1e6:.0f} MB uncompressed"),
+            ("output", str(self.output)),
+        ]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run did."""
+
+    output: Path
+    fields: int
+    resumed: int
+    seconds: float
+
+
+def downscale(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    prior: Prior | None = None,
+    config: RunConfig | None = None,
+    command: str = "climdown.downscale()",
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Summary:
+    """Downscale CMIP files to an ensemble on a prior's fine grid.
+
+    Args:
+        inputs: NetCDF files or patterns that hold the prior's variables, or some of them.
+        output: NetCDF file to write.
+        prior: None chooses the bundled one that fits.
+        config: members, seed and the rest.
+        command: for the history attribute.
+        progress: called after every unit of work.
+        should_stop: asked between units; true ends the run with `Requeue`.
+
+    Raises:
+        ClimdownError: one of its kinds, with one line that says what to do.
+    """
+    plan = make_plan(inputs, output, prior=prior, config=config or RunConfig())
+    return execute(plan, command=command, progress=progress, should_stop=should_stop)
+
+
+def make_plan(
+    inputs: Sequence[str | Path], output: str | Path, *, prior: Prior | None, config: RunConfig
+) -> Plan:
+    """Open and check everything, and decide what is to be done; writes nothing."""
+    output = Path(output)
+    stream.check_output(output, overwrite=config.overwrite)
+    paths = cf.expand_paths(inputs)
+    if any(output.exists() and path.samefile(output) for path in paths):
+        raise ConfigError(f"{output} is both input and output; choose another output")
+    device = choose_device(config.device)
+    chosen, fields = (
+        choose_prior(paths, config.period)
+        if prior is None
+        else (prior, match(prior, paths, config.period))
+    )
+    filter_grid = choose_filter_grid(chosen, fields, config.filter_scale)
+    for field in fields.values():
+        check_values(field)
+    sampling = chosen.card.sampling
+    steps = config.steps or sampling.steps
+    scale = sampling.guidance_scale if config.guidance_scale is None else config.guidance_scale
+    sampler = ZSSD(
+        steps=steps,
+        guidance_scale=scale,
+        sigma_min=sampling.sigma_min,
+        sigma_max=sampling.sigma_max,
+    )
+    identity = {
+        "climdown": climdown.__version__,
+        "prior": chosen.card.name,
+        "prior_sha256": chosen.digest,
+        "inputs": {path.name: stream.file_fingerprint(path) for path in paths},
+        "variables": list(fields),
+        "period": config.period,
+        "method": config.method,
+        "members": config.members,
+        "seed": config.seed,
+        "steps": steps,
+        "guidance_scale": scale,
+        "filter_grid": filter_grid.describe(),
+        "filter_grid_sha256": filter_grid.digest,
+    }
+    return Plan(
+        prior=chosen,
+        fields=fields,
+        filter_grid=filter_grid,
+        sampler=sampler,
+        config=config,
+        device=device,
+        batch_size=choose_batch_size(config.batch_size, chosen, device),
+        output=output,
+        identity=identity,
+    )
+
+
+def execute(
+    plan: Plan,
+    *,
+    command: str,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Summary:
+    """Sample what is not done yet, unit by unit, then join the parts into the output."""
+    begun = time.monotonic()
+    model = plan.prior.denoiser(plan.device)
+    observer = _Observer(plan)
+    store = stream.PartStore.open(
+        plan.output,
+        times=len(plan.time),
+        members=plan.config.members,
+        fields_per_unit=plan.batch_size,
+        identity=plan.identity,
+        discard=plan.config.overwrite,
+    )
+    todo = [unit for unit in store.units if not store.done(unit)]
+    resumed = plan.total - sum(unit.fields for unit in todo)
+    if resumed:
+        log.info("resuming: %d of %d fields are done", resumed, plan.total)
+    done = resumed
+    if progress is not None:
+        progress(done, plan.total)
+    for unit in todo:
+        if should_stop is not None and should_stop():
+            raise Requeue(
+                f"stopped by a signal after {done} of {plan.total} fields; "
+                "the same command goes on from there"
+            )
+        store.write(unit, sample_unit(plan, unit, model, observer))
+        done += unit.fields
+        if progress is not None:
+            progress(done, plan.total)
+    stream.join(store, output_template(plan, command), plan.output)
+    store.remove()
+    return Summary(plan.output, plan.total, resumed, time.monotonic() - begun)
+
+
+def sample_unit(
+    plan: Plan, unit: stream.Unit, model: Denoiser, observer: _Observer
+) -> npt.NDArray[np.float32]:
+    """Sample a unit in batches; shape (time, member, input variables, ny, nx), input's units."""
+    shape = plan.prior.card.grid.shape
+    axis = plan.time.isel(unit.times)
+    coarse = observer.coarse_values(unit.times)
+    pairs = [(t, member + 1) for t in range(len(axis)) for member in unit.members]
+    result = np.empty((len(pairs), len(plan.variables), *shape), dtype=np.float32)
+    for start in range(0, len(pairs), plan.batch_size):
+        batch = pairs[start : start + plan.batch_size]
+        steps = [t for t, _ in batch]
+        keys = tuple((member, axis.dates[t].isoformat()) for t, member in batch)
+        noise = KeyedNoise(
+            plan.config.seed, keys, (len(plan.prior.card.variables), *shape), plan.device
+        )
+        dates = [axis.dates[t] for t in steps]
+        calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
+        drawn = plan.sampler.sample(
+            model.bind(calendar.to(plan.device)),
+            observer.observation([values[steps] for values in coarse]),
+            noise,
+        )
+        result[start : start + len(batch)] = _physical(plan, drawn)
+    return result.reshape(len(axis), len(unit.members), len(plan.variables), *shape)
+
+
+def quantity(variable: Variable) -> cf.Quantity:
+    """What to look for in a file to feed a variable of a prior."""
+    return cf.Quantity(variable.name, variable.standard_names, variable.names, variable.units)
+
+
+def choose_prior(paths: Sequence[Path], period: str | None) -> tuple[Prior, dict[str, cf.Field]]:
+    """The bundled prior that fits variables, region and months of the input.
+
+    Raises:
+        PriorError: none fits; says why for each.
+    """
+    reasons = []
+    fitting = []
+    for name in bundled_names():
+        try:
+            prior = load_prior(name)
+            fitting.append((prior, match(prior, paths, period)))
+        except ClimdownError as error:
+            reasons.append(f"{name}: {error}")
+    if not fitting:
+        raise PriorError(f"no bundled prior fits the input: {'; '.join(reasons)}")
+    # The prior that is guided by the largest share of its variables.
+    prior, fields = max(fitting, key=lambda pair: len(pair[1]) / len(pair[0].card.variables))
+    log.info("prior %s fits the input", prior.card.name)
+    return prior, fields
+
+
+def match(prior: Prior, paths: Sequence[Path], period: str | None) -> dict[str, cf.Field]:
+    """The prior's variables in the input, cut to period and region.
+
+    Raises:
+        InputError: none of the variables is there, times differ, or months are unknown to the
+            prior.
+        GridError: the input does not cover the prior's region.
+    """
+    fields, problems = {}, []
+    for variable in prior.card.variables:
+        try:
+            fields[variable.name] = cf.open_field(paths, quantity(variable))
+        except InputError as error:
+            problems.append(error)
+    if not fields:
+        raise problems[0]
+    first = next(iter(fields.values()))
+    for name, field in fields.items():
+        if not np.array_equal(field.time.dates, first.time.dates):
+            raise InputError(
+                f"{cf.describe_paths(field.paths)}: the time axis of {name} "
+                f"({field.time.describe()}) differs from that of {cf.describe_paths(first.paths)} "
+                f"({first.time.describe()})"
+            )
+    chosen = first.time.select(period)
+    _check_months(prior, first, first.time.isel(chosen))
+    return {name: _cover(prior, field.isel(chosen)) for name, field in fields.items()}
+
+
+def choose_filter_grid(prior: Prior, fields: dict[str, cf.Field], scale: float | str) -> Grid:
+    """The grid of A_low: the scale at and above which the input is believed."""
+    native = max((field.grid for field in fields.values()), key=lambda grid: grid.spacing)
+    if len({field.grid.digest for field in fields.values()}) == 1:
+        native = next(iter(fields.values())).grid
+    fine, coarse = prior.card.grid, prior.card.coarse_grid
+    if scale == "native" or (scale == "auto" and native.spacing > 0.99 * coarse.spacing):
+        return native
+    if scale == "auto":
+        return coarse
+    spacing = float(scale)
+    # Multiples of the spacing, so that every region sees the same cells.
+    south, west = (math.floor(e[0] / spacing) * spacing for e in (fine.lat_edges, fine.lon_edges))
+    north, east = float(fine.lat_edges[-1]), float(fine.lon_edges[-1])
+    return Grid.regular(max(south, -90.0), north, west, min(east, west + 360.0), spacing)
+
+
+def check_values(field: cf.Field) -> None:
+    """Read all values once, block by block.
+
+    Raises:
+        InputError: infinite values, or time steps without any value.
+    """
+    where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
+    steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
+    empty = 0
+    first_empty = ""
+    for start in range(0, len(field.time), steps):
+        values = field.read(slice(start, start + steps))
+        dates = field.time.dates[start : start + steps]
+        infinite = np.isinf(values).any(axis=(1, 2))
+        if infinite.any():
+            raise InputError(
+                f"{where} has infinite values, first at {dates[infinite][0].isoformat()}; "
+                "set them to missing"
+            )
+        missing = np.isnan(values).all(axis=(1, 2))
+        if missing.any() and not empty:
+            first_empty = dates[missing][0].isoformat()
+        empty += int(missing.sum())
+    if empty == len(field.time):
+        raise InputError(f"{where} is missing everywhere in the region and period")
+    if empty:
+        raise InputError(
+            f"{where} has no value at all in the region at {empty} of {len(field.time)} steps, "
+            f"first at {first_empty}; leave these out with --time"
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device asked for; "auto" takes CUDA where there is one.
+
+    Raises:
+        ConfigError: CUDA was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("no CUDA device is available; use --device cpu or auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def choose_batch_size(wanted: int | str, prior: Prior, device: torch.device) -> int:
+    """Fields denoised at once: as asked, or by the memory that a guided step takes."""
+    if isinstance(wanted, int):
+        return wanted
+    if device.type == "cpu":
+        return _CPU_BATCH
+    # Some 64 activations of the finest level's width are alive in a guided step.
+    card = prior.card
+    field_bytes = 64 * 4 * card.network.channels[0] * math.prod(card.grid.shape)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(_CUDA_BATCH, int(0.5 * free) // field_bytes))
+
+
+def output_template(plan: Plan, command: str) -> stream.Template:
+    """Axes and attributes of the output."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    first = next(iter(plan.fields.values()))
+    variables = []
+    for variable in plan.variables:
+        field = plan.fields[variable.name]
+        attributes = cf.output_attributes(field)
+        if "height" in field.scalars:
+            # CDO drops variables that have a scalar height beside a realization axis.
+            height = field.scalars["height"]
+            attributes["comment"] = f"height: {float(height)} {height.attrs.get('units', 'm')}"
+        variables.append(stream.OutputVariable(variable.name, attributes))
+    label = "time series" if len(plan.time) > 1 else "field"
+    attributes = cf.global_attributes(
+        first.global_attributes,
+        title=f"Downscaled ensemble ({label}) by climdown, prior {plan.prior.card.name}",
+        command=command,
+        now=now,
+        provenance={
+            "source": _join_source(first.global_attributes, plan),
+            "climdown_version": climdown.__version__,
+            "climdown_method": plan.config.method,
+            "climdown_prior": plan.prior.card.name,
+            "climdown_prior_sha256": plan.prior.digest,
+            "climdown_prior_licence": plan.prior.card.licence,
+            "climdown_seed": np.int32(plan.config.seed % 2**31),
+            "climdown_options": json.dumps(plan.identity),
+        },
+    )
+    return stream.Template(
+        grid=plan.prior.card.grid,
+        time=plan.time,
+        variables=tuple(variables),
+        members=plan.config.members,
+        attributes=attributes,
+    )
+
+
+class _Observer:
+    """Turns blocks of the input into observations on the device."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        prior, fine, coarse = plan.prior, plan.prior.card.grid, plan.filter_grid
+        names = [v.name for v in prior.card.variables]
+        self.channels = tuple(names.index(v.name) for v in plan.variables)
+        lower = regrid.axis_weights(fine, coarse, "conservative")
+        raised = regrid.axis_weights(coarse, fine, "bilinear")
+        lower_lat, lower_lon = (_tensor(matrix, plan.device) for matrix in lower)
+        raise_lat, raise_lon = (_tensor(matrix, plan.device) for matrix in raised)
+        self.operators = tuple(
+            CoarseOperator(
+                lower_lat=lower_lat,
+                lower_lon=lower_lon,
+                raise_lat=raise_lat,
+                raise_lon=raise_lon,
+                mask=_tensor(prior.mask[channel], plan.device),
+                decode=partial(prior.transforms[names[channel]].inverse, xp=torch),
+                encode=partial(_encode, prior.transforms[names[channel]].without_fields()),
+            )
+            for channel in self.channels
+        )
+        self.weights = latitude_weights(_tensor(fine.areas, plan.device))
+
+    def coarse_values(self, part: slice) -> list[Tensor]:
+        """A_low of the input, in the prior's units, NaN where it does not guide."""
+        coarse = []
+        for variable, operator in zip(self.plan.variables, self.operators, strict=True):
+            field = self.plan.fields[variable.name]
+            values = field.read(part)
+            if field.grid.digest != self.plan.filter_grid.digest:
+                weights = regrid.weights(field.grid, self.plan.filter_grid, "conservative")
+                values = weights.apply(values, min_coverage=0.5)
+            tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.plan.device)
+            coarse.append(torch.where(operator.covered >= _MIN_CELL, tensor, torch.nan))
+        return coarse
+
+    def observation(self, coarse: Sequence[Tensor]) -> CoarseObservation:
+        """The observation of a batch from its coarse values, shape (batch, ny, nx) each."""
+        return CoarseObservation(
+            operators=self.operators,
+            channels=self.channels,
+            coarse=tuple(coarse),
+            observed=tuple(torch.isfinite(values).float() for values in coarse),
+            weights=self.weights,
+        )
+
+
+def _encode(chain: Chain, values: Tensor) -> Tensor:
+    encoded: Tensor = chain.forward(values, torch)
+    return encoded
+
+
+def _tensor(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
+
+
+def _physical(plan: Plan, drawn: Tensor) -> npt.NDArray[np.float32]:
+    """Normalised samples to the input's units, shape (batch, input variables, ny, nx)."""
+    names = [v.name for v in plan.prior.card.variables]
+    parts = []
+    for variable in plan.variables:
+        channel = names.index(variable.name)
+        z = drawn[:, channel].cpu().numpy().astype(np.float64)
+        values = plan.prior.transforms[variable.name].inverse(z)
+        if variable.minimum is not None:
+            values = np.maximum(values, variable.minimum)
+            if variable.trace is not None:
+                values = np.where(values < variable.trace, variable.minimum, values)
+        field = plan.fields[variable.name]
+        values = cf.convert_units(values, variable.units, field.source_units)
+        parts.append(np.where(plan.prior.mask[channel], values, np.nan))
+    return np.stack(parts, axis=1).astype(np.float32)
+
+
+def _check_months(prior: Prior, field: cf.Field, axis: cf.TimeAxis) -> None:
+    known = prior.card.months
+    if unknown := [m for m in axis.months if m not in known]:
+        raise InputError(
+            f"{cf.describe_paths(field.paths)}: has months {_numbers(unknown)}; prior "
+            f"{prior.card.name} knows months {_numbers(known)} only: choose others with --time"
+        )
+
+
+def _cover(prior: Prior, field: cf.Field) -> cf.Field:
+    """Cut a field to the prior's region, after checking that it covers it."""
+    fine = prior.card.grid
+    where = cf.describe_paths(field.paths)
+    try:
+        cropped = field.crop(fine)
+    except InputError as error:
+        raise GridError(f"{error}, prior {prior.card.name}") from None
+    coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
+    wanted = fine.areas * prior.mask.any(axis=0)
+    share = float((coverage * wanted).sum() / wanted.sum())
+    if share < _MIN_REGION:
+        raise GridError(
+            f"{where}: the grid ({field.grid.describe()}) covers {share:.0%} of the region of "
+            f"prior {prior.card.name} ({fine.describe()}); need at least {_MIN_REGION:.0%}"
+        )
+    return cropped
+
+
+def _join_source(parent: dict[str, Any], plan: Plan) -> str:
+    described = f"climdown {climdown.__version__} ({plan.config.method})"
+    return f"{parent['source']}; {described}" if "source" in parent else described
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))

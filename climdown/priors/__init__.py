@@ -1,0 +1,1 @@
+"""Priors: their cards, files and where they are found."""

@@ -1,0 +1,353 @@
+"""A prior on disk: a card that says what it needs, weights and fields in safetensors.
+
+The folder holds `card.json`, `model.safetensors` (weights), `fields.safetensors` (masks,
+statics, climatologies) and `README.md`. Nothing in it is executed when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from climdown.config import NetworkConfig, SamplingConfig, from_mapping
+from climdown.errors import ConfigError, GridError, PriorError
+from climdown.grid import Grid
+from climdown.transforms import Chain
+
+if TYPE_CHECKING:
+    import torch
+
+    from climdown.diffusion.denoiser import Denoiser
+
+FORMAT = 1
+CARD_FILE = "card.json"
+MODEL_FILE = "model.safetensors"
+FIELDS_FILE = "fields.safetensors"
+README_FILE = "README.md"
+_MAX_CARD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a prior: how to recognise it, its units, transform and bounds."""
+
+    name: str
+    standard_names: tuple[str, ...]
+    names: tuple[str, ...]
+    long_name: str
+    units: str
+    cell_methods: str
+    transform: tuple[dict[str, Any], ...]
+    minimum: float | None = None
+    trace: float | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What `card.json` says.
+
+    Attributes:
+        months: the months the prior knows.
+        step_days: the time step of the training data, in days.
+        coarse_factor: cells of the fine grid per cell of the coarse grid, along each axis.
+        statics: names of the conditioning fields, in channel order.
+        training: data, periods, licence and results, for people.
+        files: SHA-256 of each other file.
+    """
+
+    name: str
+    title: str
+    kind: Literal["diffusion"]
+    variables: tuple[Variable, ...]
+    months: tuple[int, ...]
+    step_days: float
+    coarse_factor: int
+    statics: tuple[str, ...]
+    sigma_data: float
+    grid: Grid
+    network: NetworkConfig
+    sampling: SamplingConfig
+    licence: str
+    training: dict[str, Any]
+    files: dict[str, str]
+    format: int = FORMAT
+
+    @property
+    def coarse_grid(self) -> Grid:
+        """The grid of `coarse_factor` times coarser cells, odd last ones dropped."""
+        return self.grid.coarsen(self.coarse_factor)
+
+    def to_json(self) -> str:
+        """The text of `card.json`."""
+        entries = {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "variables": [asdict(variable) for variable in self.variables],
+            "grid": self.grid.to_dict(),
+            "network": asdict(self.network),
+            "sampling": asdict(self.sampling),
+        }
+        return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Read a card.
+
+        Raises:
+            PriorError: not JSON, a newer format, or an entry missing, unknown or of a wrong type.
+        """
+        try:
+            entries = json.loads(text)
+        except ValueError:
+            raise PriorError("the card is not valid JSON") from None
+        if not isinstance(entries, dict):
+            raise PriorError("the card is not a JSON object")
+        version = entries.get("format")
+        if not isinstance(version, int) or version < 1:
+            raise PriorError(f"the card's format is {version!r}; expected a number from 1")
+        if version > FORMAT:
+            raise PriorError(
+                f"the card has format {version}; this climdown reads up to {FORMAT}: upgrade it"
+            )
+        try:
+            return _card(entries)
+        except (ConfigError, GridError) as error:
+            raise PriorError(f"the card is damaged: {error}") from None
+
+
+@dataclass(frozen=True)
+class _CardEntries:
+    """The plain entries of a card, as checked by `config.from_mapping`."""
+
+    name: str
+    title: str
+    kind: Literal["diffusion"]
+    months: tuple[int, ...]
+    step_days: float
+    coarse_factor: int
+    statics: tuple[str, ...]
+    sigma_data: float
+    network: NetworkConfig
+    sampling: SamplingConfig
+    licence: str
+    format: int
+
+
+@dataclass(frozen=True)
+class _VariableEntries:
+    name: str
+    standard_names: tuple[str, ...]
+    names: tuple[str, ...]
+    long_name: str
+    units: str
+    cell_methods: str
+    minimum: float | None = None
+    trace: float | None = None
+
+
+def _card(entries: dict[str, Any]) -> Card:
+    special = {"variables", "grid", "training", "files"}
+    plain = from_mapping(_CardEntries, {k: v for k, v in entries.items() if k not in special})
+    for name, kind in (("variables", list), ("grid", dict), ("training", dict), ("files", dict)):
+        if not isinstance(entries.get(name), kind):
+            raise ConfigError(f"entry '{name}' is missing or not a {kind.__name__}")
+    if not entries["variables"]:
+        raise ConfigError("entry 'variables' is empty")
+    files = {str(name): str(digest) for name, digest in entries["files"].items()}
+    if set(files) != {MODEL_FILE, FIELDS_FILE}:
+        raise ConfigError(f"entry 'files' must name {MODEL_FILE} and {FIELDS_FILE}")
+    values = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
+    return Card(
+        **values,
+        variables=tuple(_variable(entry) for entry in entries["variables"]),
+        grid=Grid.from_dict(entries["grid"]),
+        training=entries["training"],
+        files=files,
+    )
+
+
+def _variable(entry: Any) -> Variable:
+    if not isinstance(entry, dict) or not isinstance(entry.get("transform"), list):
+        raise ConfigError("a variable is not an object with a transform")
+    rest = {k: v for k, v in entry.items() if k != "transform"}
+    plain = from_mapping(_VariableEntries, rest, where="variables.")
+    values = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
+    return Variable(**values, transform=tuple(entry["transform"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A prior that has been read and verified.
+
+    Attributes:
+        folder: where it lies.
+        digest: SHA-256 of the card, which holds the hashes of the other files: one hash of it all.
+        fields: "mask" of shape (variables, ny, nx), and statics and climatologies of (ny, nx).
+    """
+
+    folder: Path
+    card: Card
+    digest: str
+    fields: Mapping[str, npt.NDArray[np.float32]] = field(repr=False)
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """Where each variable has values, shape (variables, ny, nx)."""
+        return self.fields["mask"] > 0.5
+
+    @cached_property
+    def transforms(self) -> dict[str, Chain]:
+        """Physical units to normalised, by variable name."""
+        climatologies = {k: np.asarray(v, np.float64) for k, v in self.fields.items()}
+        return {v.name: Chain.from_list(v.transform, climatologies) for v in self.card.variables}
+
+    def denoiser(self, device: str | torch.device = "cpu") -> Denoiser:
+        """The network with its weights, in evaluation mode, its parameters frozen.
+
+        Raises:
+            PriorError: the weights do not fit the network on the card.
+        """
+        import torch
+        from safetensors.torch import load_file
+
+        model = build_denoiser(self.card, self.fields)
+        try:
+            model.load_state_dict(load_file(self.folder / MODEL_FILE))
+        except (RuntimeError, SafetensorError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise PriorError(f"prior {self.folder}: the weights do not load ({line})") from None
+        model.eval().requires_grad_(False)
+        return to_device(model, torch.device(device))
+
+
+def build_denoiser(card: Card, fields: Mapping[str, npt.NDArray[np.float32]]) -> Denoiser:
+    """A denoiser of the card's shape with fresh weights."""
+    import torch
+
+    from climdown.diffusion.denoiser import Denoiser
+    from climdown.diffusion.unet import UNet
+
+    network = UNet(
+        variables=len(card.variables),
+        statics=len(card.statics),
+        periodic=card.grid.periodic,
+        **asdict(card.network),
+    )
+    static = np.stack([fields[name] for name in card.statics])
+    return Denoiser(
+        network,
+        static=torch.from_numpy(static.astype(np.float32)),
+        mask=torch.from_numpy(np.array(fields["mask"], dtype=np.float32)),
+        sigma_data=card.sigma_data,
+    )
+
+
+def to_device(model: Denoiser, device: torch.device) -> Denoiser:
+    """Move a denoiser, its weights in the memory format that convolutions are fastest in."""
+    import torch
+
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a prior, without looking at its other files.
+
+    Raises:
+        PriorError: there is none, or it is damaged.
+    """
+    path = folder / CARD_FILE
+    try:
+        if path.stat().st_size > _MAX_CARD_BYTES:
+            raise PriorError(f"{path} is larger than {_MAX_CARD_BYTES} bytes; that is no card")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PriorError(f"{folder} is not a prior: {CARD_FILE}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PriorError(f"prior {folder}: the card is not text") from None
+    try:
+        return Card.from_json(text)
+    except PriorError as error:
+        raise PriorError(f"prior {folder}: {error}") from None
+
+
+def read_prior(folder: Path) -> Prior:
+    """Read a prior and verify every hash and shape.
+
+    Raises:
+        PriorError: a file is missing, has another hash than the card says, or lacks a field.
+    """
+    card = read_card(folder)
+    for name, expected in card.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise PriorError(f"prior {folder}: the file {name} is missing; fetch the prior again")
+        if (found := file_digest(path)) != expected:
+            raise PriorError(
+                f"prior {folder}: {name} has SHA-256 {found[:12]}..., the card says "
+                f"{expected[:12]}...; the file is damaged, fetch the prior again"
+            )
+    fields = _read_fields(folder / FIELDS_FILE, card)
+    return Prior(folder, card, file_digest(folder / CARD_FILE), fields)
+
+
+def write_prior(
+    folder: Path,
+    card: Card,
+    weights: Mapping[str, torch.Tensor],
+    fields: Mapping[str, npt.NDArray[np.float32]],
+    readme: str,
+) -> Prior:
+    """Write a prior's files; the card, written last, gets their hashes."""
+    from dataclasses import replace
+
+    from safetensors.numpy import save_file as save_fields
+    from safetensors.torch import save_file as save_weights
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights({k: v.contiguous() for k, v in weights.items()}, folder / MODEL_FILE)
+    save_fields(
+        {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in fields.items()},
+        folder / FIELDS_FILE,
+    )
+    (folder / README_FILE).write_text(readme, encoding="utf-8")
+    hashes = {name: file_digest(folder / name) for name in (MODEL_FILE, FIELDS_FILE)}
+    (folder / CARD_FILE).write_text(replace(card, files=hashes).to_json(), encoding="utf-8")
+    return read_prior(folder)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
+    named = [str(s["field"]) for v in card.variables for s in v.transform if "field" in s]
+    fields = {}
+    try:
+        with safe_open(path, framework="np") as file:
+            available = set(file.keys())
+            for name in ("mask", *card.statics, *named):
+                if name not in available:
+                    raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
+                fields[name] = file.get_tensor(name)
+    except SafetensorError as error:
+        raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
+    for name, values in fields.items():
+        leading = (len(card.variables),) if name == "mask" else ()
+        if values.shape != (*leading, *card.grid.shape):
+            raise PriorError(
+                f"prior {path.parent}: field '{name}' has shape {values.shape}; "
+                f"expected {(*leading, *card.grid.shape)}"
+            )
+    return fields

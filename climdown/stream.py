@@ -1,0 +1,421 @@
+"""Units of work, their part files, and the one writer of results.
+
+A run is cut into units (a block of time steps times a block of members). Each finished unit
+is a part file, placed atomically in a folder beside the output, under a plan that says what
+run it belongs to. A killed run finds its parts again; the last step streams them into the
+output file, which appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import numpy.typing as npt
+
+from climdown import cf
+from climdown.errors import OutputError, ResumeError
+from climdown.grid import Grid
+
+FILL_VALUE = np.float32(1e20)
+_CHUNK_BYTES = 4 << 20  # what CMIP data requests ask for, uncompressed
+_HASHED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A block of time steps times a block of members, both half-open."""
+
+    index: int
+    time_start: int
+    time_stop: int
+    member_start: int
+    member_stop: int
+
+    @property
+    def times(self) -> slice:
+        return slice(self.time_start, self.time_stop)
+
+    @property
+    def members(self) -> range:
+        return range(self.member_start, self.member_stop)
+
+    @property
+    def fields(self) -> int:
+        """Number of fields in the unit."""
+        return (self.time_stop - self.time_start) * len(self.members)
+
+
+def plan_units(times: int, members: int, fields_per_unit: int) -> tuple[Unit, ...]:
+    """Cut a run into units of at most `fields_per_unit` fields, members kept together first."""
+    member_block = min(members, fields_per_unit)
+    time_block = max(1, fields_per_unit // member_block)
+    units: list[Unit] = []
+    for t in range(0, times, time_block):
+        for m in range(0, members, member_block):
+            stop_t, stop_m = min(t + time_block, times), min(m + member_block, members)
+            units.append(Unit(len(units), t, stop_t, m, stop_m))
+    return tuple(units)
+
+
+def file_fingerprint(path: Path) -> str:
+    """Hash of a file's size, beginning and end: tells versions apart without reading it all."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        digest.update(stream.read(_HASHED_BYTES))
+        stream.seek(max(0, size - _HASHED_BYTES))
+        digest.update(stream.read())
+    return digest.hexdigest()
+
+
+class PartStore:
+    """The part files of one run, in a hidden folder beside its output."""
+
+    def __init__(self, folder: Path, units: tuple[Unit, ...]) -> None:
+        self.folder = folder
+        self.units = units
+
+    @classmethod
+    def open(
+        cls,
+        output: Path,
+        *,
+        times: int,
+        members: int,
+        fields_per_unit: int,
+        identity: Mapping[str, Any],
+        discard: bool,
+    ) -> PartStore:
+        """Begin a run, or take up the one whose parts lie there.
+
+        An interrupted run keeps the units it was cut into, whatever `fields_per_unit` says now.
+
+        Args:
+            identity: everything that decides the result; JSON values.
+            discard: throw away parts of another run instead of refusing.
+
+        Raises:
+            ResumeError: parts of another run lie there.
+            OutputError: the folder cannot be made.
+        """
+        folder = parts_folder(output)
+        plan = folder / "plan.json"
+        identity = json.loads(json.dumps(identity))
+        if plan.is_file():
+            stored = _read_plan(plan)
+            if stored.get("identity") == identity:
+                return cls(folder, plan_units(times, members, int(stored["fields_per_unit"])))
+            if not discard:
+                raise ResumeError(
+                    f"{folder} holds parts of another run "
+                    f"({_difference(stored.get('identity'), identity)}); repeat its command to "
+                    "finish it, or give --overwrite to discard them"
+                )
+        if folder.exists():
+            shutil.rmtree(folder)
+        try:
+            folder.mkdir(parents=True)
+            entries = {"identity": identity, "fields_per_unit": fields_per_unit}
+            _write_atomically(plan, json.dumps(entries, indent=1).encode())
+        except OSError as error:
+            raise OutputError(f"cannot write beside {output}: {error.strerror}") from None
+        return cls(folder, plan_units(times, members, fields_per_unit))
+
+    def done(self, unit: Unit) -> bool:
+        """Whether the unit's part is there."""
+        return self._path(unit).is_file()
+
+    def write(self, unit: Unit, values: npt.NDArray[np.float32]) -> None:
+        """Place a part, shape (time, member, variable, ny, nx), atomically."""
+        path = self._path(unit)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as stream:
+            np.save(stream, values)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+
+    def read(self, unit: Unit) -> npt.NDArray[np.float32]:
+        """A part, mapped into memory."""
+        return np.load(self._path(unit), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+    def member(self, member: int, variable: int, part: slice) -> npt.NDArray[np.float32]:
+        """A member's fields of one variable over a block of times, shape (time, ny, nx)."""
+        blocks = []
+        for unit in self.units:
+            first, last = max(part.start, unit.time_start), min(part.stop, unit.time_stop)
+            if member in unit.members and first < last:
+                steps = slice(first - unit.time_start, last - unit.time_start)
+                blocks.append(self.read(unit)[steps, member - unit.member_start, variable])
+        return np.concatenate(blocks)
+
+    def remove(self) -> None:
+        """Delete the parts, after they have been joined."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, unit: Unit) -> Path:
+        return self.folder / f"unit-{unit.index:06d}.npy"
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the parts of an output lie."""
+    return output.with_name(f".{output.name}.parts")
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists or whose folder does not.
+
+    Raises:
+        OutputError: says which, and the remedy.
+    """
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists already; give --overwrite to replace it")
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder; expected the name of a NetCDF file")
+    if not output.resolve().parent.is_dir():
+        raise OutputError(f"the folder {output.resolve().parent} of the output does not exist")
+
+
+@dataclass(frozen=True)
+class OutputVariable:
+    """A variable of an output file and its CF attributes."""
+
+    name: str
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """Everything about an output file but its values."""
+
+    grid: Grid
+    time: cf.TimeAxis
+    variables: tuple[OutputVariable, ...]
+    members: int
+    attributes: Mapping[str, Any]
+
+
+def join(store: PartStore, template: Template, output: Path) -> None:
+    """Stream the parts into the output: members, their mean and their spread.
+
+    Memory holds a few chunks, whatever the length of the input. The file appears under its
+    name when it is whole.
+    """
+    with _placed(output) as temporary, _create(temporary, template.grid, template.time) as file:
+        file.setncatts(dict(template.attributes))
+        _add_realizations(file, template.members)
+        for i, variable in enumerate(template.variables):
+            _join_variable(file, store, template, i, variable)
+
+
+def write_fields(
+    path: Path,
+    *,
+    grid: Grid,
+    time: cf.TimeAxis,
+    variables: Sequence[tuple[OutputVariable, npt.NDArray[np.floating]]],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write plain fields of shape (time, ny, nx) as a CF file, atomically."""
+    with _placed(path) as temporary, _create(temporary, grid, time) as file:
+        file.setncatts(dict(attributes))
+        for variable, values in variables:
+            target = _add_variable(file, variable, ("time", "lat", "lon"), _chunk_steps(grid, time))
+            target[:] = np.ma.masked_invalid(values)
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder, renamed when all went well, else removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _create(path: Path, grid: Grid, time: cf.TimeAxis) -> Iterator[netCDF4.Dataset]:
+    """A new file with its axes and their bounds."""
+    file = netCDF4.Dataset(path, "w", format="NETCDF4")
+    try:
+        file.createDimension("time", None)
+        file.createDimension("lat", grid.lat.size)
+        file.createDimension("lon", grid.lon.size)
+        file.createDimension("bnds", 2)
+        _add_time(file, time)
+        _add_axis(file, "lat", grid.lat, grid.lat_edges, "latitude", "degrees_north", "Y")
+        _add_axis(file, "lon", grid.lon, grid.lon_edges, "longitude", "degrees_east", "X")
+        yield file
+    finally:
+        file.close()
+
+
+def _add_time(file: netCDF4.Dataset, time: cf.TimeAxis) -> None:
+    # An unlimited axis would be chunked one value at a time.
+    steps = max(len(time), 1)
+    variable = file.createVariable("time", time.values.dtype, ("time",), chunksizes=(steps,))
+    attributes = {"standard_name": "time", "long_name": "time", "axis": "T"}
+    variable.setncatts({**attributes, "units": time.units, "calendar": time.calendar})
+    variable[:] = time.values
+    if time.bounds is not None:
+        variable.bounds = "time_bnds"
+        kind = time.bounds.dtype
+        bounds = file.createVariable("time_bnds", kind, ("time", "bnds"), chunksizes=(steps, 2))
+        bounds[:] = time.bounds
+
+
+def _add_axis(
+    file: netCDF4.Dataset,
+    name: str,
+    centres: npt.NDArray[np.float64],
+    edges: npt.NDArray[np.float64],
+    standard_name: str,
+    units: str,
+    axis: str,
+) -> None:
+    variable = file.createVariable(name, "f8", (name,))
+    attributes = {"standard_name": standard_name, "long_name": standard_name, "units": units}
+    variable.setncatts({**attributes, "axis": axis, "bounds": f"{name}_bnds"})
+    variable[:] = centres
+    bounds = file.createVariable(f"{name}_bnds", "f8", (name, "bnds"))
+    bounds[:] = np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def _add_realizations(file: netCDF4.Dataset, members: int) -> None:
+    file.createDimension("realization", members)
+    variable = file.createVariable("realization", "i4", ("realization",))
+    variable.setncatts(
+        {"standard_name": "realization", "long_name": "ensemble member", "units": "1"}
+    )
+    variable[:] = np.arange(1, members + 1)
+
+
+def _add_variable(
+    file: netCDF4.Dataset, variable: OutputVariable, dimensions: tuple[str, ...], steps: int
+) -> netCDF4.Variable[Any]:
+    sizes = {"time": steps, "realization": 1}
+    chunks = tuple(sizes.get(name, file.dimensions[name].size) for name in dimensions)
+    target = file.createVariable(
+        variable.name,
+        "f4",
+        dimensions,
+        compression="zlib",
+        complevel=4,
+        shuffle=True,
+        fill_value=FILL_VALUE,
+        chunksizes=chunks,
+    )
+    target.setncatts({**variable.attributes, "missing_value": FILL_VALUE})
+    return target
+
+
+def _join_variable(
+    file: netCDF4.Dataset,
+    store: PartStore,
+    template: Template,
+    index: int,
+    variable: OutputVariable,
+) -> None:
+    name, steps = variable.name, _chunk_steps(template.grid, template.time)
+    statistics = {"mean": f"{name}_mean", "standard_deviation": f"{name}_spread"}
+    linked = {"ancillary_variables": " ".join(statistics.values())}
+    members = _add_variable(
+        file,
+        OutputVariable(
+            name,
+            {**cf.with_units_metadata(dict(variable.attributes), difference=False), **linked},
+        ),
+        ("time", "realization", "lat", "lon"),
+        steps,
+    )
+    targets = {
+        statistic: _add_variable(
+            file,
+            OutputVariable(
+                target_name,
+                cf.with_units_metadata(
+                    cf.statistic_attributes(dict(variable.attributes), statistic),
+                    difference=statistic == "standard_deviation",
+                ),
+            ),
+            ("time", "lat", "lon"),
+            steps,
+        )
+        for statistic, target_name in statistics.items()
+    }
+    for start in range(0, len(template.time), steps):
+        block = slice(start, min(start + steps, len(template.time)))
+        moments = _Moments()
+        for member in range(template.members):
+            values = store.member(member, index, block)
+            members[block, member] = np.ma.masked_invalid(values)
+            moments.add(values.astype(np.float64))
+        targets["mean"][block] = np.ma.masked_invalid(moments.mean)
+        targets["standard_deviation"][block] = np.ma.masked_invalid(moments.deviation())
+
+
+class _Moments:
+    """Running mean and sum of squared deviations (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        self.count += 1
+        difference = values - self.mean
+        self.mean = self.mean + difference / self.count
+        self.squares = self.squares + difference * (values - self.mean)
+
+    def deviation(self) -> Any:
+        """Sample standard deviation (divisor members - 1); NaN for a single member."""
+        if self.count < 2:
+            return np.full_like(self.mean, np.nan)
+        return np.sqrt(self.squares / (self.count - 1))
+
+
+def _chunk_steps(grid: Grid, time: cf.TimeAxis) -> int:
+    """Time steps per chunk: at least 4 MiB, or all there are."""
+    field_bytes = 4 * grid.lat.size * grid.lon.size
+    return max(1, min(len(time), -(-_CHUNK_BYTES // field_bytes)))
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ResumeError(f"{path} is damaged; remove the folder {path.parent}") from None
+    return plan if isinstance(plan, dict) else {}
+
+
+def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
+    """Which entries differ, for the message."""
+    stored = stored if isinstance(stored, dict) else {}
+    names = [k for k in wanted if stored.get(k) != wanted[k]]
+
+    def show(name: str) -> str:
+        old, new = str(stored.get(name)), str(wanted[name])
+        return f"{name}: {old} then, {new} now" if len(old) + len(new) < 60 else f"other {name}"
+
+    return "; ".join(show(name) for name in names) or "other options"
