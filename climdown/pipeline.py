@@ -535,8 +535,8 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
     where = cf.describe_paths(field.paths)
     try:
         cropped = field.crop(fine)
-    except InputError as error:
-        raise GridError(f"{error}, prior {prior.card.name}") from None
+    except GridError as error:
+        raise GridError(f"{error}; that of prior {prior.card.name}") from None
     coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
     wanted = fine.areas * prior.mask.any(axis=0)
     share = float((coverage * wanted).sum() / wanted.sum())

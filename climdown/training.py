@@ -331,6 +331,9 @@ def _split(
     train, validation = days(config.data.train), days(config.data.validation)
     if shared := train & validation:
         raise ConfigError(f"training and validation share {len(shared)} time steps")
+    for name, chosen in (("training", train), ("validation", validation)):
+        if not chosen:
+            raise InputError(f"no time step that all variables share lies in the {name} period")
     return np.array(sorted(train), dtype=np.intp), np.array(sorted(validation), dtype=np.intp)
 
 
@@ -389,6 +392,9 @@ def _static_fields(path: Path, grid: Grid) -> dict[str, npt.NDArray[np.float32]]
             f"{path}: no variable for {' and '.join(sorted(missing))}; expected standard_name "
             "surface_geopotential or surface_altitude, and land_area_fraction"
         )
+    for name, static in fields.items():
+        if not np.isfinite(static).all():
+            raise InputError(f"{path}: {name} does not cover the grid ({grid.describe()})")
     return fields
 
 

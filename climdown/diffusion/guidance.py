@@ -47,8 +47,10 @@ class CoarseOperator:
 
         Coarse cells without a valid fine cell are 0.
         """
-        # Masked cells hold nothing; zero them before decoding, or NaN * 0 would spread.
-        values = torch.where(self.mask > 0, self.decode(x), 0.0)
+        # Masked cells hold nothing; zero them before decoding, or NaN * 0 would spread, in the
+        # values and in the gradient.
+        valid = self.mask > 0
+        values = torch.where(valid, self.decode(torch.where(valid, x, 0.0)), 0.0)
         total = _product(self.lower_lat, values, self.lower_lon)
         return total / self.covered.clamp(min=_EPSILON)
 

@@ -106,7 +106,7 @@ class Card:
         """
         try:
             entries = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise PriorError("the card is not valid JSON") from None
         if not isinstance(entries, dict):
             raise PriorError("the card is not a JSON object")
@@ -119,7 +119,7 @@ class Card:
             )
         try:
             return _card(entries)
-        except (ConfigError, GridError) as error:
+        except (ConfigError, GridError, OverflowError) as error:
             raise PriorError(f"the card is damaged: {error}") from None
 
 
@@ -177,6 +177,8 @@ def _card(entries: dict[str, Any]) -> Card:
 def _variable(entry: Any) -> Variable:
     if not isinstance(entry, dict) or not isinstance(entry.get("transform"), list):
         raise ConfigError("a variable is not an object with a transform")
+    if not all(isinstance(step, dict) for step in entry["transform"]):
+        raise ConfigError("a transform is not a list of objects")
     rest = {k: v for k, v in entry.items() if k != "transform"}
     plain = from_mapping(_VariableEntries, rest, where="variables.")
     values = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
@@ -205,9 +207,18 @@ class Prior:
 
     @cached_property
     def transforms(self) -> dict[str, Chain]:
-        """Physical units to normalised, by variable name."""
+        """Physical units to normalised, by variable name.
+
+        Raises:
+            PriorError: a transform on the card is unknown, or its parameters are wrong.
+        """
         climatologies = {k: np.asarray(v, np.float64) for k, v in self.fields.items()}
-        return {v.name: Chain.from_list(v.transform, climatologies) for v in self.card.variables}
+        try:
+            return {
+                v.name: Chain.from_list(v.transform, climatologies) for v in self.card.variables
+            }
+        except (ConfigError, OverflowError) as error:
+            raise PriorError(f"prior {self.folder}: the card is damaged: {error}") from None
 
     def denoiser(self, device: str | torch.device = "cpu") -> Denoiser:
         """The network with its weights, in evaluation mode, its parameters frozen.
@@ -218,10 +229,10 @@ class Prior:
         import torch
         from safetensors.torch import load_file
 
-        model = build_denoiser(self.card, self.fields)
         try:
+            model = build_denoiser(self.card, self.fields)
             model.load_state_dict(load_file(self.folder / MODEL_FILE))
-        except (RuntimeError, SafetensorError) as error:
+        except (RuntimeError, ValueError, SafetensorError) as error:
             line = str(error).strip().splitlines()[0]
             raise PriorError(f"prior {self.folder}: the weights do not load ({line})") from None
         model.eval().requires_grad_(False)

@@ -1,0 +1,47 @@
+"""Reading CF NetCDF: variables, axes, units and calendars as they are in the wild.
+
+Variables are found by standard_name and units; the name alone only breaks ties. A `Field`
+is lazy: values are read by blocks of time, in the units asked for, on a grid with ascending
+axes, and the input's time axis is kept as it was written.
+"""
+
+from climdown.cf.attributes import (
+    global_attributes,
+    output_attributes,
+    output_units,
+    statistic_attributes,
+    with_units_metadata,
+)
+from climdown.cf.coordinates import gridded_variables, rectilinear_grid
+from climdown.cf.fields import (
+    Field,
+    Quantity,
+    describe_paths,
+    expand_paths,
+    open_dataset,
+    open_field,
+)
+from climdown.cf.time import TimeAxis, calendar_conditions, read_time_axis, time_axis
+from climdown.cf.units import convert_units, units_convertible
+
+__all__ = [
+    "Field",
+    "Quantity",
+    "TimeAxis",
+    "calendar_conditions",
+    "convert_units",
+    "describe_paths",
+    "expand_paths",
+    "global_attributes",
+    "gridded_variables",
+    "open_dataset",
+    "open_field",
+    "output_attributes",
+    "output_units",
+    "read_time_axis",
+    "rectilinear_grid",
+    "statistic_attributes",
+    "time_axis",
+    "units_convertible",
+    "with_units_metadata",
+]

@@ -1,0 +1,219 @@
+"""Time axes, kept as they were written, in every CF calendar."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cf_xarray  # noqa: F401  (registers the .cf accessor)
+import cftime
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from climdown.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True, eq=False)
+class TimeAxis:
+    """A time axis as written: nothing is re-encoded between input and output.
+
+    Attributes:
+        dates: calendar-aware dates, shape (n,).
+        values: encoded values, shape (n,), in `units` of `calendar`.
+        bounds: encoded bounds, shape (n, 2), or None.
+        name, bounds_name: of the variables in the file.
+    """
+
+    dates: npt.NDArray[np.object_]
+    values: npt.NDArray[Any]
+    units: str
+    calendar: str
+    bounds: npt.NDArray[Any] | None
+    name: str = "time"
+    bounds_name: str = "time_bnds"
+
+    def __len__(self) -> int:
+        return len(self.dates)
+
+    def isel(self, part: slice) -> TimeAxis:
+        """The axis of a block of time steps."""
+        bounds = None if self.bounds is None else self.bounds[part]
+        return replace(self, dates=self.dates[part], values=self.values[part], bounds=bounds)
+
+    def select(self, period: str | None) -> slice:
+        """The steps of a period "START/END", both included, each a year, month or day.
+
+        Raises:
+            ConfigError: the period cannot be parsed.
+            InputError: no step lies in it.
+        """
+        if period is None:
+            return slice(0, len(self))
+        start, end = _parse_period(period)
+        days = [(d.year, d.month, d.day) for d in self.dates]
+        inside = [i for i, day in enumerate(days) if day[: len(start)] >= start]
+        inside = [i for i in inside if days[i][: len(end)] <= end]
+        if not inside:
+            raise InputError(f"no time step lies in {period}; the input has {self.describe()}")
+        return slice(inside[0], inside[-1] + 1)
+
+    @property
+    def months(self) -> tuple[int, ...]:
+        """The months that occur, ascending."""
+        return tuple(sorted({int(date.month) for date in self.dates}))
+
+    @property
+    def step_days(self) -> float:
+        """Median time step in days; NaN for a single step. Gaps between seasons do not count."""
+        if len(self) < 2:
+            return float("nan")
+        steps = [
+            (b - a).total_seconds() for a, b in zip(self.dates[:-1], self.dates[1:], strict=True)
+        ]
+        return float(np.median(steps)) / 86400.0
+
+    @property
+    def gaps(self) -> int:
+        """Number of places where the axis jumps by more than one and a half median steps."""
+        if len(self) < 3:
+            return 0
+        hours = np.array(
+            [(b - a).total_seconds() for a, b in zip(self.dates[:-1], self.dates[1:], strict=True)]
+        )
+        # Calendar months differ by up to three days; that is no gap.
+        return int((hours > 1.5 * np.median(hours)).sum())
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """The first date, in a form that compares across calendars."""
+        return _sort_key(self.dates[0])
+
+    def rebased_bounds(self, units: str) -> npt.NDArray[Any]:
+        """The bounds, encoded in other units of the same calendar."""
+        if self.units == units or self.bounds is None:
+            return np.asarray(self.bounds)
+        dates = cftime.num2date(self.bounds, self.units, self.calendar)
+        return np.asarray(cftime.date2num(dates, units, self.calendar), dtype=self.bounds.dtype)
+
+    def describe(self) -> str:
+        """One line for people."""
+        first, last = self.dates[0].strftime("%Y-%m-%d"), self.dates[-1].strftime("%Y-%m-%d")
+        return f"{len(self)} steps from {first} to {last} ({self.calendar})"
+
+
+def calendar_conditions(
+    dates: Sequence[Any] | npt.NDArray[np.object_], step_days: float
+) -> npt.NDArray[np.float32]:
+    """(month, day, hour) of each date, shape (n, 3).
+
+    Daily and longer means belong to no hour; 12 stands for them all, whatever the stamp says.
+    """
+    daily = not step_days < 0.99
+    return np.array(
+        [(d.month, d.day, 12.0 if daily else d.hour + d.minute / 60.0) for d in dates],
+        dtype=np.float32,
+    )
+
+
+def time_axis(dates: Sequence[Any], *, units: str, bounded: bool = False) -> TimeAxis:
+    """A time axis of equally long steps that begin at `dates` (calendar-aware), for new files.
+
+    With `bounded`, stamps lie in the middle of steps as long as the first one, with bounds.
+    """
+    calendar = str(dates[0].calendar)
+    starts = np.asarray(cftime.date2num(list(dates), units, calendar), dtype=np.float64)
+    if not bounded:
+        return TimeAxis(np.array(dates, dtype=object), starts, units, calendar, None)
+    width = starts[1] - starts[0] if len(starts) > 1 else 1.0
+    values = starts + 0.5 * width
+    bounds = np.stack([starts, starts + width], axis=1)
+    return TimeAxis(cftime.num2date(values, units, calendar), values, units, calendar, bounds)
+
+
+def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
+    known = array.cf.coordinates.get("time", [])
+    # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
+    names = [n for n in known if n in array.dims] or [d for d in array.dims if _dates(array, d)]
+    if not names:
+        raise InputError(f"variable '{array.name}' has no time axis")
+    axis = dataset[names[0]]
+    if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
+        raise InputError(f"variable '{array.name}' has a time axis that is empty or has no units")
+    units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
+    stored = np.dtype(axis.encoding.get("dtype", np.float64))
+    bounds_name = str(axis.attrs.get("bounds", ""))
+    bounds = None
+    if bounds_name in dataset.variables:
+        bounds = _encode(dataset[bounds_name].values, units, calendar, np.dtype(np.float64))
+    return TimeAxis(
+        dates=axis.values,
+        values=_encode(axis.values, units, calendar, stored),
+        units=units,
+        calendar=calendar,
+        bounds=bounds,
+        name=str(names[0]),
+        bounds_name=bounds_name or "time_bnds",
+    )
+
+
+def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
+    """One axis from consecutive ones, in the units of the first.
+
+    Raises:
+        InputError: a date does not come after the one before it.
+    """
+    first = axes[0]
+    dates = np.concatenate([axis.dates for axis in axes])
+    for before, after in itertools.pairwise(dates):
+        if _sort_key(after) <= _sort_key(before):
+            raise InputError(
+                f"times do not ascend: {after} follows {before}; do two files overlap?"
+            )
+    if len(axes) == 1:
+        return first
+    known = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]
+    return replace(
+        first,
+        dates=dates,
+        values=_encode(dates, first.units, first.calendar, first.values.dtype),
+        bounds=np.concatenate(known) if len(known) == len(axes) else None,
+    )
+
+
+def _dates(array: xr.DataArray, dimension: Hashable) -> bool:
+    coordinate = array.coords.get(dimension)
+    if coordinate is None or coordinate.size == 0:
+        return False
+    return isinstance(coordinate.values[0], cftime.datetime)
+
+
+def _encode(
+    dates: npt.NDArray[Any], units: str, calendar: str, dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    if dates.dtype != object:
+        return np.asarray(dates, dtype=dtype)
+    values = np.asarray(cftime.date2num(dates, units, calendar))
+    stored = values.astype(dtype)
+    # Days of one file may be whole and those of the next begin at noon.
+    if np.issubdtype(dtype, np.integer) and (stored != values).any():
+        return values
+    return stored
+
+
+def _sort_key(date: Any) -> tuple[int, ...]:
+    return (date.year, date.month, date.day, date.hour, date.minute, date.second)
+
+
+def _parse_period(period: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    match = re.fullmatch(r"(\d{4}(?:-\d{2}){0,2})/(\d{4}(?:-\d{2}){0,2})", period.strip())
+    if match is None:
+        raise ConfigError(
+            f"cannot read the period '{period}'; expected START/END, for example "
+            "1990-12-01/1991-02-28 or 1990/1999"
+        )
+    start, end = (tuple(int(part) for part in text.split("-")) for text in match.groups())
+    return start, end
