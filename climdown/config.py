@@ -189,7 +189,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         _require(self.method == "zssd", f"unknown method '{self.method}'; expected zssd")
         _require(self.members >= 1, f"members is {self.members}; need at least 1")
-        _require(self.seed >= 0, f"seed is {self.seed}; need at least 0")
+        _require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         _require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
         scale = self.guidance_scale
         _require(scale is None or scale >= 0, f"guidance scale is {scale}; need at least 0")

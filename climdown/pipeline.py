@@ -325,6 +325,15 @@ def match(prior: Prior, paths: Sequence[Path], period: str | None) -> dict[str, 
                 f"({field.time.describe()}) differs from that of {cf.describe_paths(first.paths)} "
                 f"({first.time.describe()})"
             )
+    step, known = first.time.step_days, prior.card.step_days
+    if step > 1.5 * known or step < 0.6 * known:
+        log.warning(
+            "the input has a time step of %.3g days, prior %s was trained on %.3g: "
+            "its fine detail will be that of the latter",
+            step,
+            prior.card.name,
+            known,
+        )
     chosen = first.time.select(period)
     _check_months(prior, first, first.time.isel(chosen))
     return {name: _cover(prior, field.isel(chosen)) for name, field in fields.items()}
@@ -430,7 +439,7 @@ def output_template(plan: Plan, command: str) -> stream.Template:
             "climdown_prior": plan.prior.card.name,
             "climdown_prior_sha256": plan.prior.digest,
             "climdown_prior_licence": plan.prior.card.licence,
-            "climdown_seed": np.int32(plan.config.seed % 2**31),
+            "climdown_seed": np.int32(plan.config.seed),
             "climdown_options": json.dumps(plan.identity),
         },
     )

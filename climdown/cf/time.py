@@ -10,6 +10,7 @@ from typing import Any
 
 import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import cftime
+import netCDF4
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -135,6 +136,11 @@ def time_axis(dates: Sequence[Any], *, units: str, bounded: bool = False) -> Tim
 
 
 def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
+    """The time axis of a variable, its numbers as they are stored in the dataset's file.
+
+    Raises:
+        InputError: there is none, or it is empty or has no units.
+    """
     known = array.cf.coordinates.get("time", [])
     # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
     names = [n for n in known if n in array.dims] or [d for d in array.dims if _dates(array, d)]
@@ -144,14 +150,13 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
         raise InputError(f"variable '{array.name}' has a time axis that is empty or has no units")
     units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
-    stored = np.dtype(axis.encoding.get("dtype", np.float64))
     bounds_name = str(axis.attrs.get("bounds", ""))
     bounds = None
     if bounds_name in dataset.variables:
-        bounds = _encode(dataset[bounds_name].values, units, calendar, np.dtype(np.float64))
+        bounds = _stored(dataset, bounds_name)
     return TimeAxis(
         dates=axis.values,
-        values=_encode(axis.values, units, calendar, stored),
+        values=_stored(dataset, str(names[0])),
         units=units,
         calendar=calendar,
         bounds=bounds,
@@ -182,6 +187,13 @@ def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
         values=_encode(dates, first.units, first.calendar, first.values.dtype),
         bounds=np.concatenate(known) if len(known) == len(axes) else None,
     )
+
+
+def _stored(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
+    # Dates and back again would lose the last bits of thirds of a day.
+    with netCDF4.Dataset(dataset.encoding["source"]) as file:
+        file.set_auto_mask(False)
+        return np.asarray(file[name][:])
 
 
 def _dates(array: xr.DataArray, dimension: Hashable) -> bool:
