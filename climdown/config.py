@@ -95,7 +95,14 @@ class NetworkConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(len(self.channels) > 0, "network.channels is empty")
+        _require(
+            len(self.channels) > 0 and min(self.channels) > 0,
+            f"network.channels is {list(self.channels)}; need one or more numbers > 0",
+        )
+        for name in ("blocks", "embedding"):
+            value = getattr(self, name)
+            _require(value > 0, f"network.{name} is {value}; need at least 1")
+        _require(self.attention >= 0, f"network.attention is {self.attention}; need at least 0")
         _require(self.heads > 0, f"network.heads is {self.heads}; need at least 1")
         _require(
             self.channels[-1] % self.heads == 0,

@@ -113,17 +113,19 @@ class PartStore:
         identity = json.loads(json.dumps(identity))
         if plan.is_file():
             stored = _read_plan(plan)
-            if stored.get("identity") == identity:
-                return cls(folder, plan_units(times, members, int(stored["fields_per_unit"])))
-            if not discard:
+            if stored is not None and stored[0] == identity:
+                return cls(folder, plan_units(times, members, stored[1]))
+            if stored is None and not discard:
+                raise ResumeError(f"{plan} is damaged; remove the folder {folder}")
+            if stored is not None and not discard:
                 raise ResumeError(
                     f"{folder} holds parts of another run "
-                    f"({_difference(stored.get('identity'), identity)}); repeat its command to "
+                    f"({_difference(stored[0], identity)}); repeat its command to "
                     "finish it, or give --overwrite to discard them"
                 )
-        if folder.exists():
-            shutil.rmtree(folder)
         try:
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
             entries = {"identity": identity, "fields_per_unit": fields_per_unit}
             _write_atomically(plan, json.dumps(entries, indent=1).encode())
@@ -136,18 +138,36 @@ class PartStore:
         return self._path(unit).is_file()
 
     def write(self, unit: Unit, values: npt.NDArray[np.float32]) -> None:
-        """Place a part, shape (time, member, variable, ny, nx), atomically."""
+        """Place a part, shape (time, member, variable, ny, nx), atomically.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
         path = self._path(unit)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as stream:
-            np.save(stream, values)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as stream:
+                np.save(stream, values)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def read(self, unit: Unit) -> npt.NDArray[np.float32]:
-        """A part, mapped into memory."""
-        return np.load(self._path(unit), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        """A part, mapped into memory.
+
+        Raises:
+            ResumeError: its file is damaged.
+        """
+        path = self._path(unit)
+        try:
+            values: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            raise ResumeError(f"{path} is damaged; remove it and run again") from None
+        return values
 
     def member(self, member: int, variable: int, part: slice) -> npt.NDArray[np.float32]:
         """A member's fields of one variable over a block of times, shape (time, ny, nx)."""
@@ -241,8 +261,10 @@ def _placed(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:
+        # The netCDF library reports a full disk as a RuntimeError.
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write {path}: {reason}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -401,17 +423,19 @@ def _write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _read_plan(path: Path) -> dict[str, Any]:
+def _read_plan(path: Path) -> tuple[dict[str, Any], int] | None:
+    """The identity and fields per unit of a plan; None if it is damaged."""
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ResumeError(f"{path} is damaged; remove the folder {path.parent}") from None
-    return plan if isinstance(plan, dict) else {}
+        identity, fields = plan["identity"], plan["fields_per_unit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    valid = isinstance(identity, dict) and isinstance(fields, int) and fields > 0
+    return (identity, fields) if valid else None
 
 
-def _difference(stored: Any, wanted: Mapping[str, Any]) -> str:
+def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Which entries differ, for the message."""
-    stored = stored if isinstance(stored, dict) else {}
     names = [k for k in wanted if stored.get(k) != wanted[k]]
 
     def show(name: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from torch import Tensor
 from climdown import cf, regrid
 from climdown.config import PriorConfig, VariableConfig
 from climdown.diffusion.losses import edm_loss, lognormal_sigmas
-from climdown.errors import ConfigError, InputError, ResumeError
+from climdown.errors import ConfigError, InputError, OutputError, ResumeError
 from climdown.grid import Grid
 from climdown.priors.card import (
+    CARD_FILE,
     Card,
     Prior,
     Variable,
@@ -144,6 +148,7 @@ def train_diffusion(
 
     Raises:
         ResumeError: a checkpoint lies there that belongs to another configuration.
+        OutputError: a finished prior lies there.
     """
     dataset = prepare(config, data)
     log.info(
@@ -154,6 +159,8 @@ def train_diffusion(
     )
     trainer = Trainer(config, dataset, torch.device(device))
     checkpoint = output / "checkpoint.pt"
+    if (output / CARD_FILE).exists() and not checkpoint.is_file():
+        raise OutputError(f"{output} holds a finished prior; train into another folder")
     if checkpoint.is_file():
         trainer.restore(checkpoint)
         log.info("resuming at step %d", trainer.step)
@@ -191,6 +198,12 @@ class Trainer:
         self.best_loss = math.inf
         self.best: dict[str, Tensor] = {}
 
+    @cached_property
+    def identity(self) -> str:
+        """What a checkpoint must agree with: the configuration and the data."""
+        data = hashlib.sha256(self.dataset.train.x.numpy().tobytes()).hexdigest()
+        return f"{self.config!r} {data}"
+
     def run(self) -> Iterator[tuple[int, float, float | None]]:
         """Yield (step, training loss, validation loss or None) until all steps are done."""
         settings = self.config.training
@@ -200,6 +213,11 @@ class Trainer:
             validation = None
             if self.step % settings.validate_every == 0 or self.step == settings.steps:
                 validation = float(np.mean(self.validation_losses()))
+                if not math.isfinite(validation):
+                    raise ConfigError(
+                        f"training diverged before step {self.step}: the validation loss is "
+                        f"{validation}; lower training.learning_rate"
+                    )
                 if validation < self.best_loss:
                     self.best_loss = validation
                     self.best = {k: v.clone() for k, v in self.average.state_dict().items()}
@@ -268,7 +286,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write the whole state, atomically."""
         state = {
-            "config": repr(self.config),
+            "identity": self.identity,
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -284,13 +302,17 @@ class Trainer:
         """Take up a state that `save` wrote.
 
         Raises:
-            ResumeError: it belongs to another configuration.
+            ResumeError: it is damaged, or belongs to another configuration or other data.
         """
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["config"] != repr(self.config):
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            identity = state["identity"]
+        except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError):
+            raise ResumeError(f"{path} is damaged; remove it to train from the start") from None
+        if identity != self.identity:
             raise ResumeError(
-                f"{path} belongs to another training configuration; remove it, or train into "
-                "another folder"
+                f"{path} belongs to another training configuration or other data; remove it, or "
+                "train into another folder"
             )
         self.step = state["step"]
         self.model.load_state_dict(state["model"])

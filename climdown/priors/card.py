@@ -233,7 +233,8 @@ class Prior:
             model = build_denoiser(self.card, self.fields)
             model.load_state_dict(load_file(self.folder / MODEL_FILE))
         except (RuntimeError, ValueError, SafetensorError) as error:
-            line = str(error).strip().splitlines()[0]
+            # torch's first line names only the class; the second says what does not fit.
+            line = " ".join(str(error).split())[:200]
             raise PriorError(f"prior {self.folder}: the weights do not load ({line})") from None
         model.eval().requires_grad_(False)
         return to_device(model, torch.device(device))

@@ -26,9 +26,8 @@ def find_prior(name: str | Path) -> Path:
     Raises:
         PriorError: there is no such prior; near names are suggested.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
+    if _is_folder(name):
+        return Path(name)
     names = bundled_names()
     if str(name) in names:
         return bundled_folder() / name
@@ -39,6 +38,13 @@ def find_prior(name: str | Path) -> Path:
         f"no prior '{name}': {hint}bundled are {listed}; "
         "otherwise give the path of a prior's folder"
     )
+
+
+def _is_folder(name: str | Path) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # too long, or holding a null
+        return False
 
 
 def load_prior(name: str | Path) -> Prior:

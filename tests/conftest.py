@@ -1,0 +1,140 @@
+"""Fixtures that several test files share: a tiny prior, and data tiny enough to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from climdown.config import (
+    DataConfig,
+    NetworkConfig,
+    PriorConfig,
+    TrainingConfig,
+    VariableConfig,
+)
+from climdown.priors.card import Prior
+from tests.commands import Shell
+from tests.factories import Floats, make_dataset
+from tests.priors import write_tiny_prior
+
+_LAT: Floats = 40.125 + 0.25 * np.arange(6, dtype=np.float64)
+_LON: Floats = -2.875 + 0.25 * np.arange(8, dtype=np.float64)
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Prior:
+    """A prior of tas and pr with random weights; do not change its files."""
+    return write_tiny_prior(tmp_path_factory.mktemp("priors") / "tiny")
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in the same order as a process that runs with OMP_NUM_THREADS=1."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twenty days of tas (K) and pr (kg m-2 s-1), and their orography.
+
+    tas lacks its first cell from day 3 on, and the whole last row on day 5; pr misses nothing.
+    """
+    folder = tmp_path_factory.mktemp("training")
+    rng = np.random.default_rng(0)
+    # Days differ as a whole, cells a little: something that a small network learns at once.
+    noise = rng.normal(size=(20, 1, 1)) + 0.3 * rng.normal(size=(20, _LAT.size, _LON.size))
+
+    def tas(lat: Floats, lon: Floats, step: int) -> Floats:
+        values: Floats = 280.0 + 2.0 * (lat - 40.0) + np.cos(lon) + 0.1 * step + noise[step]
+        if step >= 3:
+            values[0, 0] = np.nan
+        if step == 5:
+            values[-1] = np.nan
+        return values
+
+    def pr(lat: Floats, lon: Floats, step: int) -> Floats:
+        values: Floats = 2e-5 * np.exp(noise[step] + 0.1 * (lat - 40.0) + 0.0 * lon)
+        return values
+
+    times = [day + 0.5 for day in range(20)]
+    make_dataset(path=folder / "tas.nc", lat=_LAT, lon=_LON, times=times, values=tas)
+    make_dataset(
+        path=folder / "pr.nc",
+        name="pr",
+        standard_name="precipitation_flux",
+        units="kg m-2 s-1",
+        lat=_LAT,
+        lon=_LON,
+        times=times,
+        values=pr,
+    )
+    write_statics(folder / "static.nc")
+    return folder
+
+
+def write_statics(path: Path, *, lat: Floats = _LAT, lon: Floats = _LON) -> None:
+    """Altitude that rises by 100 m per degree north of 40, and land that fades to the east."""
+    dataset = make_dataset(
+        name="orog",
+        standard_name="surface_altitude",
+        units="m",
+        lat=lat,
+        lon=lon,
+        times=[0.0],
+        values=lambda y, x, _: 100.0 * (y - 40.0) + 0.0 * x,
+    )
+    land = np.broadcast_to(1.0 - (lon + 3.0) / 4.0, (1, lat.size, lon.size))
+    attributes = {"standard_name": "land_area_fraction", "units": "1"}
+    dataset["sftlf"] = (("time", "lat", "lon"), land.astype(np.float32), attributes)
+    dataset.to_netcdf(path)
+
+
+@pytest.fixture(scope="session")
+def training_config() -> PriorConfig:
+    """Training of a very small network on `training_data`: 14 days, then 6 for validation."""
+    variables = (
+        VariableConfig(
+            name="tas", files=("tas.nc",), standard_names=("air_temperature",), units="degC"
+        ),
+        VariableConfig(
+            name="pr",
+            files=("pr.nc",),
+            standard_names=("precipitation_flux",),
+            units="mm day-1",
+            transform="log",
+            minimum=0.0,
+        ),
+    )
+    return PriorConfig(
+        name="tiny",
+        title="A prior for tests",
+        data=DataConfig(
+            variables=variables,
+            train="2001-01-01/2001-01-14",
+            validation="2001-01-15/2001-01-20",
+            orography="static.nc",
+            coarse_factor=2,
+            licence="none: synthetic",
+            attribution="made up",
+        ),
+        network=NetworkConfig(channels=(4, 8), heads=2, embedding=8, dropout=0.1),
+        training=TrainingConfig(
+            steps=6, batch_size=4, warmup=2, seed=3, validate_every=2, checkpoint_every=2
+        ),
+    )

@@ -1,0 +1,151 @@
+"""The coarse operator against plain numpy, and its adjoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from climdown import regrid
+from climdown.diffusion.guidance import CoarseOperator, latitude_weights
+from climdown.grid import Grid
+
+FINE = Grid.regular(40.0, 46.0, 0.0, 8.0, 0.5)  # 12 x 16 cells
+COARSE = Grid.regular(40.0, 46.0, 0.0, 8.0, 2.0)  # 3 x 4 cells
+NOTHING_SEEN = (slice(0, 4), slice(0, 4))  # the fine cells of the first coarse cell
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
+def log_decode(x: Tensor) -> Tensor:
+    return 0.1 * torch.expm1(x)
+
+
+def log_encode(x: Tensor) -> Tensor:
+    return torch.log1p(x / 0.1)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def ones(batch: int) -> Tensor:
+    return torch.ones(batch, *COARSE.shape, dtype=torch.float64)
+
+
+def some_mask() -> Tensor:
+    mask = torch.from_numpy((np.random.default_rng(0).random(FINE.shape) < 0.7).astype(float))
+    mask[NOTHING_SEEN] = 0.0
+    return mask
+
+
+def make_operator(
+    mask: Tensor | None = None,
+    *,
+    log: bool = False,
+    fine: Grid = FINE,
+    coarse: Grid = COARSE,
+) -> CoarseOperator:
+    lower = [torch.from_numpy(m) for m in regrid.axis_weights(fine, coarse, "conservative")]
+    raised = [torch.from_numpy(m) for m in regrid.axis_weights(coarse, fine, "bilinear")]
+    return CoarseOperator(
+        lower_lat=lower[0],
+        lower_lon=lower[1],
+        raise_lat=raised[0],
+        raise_lon=raised[1],
+        mask=torch.ones(fine.shape, dtype=torch.float64) if mask is None else mask,
+        decode=log_decode if log else identity,
+        encode=log_encode if log else identity,
+    )
+
+
+def block_means(physical: Tensor, mask: Tensor) -> Tensor:
+    """Area-weighted means over the valid cells of 4 x 4 blocks, by loops; 0 where none is."""
+    means = np.zeros((len(physical), *COARSE.shape))
+    for j, i in np.ndindex(*COARSE.shape):
+        block = (slice(4 * j, 4 * j + 4), slice(4 * i, 4 * i + 4))
+        weights = FINE.areas[block] * mask[block].numpy()
+        if weights.sum() > 0:
+            values = np.nan_to_num(physical.numpy()[:, *block])
+            means[:, j, i] = (values * weights).sum(axis=(1, 2)) / weights.sum()
+    return torch.from_numpy(means)
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["linear", "log"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_lower_is_the_area_weighted_physical_mean_over_valid_cells(log: bool, masked: bool) -> None:
+    mask = some_mask() if masked else torch.ones(FINE.shape, dtype=torch.float64)
+    x = random(3, *FINE.shape)
+    expected = block_means(log_decode(x) if log else x, mask)
+    torch.testing.assert_close(make_operator(mask, log=log).lower(x), expected)
+
+
+def test_nan_in_masked_cells_does_not_reach_the_gradient() -> None:
+    mask = some_mask()
+    x = torch.where(mask > 0, random(1, *FINE.shape), torch.nan).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(make_operator(mask, log=True).lower(x).sum(), x)
+    assert (gradient[:, mask == 0] == 0).all()
+    assert (gradient[:, mask > 0] > 0).all()
+
+
+def test_covered_is_the_valid_share_of_each_coarse_cell() -> None:
+    mask = torch.ones(FINE.shape, dtype=torch.float64)
+    mask[NOTHING_SEEN] = 0.0
+    mask[:, 4:6] = 0.0
+    expected = torch.ones(COARSE.shape, dtype=torch.float64)
+    expected[:, 1] = 0.5
+    expected[0, 0] = 0.0
+    torch.testing.assert_close(make_operator(mask).covered, expected)
+
+
+def test_lower_keeps_constants_where_cells_are_valid() -> None:
+    lowered = make_operator(some_mask()).lower(torch.full((1, *FINE.shape), 7.5).double())
+    expected = torch.full((1, *COARSE.shape), 7.5).double()
+    expected[:, 0, 0] = 0.0  # without a valid cell
+    torch.testing.assert_close(lowered, expected)
+
+
+def test_raise_keeps_constants_where_cells_are_seen() -> None:
+    operator = make_operator()
+    observed = ones(1)
+    observed[:, 0, 0] = 0.0
+    constant = torch.full((1, *COARSE.shape), 7.5, dtype=torch.float64)
+    constant[:, 0, 0] = 1e6
+    seen = operator.seen(observed)
+    raised = operator.raise_(constant, observed)
+    # The outer half of the missing cell sees nothing else: interpolation ends at centres.
+    assert (seen[:, :2, :2] == 0).all()
+    torch.testing.assert_close(raised, torch.where(seen > 0, 7.5, 0.0).double())
+
+
+def test_raise_after_lower_keeps_a_linear_field_between_coarse_centres() -> None:
+    slope = torch.from_numpy(np.broadcast_to(FINE.lon, (1, *FINE.shape)).copy())
+    operator = make_operator()
+    raised = operator.raise_(operator.lower(slope), ones(1))
+    torch.testing.assert_close(raised[..., 2:-2], slope[..., 2:-2])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_autograd_gives_the_adjoint_of_the_linear_operator(masked: bool) -> None:
+    operator = make_operator(some_mask() if masked else None)
+    observed = ones(1)
+
+    def apply(x: Tensor) -> Tensor:
+        return operator.raise_(operator.lower(x), observed)
+
+    x, y = random(1, *FINE.shape, seed=1), random(1, *FINE.shape, seed=2)
+    elsewhere = random(1, *FINE.shape, seed=3).requires_grad_(True)
+    (transposed,) = torch.autograd.grad((apply(elsewhere) * y).sum(), elsewhere)
+    left, right = (apply(x) * y).sum(), (x * transposed).sum()
+    torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+
+
+def test_latitude_weights_are_roots_of_area_with_mean_square_one() -> None:
+    weights = latitude_weights(torch.from_numpy(FINE.areas))
+    assert weights.square().mean().item() == pytest.approx(1.0)
+    ratio = (weights[-1, 0] / weights[0, 0]).item() ** 2
+    assert ratio == pytest.approx(FINE.areas[-1, 0] / FINE.areas[0, 0])

@@ -1,0 +1,243 @@
+"""Configurations: what TOML may say, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from climdown import errors
+from climdown.config import (
+    DataConfig,
+    NetworkConfig,
+    PriorConfig,
+    RunConfig,
+    TrainingConfig,
+    VariableConfig,
+    from_mapping,
+    load_config,
+)
+from climdown.errors import ClimdownError, ConfigError
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+MINIMAL = """
+name = "tiny"
+title = "A prior for tests"
+
+[data]
+train = "2000/2003"
+validation = "2004/2005"
+orography = "static.nc"
+coarse_factor = 4
+
+[[data.variables]]
+name = "tas"
+files = ["tas_*.nc"]
+standard_names = ["air_temperature"]
+units = "degC"
+
+[training]
+steps = 10
+"""
+
+
+def variable(**changes: Any) -> dict[str, Any]:
+    entry = {"name": "tas", "files": ["a.nc"], "standard_names": ["air_temperature"], "units": "K"}
+    return entry | changes
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    entry = {"variables": [variable()], "train": "2000/2003", "validation": "2004/2005"}
+    return entry | {"orography": "static.nc", "coarse_factor": 4} | changes
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "prior.toml"
+
+
+def test_a_minimal_file_is_completed_by_defaults(path: Path) -> None:
+    path.write_text(MINIMAL, encoding="utf-8")
+    config = load_config(path)
+    expected = VariableConfig(
+        name="tas", files=("tas_*.nc",), standard_names=("air_temperature",), units="degC"
+    )
+    assert config.data.variables == (expected,)
+    assert config.data.coarse_factor == 4
+    assert config.training == TrainingConfig(steps=10)
+    assert config.network == NetworkConfig()
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda p: p.stem)
+def test_the_examples_are_valid_and_named_after_their_prior(example: Path) -> None:
+    assert load_config(example).name == example.stem
+
+
+def test_there_are_examples() -> None:
+    assert list(EXAMPLES.glob("*.toml"))
+
+
+def test_whole_numbers_serve_as_floats_and_lists_as_tuples() -> None:
+    config = from_mapping(VariableConfig, variable(offset=2, minimum=0))
+    assert isinstance(config.offset, float)
+    assert isinstance(config.minimum, float)
+    assert from_mapping(NetworkConfig, {"channels": [8, 16]}).channels == (8, 16)
+
+
+def test_nothing_may_be_said_where_nothing_is_the_default() -> None:
+    assert from_mapping(VariableConfig, variable(minimum=None)).minimum is None
+
+
+def test_configurations_are_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        NetworkConfig().blocks = 2  # type: ignore[misc]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    channels=st.lists(st.sampled_from([8, 16, 64]), min_size=1, max_size=4),
+    blocks=st.integers(1, 4),
+    dropout=st.floats(0, 0.99),
+)
+def test_mapping_and_dataclass_say_the_same(
+    channels: list[int], blocks: int, dropout: float
+) -> None:
+    config = NetworkConfig(channels=tuple(channels), blocks=blocks, dropout=dropout)
+    assert from_mapping(NetworkConfig, dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "message"),
+    [
+        (TrainingConfig, {"steps": "many"}, "entry 'steps' is 'many'; expected int"),
+        (TrainingConfig, {"steps": True}, "entry 'steps' is True; expected int"),
+        (TrainingConfig, {"steps": 2.5}, "entry 'steps' is 2.5; expected int"),
+        (TrainingConfig, {"steps": 1, "ema": False}, "entry 'ema' is False; expected float"),
+        (TrainingConfig, {"steps": 1, "ema": "0.9"}, "entry 'ema' is '0.9'; expected float"),
+        (
+            TrainingConfig,
+            {"steps": 1, "precision": "fp8"},
+            "entry 'precision' is 'fp8'; expected 'fp32' or 'bf16'",
+        ),
+        (TrainingConfig, {}, "missing entry 'steps'"),
+        (TrainingConfig, {"step": 1}, "unknown entry 'step'; expected one of batch_size, "),
+        (VariableConfig, variable(units=3), "entry 'units' is 3; expected str"),
+        (VariableConfig, variable(files="a.nc"), "entry 'files' is 'a.nc'; expected a list"),
+        (VariableConfig, variable(files=[1]), "entry 'files[0]' is 1; expected str"),
+        (VariableConfig, variable(minimum="none"), "entry 'minimum' is 'none'; expected float"),
+        (DataConfig, data(variables=[3]), "entry 'variables[0]' is 3; expected VariableConfig"),
+        (DataConfig, data(variables=[{}]), "missing entry 'variables[0].name'"),
+        (
+            DataConfig,
+            data(variables=[variable(unit="K")]),
+            "unknown entry 'variables[0].unit'; expected one of cell_methods, files",
+        ),
+    ],
+)
+def test_wrong_entries_are_named_with_what_was_expected(
+    kind: type[Any], entries: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_mapping(kind, entries)
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "message"),
+    [
+        (VariableConfig, variable(files=[]), "variable 'tas' names no files"),
+        (VariableConfig, variable(standard_names=[]), "variable 'tas' names no standard_names"),
+        (VariableConfig, variable(offset=0), "variable 'tas' needs offset > 0, found 0.0"),
+        (DataConfig, data(variables=[]), "the configuration names no variables"),
+        (DataConfig, data(coarse_factor=1), "coarse_factor is 1; need at least 2"),
+        (DataConfig, data(min_valid=0), "min_valid is 0.0; need 0 < min_valid <= 1"),
+        (DataConfig, data(min_valid=1.5), "min_valid is 1.5; need 0 < min_valid <= 1"),
+        (NetworkConfig, {"channels": []}, "network.channels is []; need one or more numbers > 0"),
+        (NetworkConfig, {"channels": [-2]}, "network.channels is [-2]; need"),
+        (NetworkConfig, {"blocks": 0}, "network.blocks is 0; need at least 1"),
+        (NetworkConfig, {"embedding": 0}, "network.embedding is 0; need at least 1"),
+        (NetworkConfig, {"attention": -1}, "network.attention is -1; need at least 0"),
+        (NetworkConfig, {"channels": [32, 6]}, "ends in 6, not divisible by 4 heads"),
+        (NetworkConfig, {"heads": 0}, "network.heads is 0; need at least 1"),
+        (NetworkConfig, {"dropout": 1}, "network.dropout is 1.0; need 0 <= dropout < 1"),
+        (NetworkConfig, {"dropout": -0.1}, "network.dropout is -0.1"),
+        (TrainingConfig, {"steps": 0}, "training.steps must be positive"),
+        (TrainingConfig, {"steps": 1, "batch_size": 0}, "training.batch_size must be positive"),
+        (TrainingConfig, {"steps": 1, "validate_every": 0}, "training.validate_every must"),
+        (TrainingConfig, {"steps": 1, "checkpoint_every": -1}, "training.checkpoint_every must"),
+        (TrainingConfig, {"steps": 1, "ema": 1}, "training.ema is 1.0; need 0 < ema < 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    kind: type[Any], entries: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_mapping(kind, entries)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "gan"}, "unknown method 'gan'"),
+        ({"members": 0}, "members is 0; need at least 1"),
+        ({"seed": -1}, "seed is -1; need 0 to 2147483647"),
+        ({"steps": 0}, "steps is 0; need at least 1"),
+        ({"guidance_scale": -0.5}, "guidance scale is -0.5; need at least 0"),
+        ({"filter_scale": 0.0}, "filter scale is 0.0; expected degrees > 0, auto or native"),
+        ({"filter_scale": "wide"}, "filter scale is wide"),
+        ({"device": "tpu"}, "unknown device 'tpu'; expected auto, cpu or cuda"),
+        ({"batch_size": 0}, "batch size is 0; expected a number > 0, or auto"),
+        ({"batch_size": "big"}, "batch size is big"),
+    ],
+)
+def test_wrong_options_of_a_run_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        RunConfig(**changes)
+
+
+def test_options_of_a_run_may_be_numbers_or_words() -> None:
+    assert RunConfig().steps is None
+    chosen = RunConfig(steps=1, guidance_scale=0.0, filter_scale=2.5, batch_size=8)
+    assert (chosen.filter_scale, chosen.batch_size) == (2.5, 8)
+    assert RunConfig(filter_scale="native").filter_scale == "native"
+
+
+def test_a_missing_file_is_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*prior\.toml: No such"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"name = '\xff'"])
+def test_a_file_that_is_not_toml_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"prior\.toml is not valid TOML"):
+        load_config(path)
+
+
+def test_an_error_in_a_file_names_file_and_entry(path: Path) -> None:
+    path.write_text(MINIMAL.replace("steps = 10", "steps = 10\nema = 2"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"prior\.toml: training\.ema is 2\.0"):
+        load_config(path)
+    path.write_text(MINIMAL.replace("coarse_factor", "factor"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"prior\.toml: unknown entry 'data\.factor'"):
+        load_config(path)
+
+
+def test_the_example_mapping_of_the_tests_is_itself_valid() -> None:
+    entries = {"name": "tiny", "title": "", "data": data(), "training": {"steps": 1}}
+    assert from_mapping(PriorConfig, entries).data.variables[0].units == "K"
+
+
+def test_every_kind_of_error_has_its_own_exit_code() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in ClimdownError.__subclasses__()}
+    assert codes.keys() <= vars(errors).keys()
+    assert codes["ConfigError"] == 2
+    assert codes["Requeue"] == 75
+    assert len(set(codes.values())) == len(codes)
+    # 0 is success, 1 a bug, 126 and above belong to the shell.
+    assert all(1 < code < 126 for code in codes.values())

@@ -1,0 +1,243 @@
+"""`climdown run`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+
+from climdown import pipeline, regrid
+from climdown.config import RunConfig
+from climdown.errors import ConfigError, Requeue
+from climdown.priors.card import Prior
+from tests.commands import Shell, read_members, write_pr, write_tas
+from tests.factories import shared_data
+from tests.priors import FINE
+
+
+def test_run_writes_an_ensemble_with_mean_and_spread(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"))
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 3)
+    assert result.code == 0, result.err
+    assert result.out.strip() == "out.nc"
+    values = read_members("out.nc")
+    assert values.shape == (3, 3, *FINE.shape)
+    np.testing.assert_allclose(read_members("out.nc", "tas_mean"), values.mean(axis=1), rtol=1e-6)
+    spread = values.std(axis=1, ddof=1)
+    np.testing.assert_allclose(read_members("out.nc", "tas_spread"), spread, atol=2e-5)
+    assert (spread[np.isfinite(spread)] > 0).all()
+
+
+def test_output_keeps_units_time_and_attributes_of_the_input(
+    shell: Shell, tiny_prior: Prior
+) -> None:
+    write_tas(
+        Path("tas.nc"), calendar="360_day", bounds=True, attributes={"cell_methods": "time: mean"}
+    )
+    shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 2)
+    with netCDF4.Dataset("tas.nc") as source, netCDF4.Dataset("out.nc") as output:
+        for name in ("time", "time_bnds"):
+            np.testing.assert_array_equal(output[name][:], source[name][:])
+        assert output["time"].units == source["time"].units
+        assert output["time"].calendar == "360_day"
+        assert output["time"].dtype == source["time"].dtype
+        assert output["tas"].units == "K"
+        assert output["tas"].cell_methods == "time: mean"
+        assert output["tas"].dimensions == ("time", "realization", "lat", "lon")
+        assert output["tas_spread"].cell_methods == "time: mean realization: standard_deviation"
+        assert output["tas_spread"].units_metadata == "temperature: difference"
+        assert output["tas"].ancillary_variables == "tas_mean tas_spread"
+        assert "height" not in output.variables
+        assert output["tas"].comment == "height: 2.0 m"
+        assert output.history.split("\n")[0].endswith("--members 2")
+        assert output.climdown_prior_sha256 == tiny_prior.digest
+        assert output.climdown_seed == 0
+        assert json.loads(output.climdown_options)["members"] == 2
+
+
+def test_sea_is_missing_in_every_member(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"))
+    shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 2)
+    expected = np.broadcast_to(tiny_prior.mask[0], (3, 2, *FINE.shape))
+    np.testing.assert_array_equal(np.isfinite(read_members("out.nc")), expected)
+
+
+def test_both_variables_are_written_in_their_own_units(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"))
+    write_pr(Path("pr.nc"))
+    result = shell("run", "tas.nc", "pr.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 2)
+    assert result.code == 0, result.err
+    rain = read_members("out.nc", "pr")
+    assert np.nanmin(rain) >= 0
+    with netCDF4.Dataset("out.nc") as output:
+        assert output["pr"].units == "kg m-2 s-1"
+        assert output["pr"].standard_name == "precipitation_flux"
+    assert np.nanmax(rain) < 0.05, "mm/day taken for kg m-2 s-1"
+
+
+def test_a_missing_variable_is_left_unguided_and_unwritten(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"))
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 1)
+    assert "unguided: pr" in result.err
+    with netCDF4.Dataset("out.nc") as output:
+        assert "pr" not in output.variables
+
+
+def test_guidance_brings_the_coarse_means_to_the_input(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"), lat=(40.5, 41.5, 42.5), lon=(-3.5, -2.5, -1.5, -0.5))
+    coarse = regrid.weights(FINE, tiny_prior.card.coarse_grid, "conservative")
+    wanted = xr.open_dataset("tas.nc").tas.values.astype(np.float64)
+    errors = {}
+    for scale in (0, 1):
+        options = ("--members", 2, "--steps", 30, "--guidance-scale", scale, "--overwrite")
+        shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, *options)
+        means = coarse.apply(read_members("out.nc"))
+        errors[scale] = np.nanmean(np.abs(means - wanted[:, None]))
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_same_seed_same_bits_and_another_seed_another_field(
+    shell: Shell, tiny_prior: Prior
+) -> None:
+    write_tas(Path("tas.nc"))
+    for name, seed in (("a.nc", 1), ("b.nc", 1), ("c.nc", 2)):
+        shell("run", "tas.nc", name, "--prior", tiny_prior.folder, "--members", 2, "--seed", seed)
+    np.testing.assert_array_equal(read_members("a.nc"), read_members("b.nc"))
+    assert np.nanmax(np.abs(read_members("a.nc") - read_members("c.nc"))) > 0.1
+
+
+def test_batch_size_period_and_ensemble_size_do_not_change_a_member(
+    shell: Shell, tiny_prior: Prior
+) -> None:
+    write_tas(Path("tas.nc"))
+    common = ("--prior", tiny_prior.folder, "--seed", 3)
+    shell("run", "tas.nc", "a.nc", *common, "--members", 4)
+    shell("run", "tas.nc", "b.nc", *common, "--members", 4, "--batch-size", 1)
+    shell("run", "tas.nc", "c.nc", *common, "--members", 2, "--time", "2001-01-02/2001-01-02")
+    reference = read_members("a.nc")
+    tolerance = 1e-5 * float(np.nanstd(reference))
+    np.testing.assert_allclose(read_members("b.nc"), reference, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(read_members("c.nc")[0], reference[1, :2], rtol=0, atol=tolerance)
+
+
+def test_stopped_run_resumes_to_the_same_bits(tmp_path: Path, tiny_prior: Prior) -> None:
+    source = write_tas(tmp_path / "tas.nc")
+    config = RunConfig(members=2, batch_size=2)
+    whole, stopped = tmp_path / "whole.nc", tmp_path / "stopped.nc"
+    pipeline.downscale([source], whole, prior=tiny_prior, config=config)
+    answers = iter([False, True])
+    with pytest.raises(Requeue, match="after 2 of 6 fields"):
+        pipeline.downscale(
+            [source], stopped, prior=tiny_prior, config=config, should_stop=lambda: next(answers)
+        )
+    assert not stopped.exists()
+    summary = pipeline.downscale([source], stopped, prior=tiny_prior, config=config)
+    assert summary.resumed == 2
+    np.testing.assert_array_equal(read_members(whole), read_members(stopped))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.nc", "tas.nc", "whole.nc"]
+
+
+def test_parts_of_another_run_are_refused_then_discarded(shell: Shell, tiny_prior: Prior) -> None:
+    source = write_tas(Path("tas.nc"))
+    with pytest.raises(Requeue):
+        pipeline.downscale([source], "out.nc", prior=tiny_prior, should_stop=lambda: True)
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--seed", 9)
+    assert result.code == 7
+    assert "seed: 0 then, 9 now" in result.message
+    result = shell(
+        "run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--seed", 9, "--overwrite"
+    )
+    assert result.code == 0, result.err
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"))
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--dry-run")
+    assert result.code == 0, result.err
+    for text in ("tas from 'tas'", "unguided: pr", "3 steps from 2001-01-01", "4 steps", "cpu"):
+        assert text in result.out
+    assert [p.name for p in Path().iterdir()] == ["tas.nc"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "cells"),
+    [
+        ("native", "3 x 4 cells of 1 deg"),
+        ("auto", "3 x 4 cells of 1 deg"),
+        ("2", "2 x 2 cells of 2 deg"),
+    ],
+)
+def test_filter_scale_sets_the_grid_of_guidance(
+    shell: Shell, tiny_prior: Prior, scale: str, cells: str
+) -> None:
+    write_tas(Path("tas.nc"))
+    options = ("--prior", tiny_prior.folder, "--filter-scale", scale, "--dry-run")
+    result = shell("run", "tas.nc", "out.nc", *options)
+    assert f"guided at:   {cells}" in result.out
+
+
+def test_auto_filter_scale_is_never_finer_than_the_priors_coarse_grid(
+    shell: Shell, tiny_prior: Prior
+) -> None:
+    write_tas(Path("tas.nc"), lat=np.arange(40.25, 43, 0.5), lon=np.arange(-3.75, 0, 0.5))
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--dry-run")
+    assert "guided at:   3 x 4 cells of 1 deg" in result.out
+
+
+def test_a_global_file_is_cut_to_the_region(shell: Shell, tiny_prior: Prior) -> None:
+    lat, lon = np.arange(-87.5, 90, 5.0)[::-1], np.arange(0.0, 360.0, 5.0)
+    write_tas(Path("tas.nc"), lat=lat, lon=lon)
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--dry-run")
+    assert result.code == 0, result.err
+    assert "input grid:  1 x 2 cells of 5 deg" in result.out
+
+
+def test_without_a_prior_the_fitting_bundled_one_is_named(
+    shell: Shell, tiny_prior: Prior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("climdown.priors.store.bundled_folder", lambda: tiny_prior.folder.parent)
+    write_tas(Path("tas.nc"))
+    result = shell("run", "tas.nc", "out.nc", "--members", 1)
+    assert result.code == 0, result.err
+    assert "prior tiny fits the input" in result.err
+
+
+def test_without_a_fitting_prior_the_reason_is_given_for_each(
+    shell: Shell, tiny_prior: Prior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("climdown.priors.store.bundled_folder", lambda: tiny_prior.folder.parent)
+    write_tas(Path("tas.nc"), time_units="days since 2001-07-01")
+    result = shell("run", "tas.nc", "out.nc")
+    assert result.code == 5
+    assert "tiny: tas.nc: has months 7" in result.message
+
+
+def test_command_line_options_are_checked() -> None:
+    for options, text in (
+        ({"members": 0}, "members is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"guidance_scale": -1.0}, "guidance scale is -1"),
+        ({"filter_scale": 0.0}, "filter scale is 0"),
+        ({"filter_scale": "coarse"}, "filter scale is coarse"),
+        ({"batch_size": 0}, "batch size is 0"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"method": "magic"}, "unknown method 'magic'"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            RunConfig(**options)
+
+
+@pytest.mark.data
+def test_real_gcm_file_runs_with_the_bundled_prior(shell: Shell) -> None:
+    source = shared_data() / "iberia" / "tas_day_CNRM-CM5_historical_r1i1p1_19821201-20020228.nc"
+    options = ("--members", 2, "--steps", 2, "--time", "1990-12-01/1990-12-02")
+    result = shell("run", source, "out.nc", *options)
+    assert result.code == 0, result.err
+    values = read_members("out.nc")
+    assert values.shape == (2, 2, 41, 61)
+    assert 255 < np.nanmean(values) < 300
