@@ -148,7 +148,7 @@ class SamplingConfig:
     """Defaults a prior carries for the ZSSD sampler."""
 
     steps: int = 40
-    guidance_scale: float = 1.0
+    guidance_scale: float = 2.0
     sigma_min: float = 0.02
     sigma_max: float = 80.0
 

@@ -149,3 +149,35 @@ def test_latitude_weights_are_roots_of_area_with_mean_square_one() -> None:
     assert weights.square().mean().item() == pytest.approx(1.0)
     ratio = (weights[-1, 0] / weights[0, 0]).item() ** 2
     assert ratio == pytest.approx(FINE.areas[-1, 0] / FINE.areas[0, 0])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_sensitivity_of_a_linear_operator_is_one(masked: bool) -> None:
+    operator = make_operator(some_mask() if masked else None)
+    x = random(2, *FINE.shape)
+    sensitivity = operator.sensitivity(x, operator.lower(x))
+    torch.testing.assert_close(sensitivity, torch.ones_like(sensitivity))
+
+
+def test_the_sensitivity_of_even_rain_is_one_and_of_a_single_wet_cell_the_number_of_cells() -> None:
+    operator = make_operator(log=True)
+    even = torch.full((1, *FINE.shape), 2.0, dtype=torch.float64)
+    torch.testing.assert_close(operator.sensitivity(even, operator.lower(even)), ones(1))
+    single = torch.zeros_like(even)
+    single[0, 1, 1] = 20.0  # expm1(20) outweighs the fifteen dry cells by far
+    found = operator.sensitivity(single, operator.lower(single))[0, 0, 0]
+    weights = FINE.areas[:4, :4] / FINE.areas[:4, :4].sum()
+    # The derivative to this cell is 1: the whole mean is this cell.
+    assert found.item() == pytest.approx(1.0 / (weights**2).sum(), rel=1e-5)
+
+
+def test_sensitivity_is_the_norm_of_the_gradient_of_an_encoded_mean() -> None:
+    operator = make_operator(log=True)
+    x = random(1, *FINE.shape).requires_grad_(True)
+    lowered = operator.lower(x)
+    (gradient,) = torch.autograd.grad(operator.encode(lowered)[0, 1, 2], x)
+    block = FINE.areas[4:8, 8:12]
+    plain = ((block / block.sum()) ** 2).sum()
+    expected = gradient.square().sum().item() / plain
+    found = operator.sensitivity(x, lowered)[0, 1, 2].item()
+    assert found == pytest.approx(max(expected, 1.0), rel=1e-9)

@@ -5,7 +5,7 @@ Guidance is a function from denoiser to denoiser; no solver knows of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,24 @@ class CoarseOperator:
         total = _product(self.lower_lat, values, self.lower_lon)
         return total / self.covered.clamp(min=_EPSILON)
 
+    def sensitivity(self, x: Tensor, lowered: Tensor) -> Tensor:
+        """How much steeper encode(lower(x)) is than a plain mean, shape of `lowered`, at least 1.
+
+        With c_i the derivative of an encoded coarse value to the fine cell i, and w_i the
+        area weights of the mean, sum c_i^2 / sum w_i^2. It is 1 for linear maps. Under a
+        logarithm it grows with the share of the wettest cells, up to the number of cells
+        where a single one makes up the whole mean.
+        """
+        with torch.enable_grad():
+            fine = torch.where(self.mask > 0, x, 0.0).detach().requires_grad_(True)
+            coarse = lowered.detach().requires_grad_(True)
+            (decoded,) = torch.autograd.grad(self.decode(fine).sum(), fine)
+            (encoded,) = torch.autograd.grad(self.encode(coarse).sum(), coarse)
+        lat, lon = self.lower_lat**2, self.lower_lon**2
+        squares = _product(lat, self.mask * decoded**2, lon)
+        plain = _product(lat, self.mask, lon).clamp(min=_EPSILON**2)
+        return (encoded**2 * squares / plain).clamp(min=1.0)
+
     @property
     def covered(self) -> Tensor:
         """Share of each coarse cell that valid fine cells cover, (coarse ny, coarse nx)."""
@@ -91,7 +109,12 @@ class CoarseObservation:
     weights: Tensor
 
     def residual(self, x: Tensor) -> Tensor:
-        """w (A(x) - y) *in the fine space*, shape (batch, observed variables, ny, nx)."""
+        """w (A(x) - y) *in the fine space*, shape (batch, observed variables, ny, nx).
+
+        Coarse misfits are divided by the root of the operator's sensitivity, so that a step
+        against the gradient takes off the same share of them whether rain falls everywhere
+        or in one cell; without it such cells overshoot into absurd amounts.
+        """
         parts = [
             self._residual(operator, x[:, channel], coarse, observed)
             for operator, channel, coarse, observed in zip(
@@ -104,7 +127,9 @@ class CoarseObservation:
         self, operator: CoarseOperator, x: Tensor, coarse: Tensor, observed: Tensor
     ) -> Tensor:
         values = torch.where(observed > 0, coarse, 0.0)
-        misfit = operator.encode(operator.lower(x)) - operator.encode(values)
+        lowered = operator.lower(x)
+        misfit = operator.encode(lowered) - operator.encode(values)
+        misfit = misfit * operator.sensitivity(x, lowered).rsqrt()
         counted = operator.mask * (operator.seen(observed) > 0.05)
         return self.weights * counted * operator.raise_(misfit, observed)
 
@@ -137,11 +162,6 @@ def unified_coordinate_guidance(
 def latitude_weights(areas: Tensor) -> Tensor:
     """w_lat: square roots of cell areas, scaled to a mean square of 1. Shape as `areas`."""
     return torch.sqrt(areas / areas.mean())
-
-
-def expand_members(values: Sequence[Tensor], members: int) -> tuple[Tensor, ...]:
-    """Repeat each field of a batch for every member, member fastest."""
-    return tuple(v.repeat_interleave(members, dim=0) for v in values)
 
 
 def _product(lat: Tensor, values: Tensor, lon: Tensor) -> Tensor:
