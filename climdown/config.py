@@ -259,6 +259,15 @@ def from_mapping(kind: type[T], entries: Mapping[str, Any], *, where: str = "") 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
+        return value
+    if origin is dict and isinstance(value, Mapping):
+        return {
+            _convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}")
+            for k, v in value.items()
+        }
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_mapping(typing.cast(type[Any], hint), value, where=f"{where}.")
     if origin is tuple and isinstance(value, list | tuple):
@@ -278,4 +287,5 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _name(hint: Any) -> str:
-    return "a list" if typing.get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
+    named = {tuple: "a list", dict: "a table"}
+    return named.get(typing.get_origin(hint), getattr(hint, "__name__", str(hint)))

@@ -123,66 +123,15 @@ class Card:
             raise PriorError(f"the card is damaged: {error}") from None
 
 
-@dataclass(frozen=True)
-class _CardEntries:
-    """The plain entries of a card, as checked by `config.from_mapping`."""
-
-    name: str
-    title: str
-    kind: Literal["diffusion"]
-    months: tuple[int, ...]
-    step_days: float
-    coarse_factor: int
-    statics: tuple[str, ...]
-    sigma_data: float
-    network: NetworkConfig
-    sampling: SamplingConfig
-    licence: str
-    format: int
-
-
-@dataclass(frozen=True)
-class _VariableEntries:
-    name: str
-    standard_names: tuple[str, ...]
-    names: tuple[str, ...]
-    long_name: str
-    units: str
-    cell_methods: str
-    minimum: float | None = None
-    trace: float | None = None
-
-
 def _card(entries: dict[str, Any]) -> Card:
-    special = {"variables", "grid", "training", "files"}
-    plain = from_mapping(_CardEntries, {k: v for k, v in entries.items() if k not in special})
-    for name, kind in (("variables", list), ("grid", dict), ("training", dict), ("files", dict)):
-        if not isinstance(entries.get(name), kind):
-            raise ConfigError(f"entry '{name}' is missing or not a {kind.__name__}")
-    if not entries["variables"]:
+    if not isinstance(entries.get("grid"), dict):
+        raise ConfigError("entry 'grid' is missing or not an object")
+    card = from_mapping(Card, {**entries, "grid": Grid.from_dict(entries["grid"])})
+    if not card.variables:
         raise ConfigError("entry 'variables' is empty")
-    files = {str(name): str(digest) for name, digest in entries["files"].items()}
-    if set(files) != {MODEL_FILE, FIELDS_FILE}:
+    if set(card.files) != {MODEL_FILE, FIELDS_FILE}:
         raise ConfigError(f"entry 'files' must name {MODEL_FILE} and {FIELDS_FILE}")
-    values = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
-    return Card(
-        **values,
-        variables=tuple(_variable(entry) for entry in entries["variables"]),
-        grid=Grid.from_dict(entries["grid"]),
-        training=entries["training"],
-        files=files,
-    )
-
-
-def _variable(entry: Any) -> Variable:
-    if not isinstance(entry, dict) or not isinstance(entry.get("transform"), list):
-        raise ConfigError("a variable is not an object with a transform")
-    if not all(isinstance(step, dict) for step in entry["transform"]):
-        raise ConfigError("a transform is not a list of objects")
-    rest = {k: v for k, v in entry.items() if k != "transform"}
-    plain = from_mapping(_VariableEntries, rest, where="variables.")
-    values = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
-    return Variable(**values, transform=tuple(entry["transform"]))
+    return card
 
 
 @dataclass(frozen=True, eq=False)
