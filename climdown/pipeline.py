@@ -43,9 +43,11 @@ log = logging.getLogger(__name__)
 
 # The input must cover this share of the valid area of the prior; the rest is extrapolated.
 _MIN_REGION = 0.9
-# A coarse cell guides where valid fine cells fill at least this share of it; less is a coast
-# seen mostly as sea.
-_MIN_CELL = 0.1
+# A coarse cell guides where valid fine cells fill at least this share of it. A climate model's
+# coastal cell that is mostly sea would draw warm rims along the coast of a land-only prior; the
+# mean of an input that is itself missing over sea speaks of its land alone.
+_MIN_CELL = 0.5
+_MIN_CELL_OF_MASKED_INPUT = 0.1
 _CHECK_BYTES = 64 << 20
 _CPU_BATCH = 16
 _CUDA_BATCH = 256
@@ -216,7 +218,7 @@ def execute(
     """Sample what is not done yet, unit by unit, then join the parts into the output."""
     begun = time.monotonic()
     model = plan.prior.denoiser(plan.device)
-    observer = _Observer(plan)
+    observer = Observer(plan)
     store = stream.PartStore.open(
         plan.output,
         times=len(plan.time),
@@ -248,7 +250,7 @@ def execute(
 
 
 def sample_unit(
-    plan: Plan, unit: stream.Unit, model: Denoiser, observer: _Observer
+    plan: Plan, unit: stream.Unit, model: Denoiser, observer: Observer
 ) -> npt.NDArray[np.float32]:
     """Sample a unit in batches; shape (time, member, input variables, ny, nx), input's units."""
     shape = plan.prior.card.grid.shape
@@ -452,7 +454,7 @@ def output_template(plan: Plan, command: str) -> stream.Template:
     )
 
 
-class _Observer:
+class Observer:
     """Turns blocks of the input into observations on the device."""
 
     def __init__(self, plan: Plan) -> None:
@@ -477,19 +479,34 @@ class _Observer:
             for channel in self.channels
         )
         self.weights = latitude_weights(_tensor(fine.areas, plan.device))
+        self.guiding = tuple(
+            self._guiding(variable, operator)
+            for variable, operator in zip(plan.variables, self.operators, strict=True)
+        )
 
     def coarse_values(self, part: slice) -> list[Tensor]:
         """A_low of the input, in the prior's units, NaN where it does not guide."""
-        coarse = []
-        for variable, operator in zip(self.plan.variables, self.operators, strict=True):
-            field = self.plan.fields[variable.name]
-            values = field.read(part)
-            if field.grid.digest != self.plan.filter_grid.digest:
-                weights = regrid.weights(field.grid, self.plan.filter_grid, "conservative")
-                values = weights.apply(values, min_coverage=0.5)
-            tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.plan.device)
-            coarse.append(torch.where(operator.covered >= _MIN_CELL, tensor, torch.nan))
-        return coarse
+        return [
+            torch.where(guiding, self._lowered(variable, part), torch.nan)
+            for variable, guiding in zip(self.plan.variables, self.guiding, strict=True)
+        ]
+
+    def _lowered(self, variable: Variable, part: slice) -> Tensor:
+        field = self.plan.fields[variable.name]
+        values = field.read(part)
+        if field.grid.digest != self.plan.filter_grid.digest:
+            weights = regrid.weights(field.grid, self.plan.filter_grid, "conservative")
+            values = weights.apply(values, min_coverage=0.5)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.plan.device)
+
+    def _guiding(self, variable: Variable, operator: CoarseOperator) -> Tensor:
+        """Which coarse cells guide, by their share of valid fine cells; shape (ny, nx)."""
+        first = self._lowered(variable, slice(0, 1))[0]
+        masked = not bool((torch.isfinite(first) & (operator.covered < 1e-6)).any())
+        threshold = _MIN_CELL_OF_MASKED_INPUT if masked else _MIN_CELL
+        guiding = operator.covered >= threshold
+        log.debug("%s: %d coarse cells guide", variable.name, int(guiding.sum()))
+        return guiding
 
     def observation(self, coarse: Sequence[Tensor]) -> CoarseObservation:
         """The observation of a batch from its coarse values, shape (batch, ny, nx) each."""

@@ -241,3 +241,24 @@ def test_real_gcm_file_runs_with_the_bundled_prior(shell: Shell) -> None:
     values = read_members("out.nc")
     assert values.shape == (2, 2, 41, 61)
     assert 255 < np.nanmean(values) < 300
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_cells_that_are_mostly_sea_guide_only_where_the_input_is_land_alone(
+    tiny_prior: Prior, tmp_path: Path, masked: bool
+) -> None:
+    # The prior's sea is its south-west corner, 0.75 by 1 degree; of the input's cells there some
+    # are wholly in it and some in part.
+    lat, lon = (40.125, 40.375, 40.75, 41.5, 42.5), (-3.875, -3.625, -3.25, -2.5, -1.5, -0.5)
+    missing = np.zeros((5, 6), dtype=bool)
+    missing[:2, :3] = masked
+    source = write_tas(tmp_path / "tas.nc", lat=lat, lon=lon, missing=missing)
+    plan = pipeline.make_plan(
+        [source], tmp_path / "out.nc", prior=tiny_prior, config=RunConfig(filter_scale="native")
+    )
+    observer = pipeline.Observer(plan)
+    share = observer.operators[0].covered.numpy()
+    threshold = 0.1 if masked else 0.5
+    values = observer.coarse_values(slice(0, 1))[0][0].numpy()
+    np.testing.assert_array_equal(np.isfinite(values), (share >= threshold) & ~missing)
+    assert ((share > 0.1) & (share < 0.5)).any(), "the thresholds cannot be told apart"
