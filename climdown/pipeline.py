@@ -162,6 +162,8 @@ def make_plan(
     paths = cf.expand_paths(inputs)
     if any(output.exists() and path.samefile(output) for path in paths):
         raise ConfigError(f"{output} is both input and output; choose another output")
+    for path in paths:  # a file that cannot be read is no matter of priors
+        cf.open_dataset(path).close()
     device = choose_device(config.device)
     chosen, fields = (
         choose_prior(paths, config.period)

@@ -216,6 +216,13 @@ def test_without_a_fitting_prior_the_reason_is_given_for_each(
     assert "tiny: tas.nc: has months 7" in result.message
 
 
+def test_an_unreadable_file_is_an_input_error_without_a_prior_too(shell: Shell) -> None:
+    Path("tas.nc").write_text("no NetCDF", encoding="utf-8")
+    result = shell("run", "tas.nc", "out.nc")
+    assert result.code == 3
+    assert "cannot be read as NetCDF" in result.message
+
+
 def test_command_line_options_are_checked() -> None:
     for options, text in (
         ({"members": 0}, "members is 0"),
