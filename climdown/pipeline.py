@@ -504,7 +504,9 @@ class Observer:
     def _guiding(self, variable: Variable, operator: CoarseOperator) -> Tensor:
         """Which coarse cells guide, by their share of valid fine cells; shape (ny, nx)."""
         first = self._lowered(variable, slice(0, 1))[0]
-        masked = not bool((torch.isfinite(first) & (operator.covered < 1e-6)).any())
+        # Observations differ by a cell or two in what they call land: the majority tells.
+        sea = torch.isfinite(first)[operator.covered < 1e-6]
+        masked = int(sea.sum()) <= sea.numel() / 2
         threshold = _MIN_CELL_OF_MASKED_INPUT if masked else _MIN_CELL
         guiding = operator.covered >= threshold
         log.debug("%s: %d coarse cells guide", variable.name, int(guiding.sum()))
