@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,7 @@ class Field:
 
     def read(self, part: slice) -> npt.NDArray[np.float32]:
         """Values of a block of time steps in the quantity's units, shape (time, ny, nx)."""
-        start, stop, _ = part.indices(len(self.time))
-        blocks, offset = [], 0
-        for segment in self._segments:
-            first, last = max(start - offset, 0), min(stop - offset, segment.sizes["time"])
-            if first < last:
-                blocks.append(np.asarray(segment.isel(time=slice(first, last)).values, np.float64))
-            offset += segment.sizes["time"]
+        blocks = [np.asarray(segment.values, np.float64) for segment in self._cut(part)]
         values = convert_units(np.concatenate(blocks), self.source_units, self.quantity.units)
         return values.astype(np.float32)
 
@@ -97,14 +91,17 @@ class Field:
 
     def isel(self, part: slice) -> Field:
         """The field of a contiguous block of time steps."""
+        return replace(self, time=self.time.isel(part), _segments=tuple(self._cut(part)))
+
+    def _cut(self, part: slice) -> Iterator[xr.DataArray]:
+        """The pieces of the segments that lie in a block of time steps, still lazy."""
         start, stop, _ = part.indices(len(self.time))
-        segments, offset = [], 0
+        offset = 0
         for segment in self._segments:
             first, last = max(start - offset, 0), min(stop - offset, segment.sizes["time"])
             if first < last:
-                segments.append(segment.isel(time=slice(first, last)))
+                yield segment.isel(time=slice(first, last))
             offset += segment.sizes["time"]
-        return replace(self, time=self.time.isel(part), _segments=tuple(segments))
 
     def _where(self) -> str:
         return describe_paths(self.paths)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,12 +68,17 @@ class CoarseOperator:
             coarse = lowered.detach().requires_grad_(True)
             (decoded,) = torch.autograd.grad(self.decode(fine).sum(), fine)
             (encoded,) = torch.autograd.grad(self.encode(coarse).sum(), coarse)
-        lat, lon = self.lower_lat**2, self.lower_lon**2
-        squares = _product(lat, self.mask * decoded**2, lon)
-        plain = _product(lat, self.mask, lon).clamp(min=_EPSILON**2)
-        return (encoded**2 * squares / plain).clamp(min=1.0)
+        squares = self._squared_sum(self.mask * decoded**2)
+        return (encoded**2 * squares / self._squared_weights).clamp(min=1.0)
 
-    @property
+    @cached_property
+    def _squared_weights(self) -> Tensor:
+        return self._squared_sum(self.mask).clamp(min=_EPSILON**2)
+
+    def _squared_sum(self, values: Tensor) -> Tensor:
+        return _product(self.lower_lat**2, values, self.lower_lon**2)
+
+    @cached_property
     def covered(self) -> Tensor:
         """Share of each coarse cell that valid fine cells cover, (coarse ny, coarse nx)."""
         return _product(self.lower_lat, self.mask, self.lower_lon)
