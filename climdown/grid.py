@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -155,8 +155,8 @@ class Grid:
     def describe(self) -> str:
         """One line for people: size, spacing and extent."""
         ny, nx = self.shape
-        extent = "global longitudes" if self.periodic else _span(self.lon_edges, "E", "W")
-        latitudes = _span(self.lat_edges, "N", "S")
+        extent = "global longitudes" if self.periodic else span(self.lon_edges, "E", "W")
+        latitudes = span(self.lat_edges, "N", "S")
         return f"{ny} x {nx} cells of {self.spacing:.3g} deg, {latitudes}, {extent}"
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -224,7 +224,7 @@ def _regular_edges(start: float, stop: float, spacing: float, *, limit: float) -
     return np.asarray(edges, dtype=np.float64)
 
 
-def _span(edges: FloatArray, positive: str, negative: str) -> str:
+def span(edges: Sequence[float] | FloatArray, positive: str, negative: str) -> str:
     def label(value: float) -> str:
         return f"{abs(value):.4g}{positive if value >= 0 else negative}"
 

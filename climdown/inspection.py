@@ -50,7 +50,7 @@ def _describe(dataset: xr.Dataset, name: str) -> Report:
 
 
 def _grid(array: xr.DataArray, dataset: xr.Dataset) -> str:
-    grid, _ = cf.rectilinear_grid(array, dataset)
+    grid, _ = cf.horizontal_cells(array, dataset)
     return grid.describe()
 
 

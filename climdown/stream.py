@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from climdown.errors import OutputError, ResumeError
 from climdown.grid import Grid
 
 FILL_VALUE = np.float32(1e20)
+_BLOCK_BYTES = 64 << 20
 _CHUNK_BYTES = 4 << 20  # what CMIP data requests ask for, uncompressed
 _HASHED_BYTES = 1 << 20
 
@@ -254,6 +256,102 @@ def write_fields(
             target[:] = np.ma.masked_invalid(values)
 
 
+@dataclass(frozen=True)
+class GriddedVariable:
+    """A variable to be written on a new grid.
+
+    Attributes:
+        dims, shape: of its leading dimensions, in the source's names.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    attributes: Mapping[str, Any]
+
+
+def write_on_grid(
+    path: Path,
+    source: Path,
+    *,
+    grid: Grid,
+    variables: Sequence[GriddedVariable],
+    copied: Sequence[str],
+    attributes: Mapping[str, Any],
+    read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
+) -> None:
+    """Write variables of a file on another grid, and the rest of the file as it was stored.
+
+    Args:
+        source: the file they come from; its other dimensions are kept, unlimited ones too.
+        copied: names of variables without horizontal dimensions, copied bit by bit.
+        read: called with a variable's name and a block of its leading dimensions; gives values
+            of shape (*block, ny, nx).
+    """
+    with netCDF4.Dataset(source) as parent, _placed(path) as temporary:
+        parent.set_auto_maskandscale(False)
+        with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
+            file.setncatts(dict(attributes))
+            kept = {d for v in variables for d in v.dims}
+            kept |= {d for name in copied for d in parent[name].dimensions}
+            for name, dimension in parent.dimensions.items():
+                if name in kept:
+                    file.createDimension(name, None if dimension.isunlimited() else dimension.size)
+            for name in copied:
+                _copy_variable(file, parent[name])
+            _add_horizontal(file, grid)
+            for variable in variables:
+                _write_blocks(file, variable, grid, read)
+
+
+def _copy_variable(file: netCDF4.Dataset, stored: netCDF4.Variable[Any]) -> None:
+    attributes = {name: stored.getncattr(name) for name in stored.ncattrs()}
+    fill = attributes.pop("_FillValue", None)
+    # Along an unlimited dimension the default is one value per chunk.
+    chunks = stored.shape if stored.dimensions and 0 not in stored.shape else None
+    target = file.createVariable(
+        stored.name, stored.dtype, stored.dimensions, fill_value=fill, chunksizes=chunks
+    )
+    target.set_auto_maskandscale(False)
+    target.setncatts(attributes)
+    target[...] = stored[...]
+
+
+def _write_blocks(
+    file: netCDF4.Dataset,
+    variable: GriddedVariable,
+    grid: Grid,
+    read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
+) -> None:
+    size = 4 * grid.lat.size * grid.lon.size
+    chunks = [1] * len(variable.dims)
+    if chunks:
+        chunks[0] = max(1, min(variable.shape[0], _CHUNK_BYTES // size))
+    target = _add_compressed(
+        file,
+        OutputVariable(variable.name, variable.attributes),
+        (*variable.dims, "lat", "lon"),
+        (*chunks, grid.lat.size, grid.lon.size),
+    )
+    for block in _blocks(variable.shape, _BLOCK_BYTES // size):
+        target[block] = np.ma.masked_invalid(read(variable.name, block))
+
+
+def _blocks(shape: tuple[int, ...], largest: int) -> Iterator[tuple[slice, ...]]:
+    """Blocks of at most `largest` entries (at least one), in C order."""
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    rows = max(1, largest // max(1, inner))
+    for start in range(0, shape[0], rows):
+        part = slice(start, min(start + rows, shape[0]))
+        if rows > 1 or inner <= largest:
+            yield (part, *(slice(0, n) for n in shape[1:]))
+        else:
+            yield from ((part, *rest) for rest in _blocks(shape[1:], largest))
+
+
 @contextmanager
 def _placed(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, renamed when all went well, else removed."""
@@ -275,12 +373,9 @@ def _create(path: Path, grid: Grid, time: cf.TimeAxis) -> Iterator[netCDF4.Datas
     file = netCDF4.Dataset(path, "w", format="NETCDF4")
     try:
         file.createDimension("time", None)
-        file.createDimension("lat", grid.lat.size)
-        file.createDimension("lon", grid.lon.size)
         file.createDimension("bnds", 2)
         _add_time(file, time)
-        _add_axis(file, "lat", grid.lat, grid.lat_edges, "latitude", "degrees_north", "Y")
-        _add_axis(file, "lon", grid.lon, grid.lon_edges, "longitude", "degrees_east", "X")
+        _add_horizontal(file, grid)
         yield file
     finally:
         file.close()
@@ -300,6 +395,21 @@ def _add_time(file: netCDF4.Dataset, time: cf.TimeAxis) -> None:
         bounds[:] = time.bounds
 
 
+def _add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
+    pair = "bnds"
+    if pair not in file.dimensions:
+        file.createDimension(pair, 2)
+    elif file.dimensions[pair].size != 2:
+        pair = "bnds_horizontal"
+        file.createDimension(pair, 2)
+    for name, centres, edges, words in (
+        ("lat", grid.lat, grid.lat_edges, ("latitude", "degrees_north", "Y")),
+        ("lon", grid.lon, grid.lon_edges, ("longitude", "degrees_east", "X")),
+    ):
+        file.createDimension(name, centres.size)
+        _add_axis(file, name, centres, edges, *words, pair)
+
+
 def _add_axis(
     file: netCDF4.Dataset,
     name: str,
@@ -308,12 +418,13 @@ def _add_axis(
     standard_name: str,
     units: str,
     axis: str,
+    pair: str,
 ) -> None:
     variable = file.createVariable(name, "f8", (name,))
     attributes = {"standard_name": standard_name, "long_name": standard_name, "units": units}
     variable.setncatts({**attributes, "axis": axis, "bounds": f"{name}_bnds"})
     variable[:] = centres
-    bounds = file.createVariable(f"{name}_bnds", "f8", (name, "bnds"))
+    bounds = file.createVariable(f"{name}_bnds", "f8", (name, pair))
     bounds[:] = np.stack([edges[:-1], edges[1:]], axis=1)
 
 
@@ -331,6 +442,15 @@ def _add_variable(
 ) -> netCDF4.Variable[Any]:
     sizes = {"time": steps, "realization": 1}
     chunks = tuple(sizes.get(name, file.dimensions[name].size) for name in dimensions)
+    return _add_compressed(file, variable, dimensions, chunks)
+
+
+def _add_compressed(
+    file: netCDF4.Dataset,
+    variable: OutputVariable,
+    dimensions: tuple[str, ...],
+    chunks: tuple[int, ...],
+) -> netCDF4.Variable[Any]:
     target = file.createVariable(
         variable.name,
         "f4",

@@ -403,7 +403,7 @@ def _static_fields(path: Path, grid: Grid) -> dict[str, npt.NDArray[np.float32]]
     for name in cf.gridded_variables(dataset):
         standard_name = str(dataset[name].attrs.get("standard_name"))
         if standard_name in wanted:
-            source, array = cf.rectilinear_grid(dataset[name], dataset)
+            source, array = cf.horizontal_cells(dataset[name], dataset)
             target, scale = wanted[standard_name]
             values = np.asarray(array.squeeze().values, dtype=np.float64) * scale
             regridded = regrid.weights(source, grid, "conservative").apply(values)

@@ -227,7 +227,7 @@ def test_variables_without_coordinates_are_not_gridded(path: Path) -> None:
     dataset = make_dataset(bounds=True)
     assert cf.gridded_variables(dataset) == ["tas"]
     with pytest.raises(InputError, match="variable 'bare' has no latitude coordinate"):
-        cf.rectilinear_grid(xr.DataArray(np.zeros((2, 2)), name="bare"), dataset)
+        cf.horizontal_cells(xr.DataArray(np.zeros((2, 2)), name="bare"), dataset)
     xr.Dataset({"bare": ("n", np.zeros(3))}).to_netcdf(path)
     with pytest.raises(InputError, match=r"no variable with .* no gridded variables"):
         open_field(path, TAS)

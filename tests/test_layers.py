@@ -17,9 +17,9 @@ ROOT = Path(climdown.__file__).parent
 STANDARD = sys.stdlib_module_names
 
 PLAIN = {"errors", "grid", "transforms", "config"}
-LABELLED = {"cf", "regrid", "stream", "bias", "inspection"}
+LABELLED = {"cf", "mesh", "regrid", "stream", "bias", "inspection"}
 JUDGED = {"priors", "evaluation"}
-PLANS = {"pipeline", "training", "testbeds", "demo"}
+PLANS = {"pipeline", "training", "testbeds", "demo", "remap", "adjust"}
 EDGE = {"cli", "__main__", "__init__"}
 
 # Members of the package that each layer may import, beside its own. Configuration objects
@@ -38,7 +38,9 @@ NETCDF = {"cf_units", "cf_xarray", "cftime", "netCDF4", "xarray"}
 OUTSIDE_IMPORTS: dict[str, set[str]] = {
     **{name: {"numpy"} for name in PLAIN},
     "diffusion": {"numpy", "torch"},
-    **{name: {"numpy", "ot", "scipy", "xesmf", *NETCDF} for name in LABELLED},
+    **{name: {"numpy", "scipy", *NETCDF} for name in LABELLED},
+    "regrid": {"numpy", "scipy", "spherely", "xesmf", *NETCDF},
+    "bias": {"array_api_compat", "numpy", "ot", "scipy"},
 }
 # Mathematics knows no files, no configuration and no clock.
 WORLDLY = {"datetime", "io", "json", "os", "pathlib", "shutil", "tempfile", "time", "tomllib"}

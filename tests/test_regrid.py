@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from climdown import regrid
-from climdown.errors import GridError
+from climdown.errors import ConfigError, GridError
 from climdown.grid import Grid
-from climdown.regrid import Method, Weights, axis_weights, native_weights, weights
+from climdown.regrid import Method, axis_weights, weights
 from tests.factories import Floats, gaussian_grid, truth
 
 T42 = gaussian_grid(64)
@@ -48,15 +45,13 @@ def random_grids(draw: st.DrawFn, low: float = 0.0) -> Grid:
 def test_conservative_weights_keep_the_global_integral(source: Grid, target: Grid) -> None:
     fields = np.stack([noise(source, seed) + 3.0 for seed in range(3)])
     before = (fields * source.areas).sum(axis=(1, 2))
-    after = (native_weights(source, target, "conservative").apply(fields) * target.areas).sum(
-        axis=(1, 2)
-    )
+    after = (weights(source, target, "conservative").apply(fields) * target.areas).sum(axis=(1, 2))
     np.testing.assert_allclose(after, before, rtol=1e-12)
 
 
 def test_forward_and_backward_conservative_weights_are_adjoint_under_cell_areas() -> None:
-    there = native_weights(T42, REGULAR, "conservative")
-    back = native_weights(REGULAR, T42, "conservative")
+    there = weights(T42, REGULAR, "conservative")
+    back = weights(REGULAR, T42, "conservative")
     x, y = noise(T42, 1), noise(REGULAR, 2)
     left = (there.apply(x) * y * REGULAR.areas).sum()
     right = (x * back.apply(y) * T42.areas).sum()
@@ -67,8 +62,8 @@ def test_forward_and_backward_conservative_weights_are_adjoint_under_cell_areas(
 @settings(max_examples=40, deadline=None)
 @given(source=random_grids(), target=random_grids())
 def test_overlap_areas_are_symmetric_between_any_two_grids(source: Grid, target: Grid) -> None:
-    there = native_weights(source, target, "conservative").matrix.toarray()
-    back = native_weights(target, source, "conservative").matrix.toarray()
+    there = weights(source, target, "conservative").matrix.toarray()
+    back = weights(target, source, "conservative").matrix.toarray()
     overlap = there * target.areas.reshape(-1, 1)
     np.testing.assert_allclose(overlap, (back * source.areas.reshape(-1, 1)).T, atol=1e-13)
 
@@ -77,7 +72,7 @@ def test_overlap_areas_are_symmetric_between_any_two_grids(source: Grid, target:
 @pytest.mark.parametrize("target", [T42, REGULAR, Grid.regular(34, 44, -10, 5, 0.25)])
 def test_constants_stay_constant(method: Method, target: Grid) -> None:
     source = Grid.from_centres(np.linspace(-90, 90, 73), 3.75 * np.arange(96))
-    regridded = native_weights(source, target, method)
+    regridded = weights(source, target, method)
     np.testing.assert_allclose(regridded.coverage, 1.0, rtol=1e-13)
     np.testing.assert_allclose(regridded.apply(np.full(source.shape, 287.5)), 287.5, rtol=1e-13)
 
@@ -90,7 +85,7 @@ def test_bilinear_agrees_with_scipy_inside_the_hull(source: Grid, target: Grid) 
     lon = target.lon + 360.0
     rows = (target.lat >= source.lat[0]) & (target.lat <= source.lat[-1])
     columns = (lon >= source.lon[0]) & (lon <= source.lon[-1])
-    result = native_weights(source, target, "bilinear").apply(field)[np.ix_(rows, columns)]
+    result = weights(source, target, "bilinear").apply(field)[np.ix_(rows, columns)]
     points = np.stack(np.meshgrid(target.lat[rows], lon[columns], indexing="ij"), axis=-1)
     expected = RegularGridInterpolator((source.lat, source.lon), field)(points)
     np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-10)
@@ -105,14 +100,14 @@ def test_bilinear_is_exact_for_linear_fields(source: Grid, slope: tuple[float, f
     south, north = source.lat[[0, -1]]
     west, east = source.lon[[0, -1]]
     target = Grid.from_centres(np.linspace(south, north, 9), np.linspace(west, east, 11))
-    result = native_weights(source, target, "bilinear").apply(plane(source))
+    result = weights(source, target, "bilinear").apply(plane(source))
     np.testing.assert_allclose(result, plane(target), rtol=1e-11, atol=1e-9)
 
 
 def test_bilinear_continues_the_outermost_half_cells_and_ends_there() -> None:
     source = Grid.regular(30, 40, 0, 10, 2.0)
     target = Grid.from_centres([29.5, 30.5, 35.0, 39.5, 40.5], [-0.5, 0.5, 5.0, 9.5, 10.5])
-    result = native_weights(source, target, "bilinear").apply(noise(source))
+    result = weights(source, target, "bilinear").apply(noise(source))
     assert np.isnan(result[[0, -1]]).all()
     assert np.isnan(result[:, [0, -1]]).all()
     corners = noise(source)[np.ix_([0, -1], [0, -1])]
@@ -124,7 +119,7 @@ def test_bilinear_turns_to_the_zonal_mean_at_the_poles(source: Grid) -> None:
     field = noise(source)
     half = 0.5 * (source.lat[-1] + 90.0)
     target = Grid.from_centres([-90.0, 0.0, half, 90.0], source.lon)
-    south, _, between, north = native_weights(source, target, "bilinear").apply(field)
+    south, _, between, north = weights(source, target, "bilinear").apply(field)
     np.testing.assert_allclose(south, field[0].mean(), rtol=1e-11)
     np.testing.assert_allclose(north, field[-1].mean(), rtol=1e-11)
     np.testing.assert_allclose(between, 0.5 * (field[-1] + field[-1].mean()), rtol=1e-9)
@@ -139,20 +134,20 @@ def test_every_longitude_convention_gives_the_same_values(method: Method) -> Non
     across = Grid.regular(30, 50, -11, 9, 1.0)
     beyond = Grid.regular(30, 50, 349, 369, 1.0)
     values = [
-        native_weights(source, target, method).apply(data)
+        weights(source, target, method).apply(data)
         for source, data in ((east, field), (signed, rolled))
         for target in (across, beyond)
     ]
     for other in values[1:]:
         np.testing.assert_allclose(other, values[0], rtol=1e-12, atol=1e-13)
-    turned = native_weights(east, signed, method).apply(field)
+    turned = weights(east, signed, method).apply(field)
     np.testing.assert_allclose(turned, rolled, rtol=1e-12, atol=1e-13)
 
 
 def test_bilinear_has_no_jump_at_the_seam() -> None:
     source = Grid.regular(-90, 90, 0, 360, 1.0)
     target = Grid.regular(30, 40, -2, 2, 0.25)
-    result = native_weights(source, target, "bilinear").apply(truth(source, [0])[0])
+    result = weights(source, target, "bilinear").apply(truth(source, [0])[0])
     # Linear interpolation errs by h^2/8 of the curvature, here 1/8 * (pi/180)^2 * (3 + 8).
     np.testing.assert_allclose(result, truth(target, [0])[0], atol=4.5e-4)
 
@@ -168,7 +163,7 @@ def test_conservative_coarsening_is_the_area_weighted_block_mean(factor: int) ->
         return np.asarray(cut.sum(axis=(1, 3)))
 
     expected = blocks(noise(fine) * fine.areas) / blocks(fine.areas)
-    result = native_weights(fine, coarse, "conservative").apply(noise(fine))
+    result = weights(fine, coarse, "conservative").apply(noise(fine))
     np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -176,7 +171,7 @@ def test_axis_weights_are_the_factors_of_the_matrix() -> None:
     fine = Grid.regular(34, 44, -10, 5, 0.5)
     coarse = fine.coarsen(5)
     lat, lon = axis_weights(fine, coarse, "conservative")
-    matrix = native_weights(fine, coarse, "conservative").matrix
+    matrix = weights(fine, coarse, "conservative").matrix
     np.testing.assert_allclose(matrix.toarray(), np.kron(lat, lon), atol=1e-15)
 
 
@@ -185,11 +180,11 @@ def test_partly_covered_cells_keep_their_value_and_show_in_coverage() -> None:
     target = Grid.regular(30, 40, -10, 20, 10.0)
     wide = Grid.from_centres([35], [-2.5, 2.5], lat_edges=[30, 40], lon_edges=[-5, 0, 5])
     half = Grid.from_centres([35], [0.0], lat_edges=[30, 40], lon_edges=[-5, 5])
-    cover = native_weights(source, half, "conservative")
+    cover = weights(source, half, "conservative")
     np.testing.assert_allclose(cover.coverage, [[0.5]], rtol=1e-12)
     np.testing.assert_allclose(cover.apply(np.full(source.shape, 280.0)), [[280.0]], rtol=1e-13)
     for grid, kept in ((target, [False, True, False]), (wide, [False, True])):
-        result = native_weights(source, grid, "conservative").apply(noise(source))
+        result = weights(source, grid, "conservative").apply(noise(source))
         np.testing.assert_array_equal(np.isfinite(result), [kept])
 
 
@@ -207,7 +202,7 @@ def test_missing_cells_leave_the_mean_of_the_valid_ones(seed: int, fraction: flo
     area = blocks(np.where(np.isfinite(values), fine.areas, 0.0))
     total = blocks(np.nan_to_num(values) * fine.areas)
     expected = np.where(area > 0, total / np.where(area > 0, area, 1.0), np.nan)
-    result = native_weights(fine, coarse, "conservative").apply(values)
+    result = weights(fine, coarse, "conservative").apply(values)
     np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -215,7 +210,7 @@ def test_missing_cells_leave_the_mean_of_the_valid_ones(seed: int, fraction: flo
 def test_cells_with_too_little_valid_cover_become_missing(threshold: float, kept: bool) -> None:
     fine = Grid.regular(-1, 1, 0, 2, 1.0)
     values = np.array([[1.0, np.nan], [np.nan, np.nan]])
-    operator = native_weights(fine, fine.coarsen(2), "conservative")
+    operator = weights(fine, fine.coarsen(2), "conservative")
     result = operator.apply(values, min_coverage=threshold)
     np.testing.assert_array_equal(result, [[1.0 if kept else np.nan]])
 
@@ -225,7 +220,7 @@ def test_leading_dimensions_and_type_are_kept(method: Method) -> None:
     source, target = Grid.regular(30, 40, 0, 10, 1.0), Grid.regular(31, 39, 1, 9, 2.0)
     values = np.random.default_rng(0).normal(size=(2, 3, *source.shape))
     values[1, 2, 4, 4] = np.nan
-    operator = native_weights(source, target, method)
+    operator = weights(source, target, method)
     result = operator.apply(values)
     assert result.shape == (2, 3, *target.shape)
     np.testing.assert_array_equal(result[0, 1], operator.apply(values[0, 1]))
@@ -233,37 +228,22 @@ def test_leading_dimensions_and_type_are_kept(method: Method) -> None:
     assert operator.apply(values.astype(np.float32)).dtype == np.float32
 
 
-@pytest.fixture
-def empty_cache() -> Iterator[None]:
-    regrid._cached.cache_clear()
-    yield
-    regrid._cached.cache_clear()
-
-
-@pytest.mark.usefixtures("empty_cache")
-def test_weights_are_built_once_for_equal_grids_and_by_the_backend_asked_for() -> None:
-    calls: list[Method] = []
-
-    def backend(source: Grid, target: Grid, method: Method) -> Weights:
-        calls.append(method)
-        return native_weights(source, target, method)
-
+def test_weights_are_built_once_for_equal_grids() -> None:
     def grids() -> tuple[Grid, Grid]:
         return Grid.regular(30, 40, 0, 10, 1.0), Grid.regular(30, 40, 0, 10, 2.0)
 
-    first = weights(*grids(), "conservative", backend=backend)
-    assert weights(*grids(), "conservative", backend=backend) is first
-    assert weights(*grids(), "conservative") is not first
-    assert weights(*grids(), "bilinear", backend=backend) is not first
-    assert calls == ["conservative", "bilinear"]
+    first = weights(*grids(), "conservative")
+    assert weights(*grids(), "conservative") is first
+    assert weights(*grids(), "conservative", backend="native") is first
+    assert weights(*grids(), "bilinear") is not first
 
 
 def test_fields_of_another_shape_are_refused() -> None:
-    operator = native_weights(REGULAR, T42, "conservative")
+    operator = weights(REGULAR, T42, "conservative")
     with pytest.raises(GridError, match=r"field has \(64, 128\) cells, the weights expect"):
         operator.apply(np.zeros(T42.shape))
 
 
 def test_unknown_methods_are_refused() -> None:
-    with pytest.raises(GridError, match="unknown regridding method 'cubic'"):
-        native_weights(REGULAR, T42, "cubic")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unknown regridding method 'cubic'"):
+        weights(REGULAR, T42, "cubic")  # type: ignore[arg-type]

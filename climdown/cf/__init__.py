@@ -12,7 +12,12 @@ from climdown.cf.attributes import (
     statistic_attributes,
     with_units_metadata,
 )
-from climdown.cf.coordinates import gridded_variables, rectilinear_grid
+from climdown.cf.coordinates import (
+    gridded_variables,
+    horizontal_cells,
+    horizontal_dims,
+    horizontal_names,
+)
 from climdown.cf.fields import (
     Field,
     Quantity,
@@ -34,12 +39,14 @@ __all__ = [
     "expand_paths",
     "global_attributes",
     "gridded_variables",
+    "horizontal_cells",
+    "horizontal_dims",
+    "horizontal_names",
     "open_dataset",
     "open_field",
     "output_attributes",
     "output_units",
     "read_time_axis",
-    "rectilinear_grid",
     "statistic_attributes",
     "time_axis",
     "units_convertible",

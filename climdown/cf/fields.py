@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from climdown.cf.coordinates import gridded_variables, rectilinear_grid
+from climdown.cf.coordinates import gridded_variables, horizontal_cells
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
 from climdown.cf.units import convert_units, units_convertible
 from climdown.errors import ClimdownError, GridError, InputError
 from climdown.grid import FloatArray, Grid
+from climdown.mesh import Mesh
 
 _PRESSURE_LEVEL = re.compile(r"\b\d{2,4}\s*(hpa|mb|mbar|millibars?)\b", re.IGNORECASE)
 
@@ -33,21 +34,23 @@ class Quantity:
         names: usual variable names, to choose among several with the standard name, or to
             accept one that has none.
         units: units the values are wanted in.
+        level: pressure level in Pa, taken out of a file that has several.
     """
 
     name: str
     standard_names: tuple[str, ...]
     names: tuple[str, ...]
     units: str
+    level: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """One variable, lazily read, on a rectilinear grid with ascending axes.
+    """One variable, lazily read, on a rectilinear grid with ascending axes or on a mesh.
 
     Attributes:
         quantity: what was asked for; values come in its units.
-        grid: latitudes and longitudes ascending, whatever the file has.
+        cells: the grid, latitudes and longitudes ascending whatever the file has, or the mesh.
         time: the whole time axis, over all files.
         source_name, source_units, attributes: of the variable in the file.
         global_attributes: of the first file.
@@ -56,7 +59,7 @@ class Field:
     """
 
     quantity: Quantity
-    grid: Grid
+    cells: Grid | Mesh
     time: TimeAxis
     source_name: str
     source_units: str
@@ -65,12 +68,33 @@ class Field:
     scalars: dict[str, xr.DataArray]
     paths: tuple[Path, ...]
     _segments: tuple[xr.DataArray, ...]
+    _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """The rectilinear grid.
+
+        Raises:
+            GridError: the field lies on a mesh.
+        """
+        if isinstance(self.cells, Grid):
+            return self.cells
+        raise GridError(
+            f"{self._where()}: variable '{self.source_name}' lies on a mesh "
+            f"({self.cells.describe()}); regrid it first, with `climdown regrid` or --grid"
+        )
 
     def read(self, part: slice) -> npt.NDArray[np.float32]:
-        """Values of a block of time steps in the quantity's units, shape (time, ny, nx)."""
+        """Values of a block of time steps in the quantity's units, shape (time, *cells.shape)."""
         blocks = [np.asarray(segment.values, np.float64) for segment in self._cut(part)]
         values = convert_units(np.concatenate(blocks), self.source_units, self.quantity.units)
+        for apply in self._maps:
+            values = apply(values)
         return values.astype(np.float32)
+
+    def regridded(self, grid: Grid, apply: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Field:
+        """The field on another grid: `apply` maps values as they are read, still lazily."""
+        return replace(self, cells=grid, _maps=(*self._maps, apply))
 
     def crop(self, target: Grid) -> Field:
         """The part of the field whose cells touch the extent of `target`.
@@ -86,8 +110,10 @@ class Field:
                 f"({target.describe()}), or leaves a gap in it"
             )
         grid = turned.isel(slice(rows[0], rows[-1] + 1), slice(0, columns.size))
+        if self._maps:
+            return self.regridded(grid, lambda values: values[..., rows, :][..., columns])
         segments = tuple(s.isel(lat=rows, lon=columns) for s in self._segments)
-        return replace(self, grid=grid, _segments=segments)
+        return replace(self, cells=grid, _segments=segments)
 
     def isel(self, part: slice) -> Field:
         """The field of a contiguous block of time steps."""
@@ -148,17 +174,23 @@ def open_dataset(path: Path) -> xr.Dataset:
         ) from None
 
 
-def open_field(inputs: Sequence[str | Path] | str | Path, quantity: Quantity) -> Field:
+def open_field(
+    inputs: Sequence[str | Path] | str | Path,
+    quantity: Quantity,
+    *,
+    select: Mapping[str, str] | None = None,
+) -> Field:
     """Find a quantity in one or several files, joined along time.
 
     Args:
         inputs: paths or glob patterns; files without the quantity are passed over.
         quantity: what to look for.
+        select: the entry to take along further dimensions, by label: {"realization": "3"}.
 
     Raises:
         InputError: no file, no such variable, several candidates, no time axis, times that
-            do not ascend, or files on different grids.
-        GridError: the coordinates do not form a rectilinear grid.
+            do not ascend, files on different grids, or a further dimension to choose from.
+        GridError: the coordinates do not form a grid.
     """
     patterns = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     paths = expand_paths(patterns)
@@ -169,7 +201,7 @@ def open_field(inputs: Sequence[str | Path] | str | Path, quantity: Quantity) ->
         found, others = _find(dataset, quantity, path)
         seen.extend(f"{path.name}: {other}" for other in others)
         if found is not None:
-            pieces.append(_read_structure(dataset, found, quantity, path))
+            pieces.append(_read_structure(dataset, found, quantity, path, select or {}))
         else:
             dataset.close()
     if not pieces:
@@ -222,35 +254,69 @@ def _mismatch(array: xr.DataArray, quantity: Quantity) -> str | None:
     # Files of tasmax and tasmin without cell_methods exist; nothing else tells them from tas.
     if not usual_name and re.search(r"(max|min)(imum)?$", str(array.name).lower()):
         return "an extreme, by its name"
-    if not usual_name and _on_pressure_level(array):
-        return "on a pressure level"
+    return _level_mismatch(array, quantity, usual_name=usual_name)
+
+
+def _level_mismatch(array: xr.DataArray, quantity: Quantity, *, usual_name: bool) -> str | None:
+    axis = _pressure_axis(array)
+    if quantity.level is None:
+        on_level = axis is not None or _PRESSURE_LEVEL.search(str(array.attrs.get("long_name", "")))
+        return "on a pressure level" if on_level and not usual_name else None
+    if axis is None:
+        # A file of one level often says so in its name alone.
+        return None if usual_name else "no pressure level"
+    levels = _levels(axis)
+    if _nearest_level(levels, quantity.level) is None:
+        listed = ", ".join(f"{level / 100:g}" for level in levels)
+        return f"levels {listed} hPa, not {quantity.level / 100:g}"
     return None
 
 
-def _on_pressure_level(array: xr.DataArray) -> bool:
-    units = (str(coordinate.attrs.get("units", "")) for coordinate in array.coords.values())
-    if any(units_convertible(unit, "Pa") for unit in units):
-        return True
-    return bool(_PRESSURE_LEVEL.search(str(array.attrs.get("long_name", ""))))
+def _pressure_axis(array: xr.DataArray) -> xr.DataArray | None:
+    """The coordinate of pressure along a dimension of its own, or the scalar one."""
+    for name in array.coords:
+        coordinate: xr.DataArray = array[name]
+        if coordinate.ndim <= 1 and units_convertible(str(coordinate.attrs.get("units", "")), "Pa"):
+            return coordinate
+    return None
 
 
-def _read_structure(dataset: xr.Dataset, name: str, quantity: Quantity, path: Path) -> Field:
+def _levels(axis: xr.DataArray) -> npt.NDArray[np.float64]:
+    """Levels in Pa."""
+    return convert_units(np.atleast_1d(axis.values).astype(float), str(axis.attrs["units"]), "Pa")
+
+
+def _nearest_level(levels: npt.NDArray[np.float64], wanted: float) -> int | None:
+    """Which level is meant; one off by more than 1 % is another."""
+    index = int(np.abs(levels - wanted).argmin())
+    return index if abs(levels[index] - wanted) <= 0.01 * wanted else None
+
+
+def _read_structure(
+    dataset: xr.Dataset, name: str, quantity: Quantity, path: Path, select: Mapping[str, str]
+) -> Field:
     try:
-        return _structure(dataset, name, quantity, path)
+        return _structure(dataset, name, quantity, path, select)
     except ClimdownError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _structure(dataset: xr.Dataset, name: str, quantity: Quantity, path: Path) -> Field:
-    array = dataset[name]
+def _structure(
+    dataset: xr.Dataset, name: str, quantity: Quantity, path: Path, select: Mapping[str, str]
+) -> Field:
+    array = _select(dataset[name], quantity, select)
     time = read_time_axis(array, dataset)
-    grid, array = rectilinear_grid(array, dataset)
+    cells, array = horizontal_cells(array, dataset)
     array = array.rename({array[time.name].dims[0]: "time"})
-    extra = [str(d) for d in array.dims if d not in ("time", "lat", "lon")]
+    horizontal = [str(d) for d in array.dims[-len(cells.shape) :]]
+    extra = [str(d) for d in array.dims if d not in ("time", *horizontal)]
     if long := [d for d in extra if array.sizes[d] > 1]:
         sizes = ", ".join(f"{d}={array.sizes[d]}" for d in long)
-        raise InputError(f"variable '{name}' has further dimensions ({sizes}); select one of each")
-    array = array.squeeze(extra).transpose("time", "lat", "lon")
+        raise InputError(
+            f"variable '{name}' has further dimensions ({sizes}); choose one entry of each, "
+            f"with --select {long[0]}={_labels(array, long[0])[0]}"
+        )
+    array = array.squeeze(extra).transpose("time", *horizontal)
     scalars = {
         str(key): coordinate
         for key, coordinate in array.coords.items()
@@ -258,7 +324,7 @@ def _structure(dataset: xr.Dataset, name: str, quantity: Quantity, path: Path) -
     }
     return Field(
         quantity=quantity,
-        grid=grid,
+        cells=cells,
         time=time,
         source_name=name,
         source_units=str(array.attrs["units"]),
@@ -270,15 +336,49 @@ def _structure(dataset: xr.Dataset, name: str, quantity: Quantity, path: Path) -
     )
 
 
+def _select(array: xr.DataArray, quantity: Quantity, select: Mapping[str, str]) -> xr.DataArray:
+    """The entries asked for along further dimensions, and the level of the quantity."""
+    for dimension, label in select.items():
+        if dimension in array.dims:
+            labels = _labels(array, dimension)
+            if label not in labels:
+                shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+                raise InputError(
+                    f"variable '{array.name}' has no {dimension} '{label}'; it has {shown}"
+                )
+            array = array.isel({dimension: labels.index(label)})
+        elif dimension not in array.coords:
+            listed = ", ".join(map(str, array.dims))
+            raise InputError(
+                f"variable '{array.name}' has no dimension '{dimension}' to select from; "
+                f"it has {listed}"
+            )
+    axis = _pressure_axis(array)
+    if quantity.level is not None and axis is not None and axis.ndim == 1:
+        index = _nearest_level(_levels(axis), quantity.level)
+        array = array.isel({axis.dims[0]: index})
+    return array
+
+
+def _labels(array: xr.DataArray, dimension: str) -> list[str]:
+    """Labels along a dimension as text; positions from 0 where it has no coordinate."""
+    if dimension not in array.coords:
+        return [str(i) for i in range(array.sizes[dimension])]
+    values = array[dimension].values
+    if values.dtype.kind == "S":
+        return [value.decode().strip() for value in values]
+    return [f"{v:.10g}" if np.issubdtype(values.dtype, np.number) else str(v) for v in values]
+
+
 def _join(pieces: Sequence[Field]) -> Field:
     """One field from pieces of a time series."""
     fields = sorted(pieces, key=lambda field: field.time.start)
     first = fields[0]
     for field in fields[1:]:
-        if field.grid.digest != first.grid.digest:
+        if field.cells.digest != first.cells.digest:
             raise InputError(
-                f"{field.paths[0]}: its grid ({field.grid.describe()}) differs from that of "
-                f"{first.paths[0]} ({first.grid.describe()})"
+                f"{field.paths[0]}: its grid ({field.cells.describe()}) differs from that of "
+                f"{first.paths[0]} ({first.cells.describe()})"
             )
         # The dates know that noleap and 365_day are one calendar.
         if field.time.dates[0].calendar != first.time.dates[0].calendar:

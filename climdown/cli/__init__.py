@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from climdown import __version__
-from climdown.cli import demo, inspect, priors, run, train
+from climdown.cli import demo, inspect, priors, regrid, run, train
 from climdown.cli.console import report_error, set_up_logging
 from climdown.errors import ClimdownError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("inspect")(inspect.inspect)
+app.command("regrid")(regrid.regrid)
 app.command("demo")(demo.demo)
 app.add_typer(priors.app, name="priors")
 app.add_typer(train.app, name="train")

@@ -1,79 +1,16 @@
-"""Regridding between rectilinear grids by sparse weights, exact on the sphere.
+"""Exact weights between rectilinear grids: outer products of two small per-axis matrices.
 
-On rectilinear grids the overlap of two cells is the product of an overlap in sin(latitude)
-and one in longitude, so conservative weights are an outer product of two small per-axis
-matrices: exact, and built in milliseconds. Grids of other kinds need another *backend*: a
-function from (source, target, method) to `Weights`; everything after that is shared.
+The overlap of two rectilinear cells is the product of an overlap in sin(latitude) and one in
+longitude, so weights are exact on the sphere and built in milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
-
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
-from climdown.errors import GridError
 from climdown.grid import FloatArray, Grid
-
-Method = Literal["conservative", "bilinear"]
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """A linear map from fields on `source` to fields on `target`.
-
-    Attributes:
-        matrix: sparse, shape (target cells, source cells), rows in C order of (lat, lon).
-            A conservative row sums to the fraction of its cell that the source covers; a
-            bilinear row sums to 1, or to 0 outside the source.
-    """
-
-    matrix: sp.csr_array
-    source: Grid
-    target: Grid
-    method: Method
-
-    @property
-    def coverage(self) -> FloatArray:
-        """Fraction of each target cell that the source grid covers, shape (ny, nx)."""
-        # The order of summation of `apply`: a step's values never depend on its neighbours'.
-        return np.asarray(self.matrix @ np.ones(self.matrix.shape[1])).reshape(self.target.shape)
-
-    def apply(
-        self, values: npt.NDArray[np.floating], *, min_coverage: float = 1e-6
-    ) -> npt.NDArray[np.floating]:
-        """Regrid fields, ignoring missing values and renormalising by what is left.
-
-        Args:
-            values: shape (..., ny, nx) on the source grid; NaN is missing.
-            min_coverage: target cells of which a smaller fraction is covered by valid source
-                cells become NaN.
-
-        Returns:
-            shape (..., ny', nx') on the target grid, the same floating type.
-        """
-        if values.shape[-2:] != self.source.shape:
-            raise GridError(
-                f"field has {values.shape[-2:]} cells, the weights expect {self.source.shape}"
-            )
-        columns = np.asarray(values, dtype=np.float64).reshape(-1, self.matrix.shape[1]).T
-        valid = np.isfinite(columns)
-        total = self.matrix @ np.where(valid, columns, 0.0)
-        if valid.all():
-            weight = np.broadcast_to(self.coverage.reshape(-1, 1), total.shape)
-        else:
-            weight = self.matrix @ valid.astype(np.float64)
-        kept = weight >= min_coverage
-        result = np.where(kept, total / np.where(kept, weight, 1.0), np.nan)
-        return result.T.reshape(*values.shape[:-2], *self.target.shape).astype(values.dtype)
-
-
-Backend = Callable[[Grid, Grid, Method], Weights]
+from climdown.regrid.weights import Method
 
 
 def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray, FloatArray]:
@@ -81,7 +18,8 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray
 
     For "conservative", row i of a factor holds the fraction of target interval i that falls
     into each source interval (in sin(latitude), or in longitude modulo 360). For "bilinear",
-    linear interpolation between centres, constant within the outermost half cells.
+    linear interpolation between centres, constant within the outermost half cells. For
+    "nearest", one for the cell whose centre is nearest, within the source's edges.
     """
     if method == "conservative":
         return (
@@ -93,45 +31,25 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray
             _linear(source.lat, source.lat_edges, target.lat),
             _linear_longitude(source, target.lon),
         )
-    raise GridError(f"unknown regridding method '{method}'; expected conservative or bilinear")
+    lat, lon = axis_weights(source, target, "bilinear")
+    return _largest(lat), _largest(lon)
 
 
-def native_weights(source: Grid, target: Grid, method: Method) -> Weights:
-    """Exact weights between two rectilinear grids (the native backend)."""
+def _largest(linear: FloatArray) -> FloatArray:
+    """One where a row of linear interpolation weights is largest: the nearest centre."""
+    chosen = np.zeros_like(linear)
+    rows = np.flatnonzero(linear.any(axis=1))
+    chosen[rows, linear[rows].argmax(axis=1)] = 1.0
+    return chosen
+
+
+def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_array:
+    """The weights, shape (target cells, source cells), as `Weights.matrix` wants them."""
     lat, lon = axis_weights(source, target, method)
     matrix = sp.kron(sp.csr_array(lat), sp.csr_array(lon), format="csr")
     if method == "bilinear" and source.periodic:
         matrix = matrix + _polar_correction(source, target, lon)
-    return Weights(sp.csr_array(matrix), source, target, method)
-
-
-def weights(
-    source: Grid, target: Grid, method: Method, *, backend: Backend = native_weights
-) -> Weights:
-    """Weights from `source` to `target`, kept in memory under the hash of both grids."""
-    return _cached(_Key(source, target, method, backend))
-
-
-@dataclass(frozen=True, eq=False)
-class _Key:
-    source: Grid
-    target: Grid
-    method: Method
-    backend: Backend
-
-    def _identity(self) -> tuple[object, ...]:
-        return self.source.digest, self.target.digest, self.method, self.backend
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-
-@lru_cache(maxsize=32)
-def _cached(key: _Key) -> Weights:
-    return key.backend(key.source, key.target, key.method)
+    return sp.csr_array(matrix)
 
 
 def _sin(degrees: FloatArray) -> FloatArray:

@@ -1,0 +1,56 @@
+"""Weights on disk, under the hash of both sets of cells, the method and the backend."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import scipy.sparse as sp
+
+log = logging.getLogger(__name__)
+
+# Raise it when weights of the same name would come out otherwise.
+_VERSION = 1
+
+
+def cache_folder() -> Path:
+    """Where weights are kept: CLIMDOWN_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("CLIMDOWN_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "climdown"
+
+
+def weights_path(source: str, target: str, method: str, backend: str) -> Path:
+    """The file of weights between cells with these digests."""
+    name = f"v{_VERSION}-{source[:16]}-{target[:16]}-{method}-{backend}.npz"
+    return cache_folder() / "weights" / name
+
+
+def read_weights(path: Path, shape: tuple[int, int]) -> sp.csr_array | None:
+    """Stored weights, or None; a damaged file is said and built again."""
+    if not path.is_file():
+        return None
+    try:
+        matrix = sp.csr_array(sp.load_npz(path))
+    except Exception as error:  # zip, NumPy and SciPy each raise their own on damaged files
+        log.warning("%s is damaged (%s) and is built again", path, type(error).__name__)
+        return None
+    if matrix.shape != shape:
+        log.warning("%s has shape %s, not %s, and is built again", path, matrix.shape, shape)
+        return None
+    return matrix
+
+
+def write_weights(path: Path, matrix: sp.csr_array) -> None:
+    """Keep weights, atomically; a cache that cannot be written costs time alone."""
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sp.save_npz(temporary, matrix)
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("cannot keep regridding weights in %s: %s", path.parent, error.strerror)
+    finally:
+        temporary.unlink(missing_ok=True)
