@@ -37,6 +37,7 @@ class VariableConfig:
         offset: of the logarithm, in `units`.
         minimum: physical lower bound of the output, if any.
         trace: output below this is set to the minimum (drizzle no gauge would report).
+        level: pressure level in Pa, taken out of files that have several.
     """
 
     name: str
@@ -50,6 +51,7 @@ class VariableConfig:
     offset: float = 1.0
     minimum: float | None = None
     trace: float | None = None
+    level: float | None = None
 
     def __post_init__(self) -> None:
         _require(len(self.files) > 0, f"variable '{self.name}' names no files")
@@ -179,6 +181,7 @@ class RunConfig:
         device: "auto" takes a CUDA device where there is one.
         batch_size: fields denoised together, or "auto".
         period: "START/END", or None for all of the input.
+        select: the entry to take along further dimensions of the input, as (dimension, label).
         overwrite: replace an output that exists, discard parts of another run.
     """
 
@@ -191,6 +194,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: int | Literal["auto"] = "auto"
     period: str | None = None
+    select: tuple[tuple[str, str], ...] = ()
     overwrite: bool = False
 
     def __post_init__(self) -> None:

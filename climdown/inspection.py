@@ -2,82 +2,295 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
 from climdown.errors import ClimdownError
+from climdown.grid import Grid
 
 _BLOCK_BYTES = 64 << 20
+# More values outside the believable range than this share are the rule, not the exception.
+_MANY = 0.01
 
-Report = list[tuple[str, str]]
+
+@dataclass(frozen=True)
+class GridReport:
+    """Cells of a variable; degrees."""
+
+    kind: str
+    shape: tuple[int, ...]
+    spacing: float
+    text: str
+    corners: bool
 
 
-def describe_file(path: Path) -> list[Report]:
-    """One report of (label, text) pairs for each gridded variable of a file.
+@dataclass(frozen=True)
+class TimeReport:
+    """A time axis; `step_days` is the median step, `gaps` where it jumps."""
+
+    start: str
+    end: str
+    steps: int
+    calendar: str
+    step_days: float | None
+    frequency: str
+    gaps: int
+    months: tuple[int, ...]
+    units: str
+
+
+@dataclass(frozen=True)
+class ValueReport:
+    """Values of a variable, in its own units; shares of all its values."""
+
+    low: float | None
+    high: float | None
+    mean: float | None
+    missing: float
+    infinite: int
+    unbelievable: float
+
+
+@dataclass(frozen=True)
+class VariableReport:
+    """What is known of one gridded variable.
+
+    Attributes:
+        quantity: the family it was recognised as, "" if none.
+        other_dimensions: dimensions beside time, latitude and longitude, with their labels.
+        problems: what keeps climdown from reading it, one line each.
+        suspicious: what may be wrong, one line each.
+    """
+
+    file: str
+    name: str
+    long_name: str
+    standard_name: str
+    units: str
+    cell_methods: str
+    quantity: str
+    dimensions: dict[str, int]
+    other_dimensions: dict[str, list[str]]
+    grid: GridReport | None
+    time: TimeReport | None
+    values: ValueReport | None
+    problems: tuple[str, ...]
+    suspicious: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(label, text) pairs, for people."""
+        rows = [
+            ("variable", f"{self.name} ({self.long_name or 'no long_name'})"),
+            ("standard_name", self.standard_name or "none"),
+            ("units", self.units or "none"),
+            ("taken for", self.quantity or "no quantity climdown knows"),
+            ("dimensions", ", ".join(f"{d}={n}" for d, n in self.dimensions.items())),
+        ]
+        rows += [
+            (f"choose {name}", _shortened(labels))
+            for name, labels in self.other_dimensions.items()
+            if len(labels) > 1
+        ]
+        if self.cell_methods:
+            rows.append(("cell_methods", self.cell_methods))
+        if self.grid is not None:
+            rows.append(("grid", self.grid.text))
+        if self.time is not None:
+            rows.append(("time", _time_text(self.time)))
+        if self.values is not None:
+            rows.append(("values", _values_text(self.values)))
+        rows += [("not readable", text) for text in self.problems]
+        rows += [("suspicious", text) for text in self.suspicious]
+        return rows
+
+
+def inspect_file(path: Path) -> list[VariableReport]:
+    """A report for each gridded variable of a file; none where there is no such variable.
 
     Raises:
         InputError: the file cannot be read.
     """
     with cf.open_dataset(path) as dataset:
-        names = cf.gridded_variables(dataset)
-        if not names:
-            found = ", ".join(map(str, dataset.data_vars)) or "no variables"
-            return [[("variables", f"none with latitude and longitude; found {found}")]]
-        return [_describe(dataset, name) for name in names]
+        return [_inspect(path, dataset, name) for name in cf.gridded_variables(dataset)]
 
 
-def _describe(dataset: xr.Dataset, name: str) -> Report:
+def _inspect(path: Path, dataset: xr.Dataset, name: str) -> VariableReport:
     array = dataset[name]
-    attributes = array.attrs
-    report = [
-        ("variable", f"{name} ({attributes.get('long_name', 'no long_name')})"),
-        ("standard_name", str(attributes.get("standard_name", "none"))),
-        ("units", str(attributes.get("units", "none"))),
-        ("dimensions", ", ".join(f"{d}={n}" for d, n in array.sizes.items())),
-    ]
-    if "cell_methods" in attributes:
-        report.append(("cell_methods", str(attributes["cell_methods"])))
-    for label, describe in (("grid", _grid), ("time", _time)):
-        try:
-            report.append((label, describe(array, dataset)))
-        except ClimdownError as error:
-            report.append((label, f"not readable: {error}"))
-    report.append(("values", _values(array)))
-    return report
+    problems: list[str] = []
+    grid = time = None
+    try:
+        grid = _grid(array, dataset)
+    except ClimdownError as error:
+        problems.append(f"grid: {error}")
+    try:
+        time = _time(cf.read_time_axis(array, dataset))
+    except ClimdownError as error:
+        problems.append(f"time: {error}")
+    known = cf.known_quantity(array)
+    values = _values(array, known)
+    horizontal = set(cf.horizontal_dims(array))
+    others = [d for d in map(str, array.dims) if d not in horizontal and not _is_time(array, d)]
+    text = {key: str(array.attrs.get(key, "")) for key in ("long_name", "standard_name", "units")}
+    return VariableReport(
+        file=str(path),
+        name=name,
+        **text,
+        cell_methods=str(array.attrs.get("cell_methods", "")),
+        quantity=known.quantity.name if known is not None else "",
+        dimensions={str(d): n for d, n in array.sizes.items()},
+        other_dimensions={d: cf.labels(array, d) for d in others},
+        grid=grid,
+        time=time,
+        values=values,
+        problems=tuple(problems),
+        suspicious=tuple(_suspicions(array, known, time, values)),
+    )
 
 
-def _grid(array: xr.DataArray, dataset: xr.Dataset) -> str:
-    grid, _ = cf.horizontal_cells(array, dataset)
-    return grid.describe()
+def _is_time(array: xr.DataArray, dimension: str) -> bool:
+    known = array.cf.coordinates.get("time", [])
+    return dimension in known or dimension == "time"
 
 
-def _time(array: xr.DataArray, dataset: xr.Dataset) -> str:
-    axis = cf.read_time_axis(array, dataset)
-    step = f", every {axis.step_days:.3g} days" if len(axis) > 1 else ""
-    gaps = f", {axis.gaps} gaps" if axis.gaps else ""
-    months = ", ".join(map(str, axis.months))
-    return f"{axis.describe()}{step}{gaps}, months {months}; {axis.units}"
+def _grid(array: xr.DataArray, dataset: xr.Dataset) -> GridReport:
+    cells, _ = cf.horizontal_cells(array, dataset)
+    if isinstance(cells, Grid):
+        kind, corners = "rectilinear", True
+    else:
+        kind = "curvilinear" if cells.lat.ndim == 2 else "unstructured"
+        corners = cells.lat_vertices is not None
+    return GridReport(kind, cells.shape, round(cells.spacing, 6), cells.describe(), corners)
 
 
-def _values(array: xr.DataArray) -> str:
-    """Range and share of missing values, read in blocks along the first dimension."""
+def _time(axis: cf.TimeAxis) -> TimeReport:
+    step = axis.step_days if len(axis) > 1 else None
+    return TimeReport(
+        start=axis.dates[0].isoformat(),
+        end=axis.dates[-1].isoformat(),
+        steps=len(axis),
+        calendar=axis.calendar,
+        step_days=step,
+        frequency=_frequency(step),
+        gaps=axis.gaps,
+        months=axis.months,
+        units=axis.units,
+    )
+
+
+def _frequency(step: float | None) -> str:
+    if step is None:
+        return "one step"
+    for name, low, high in (
+        ("daily", 0.99, 1.01),
+        ("monthly", 27.5, 31.5),
+        ("yearly", 359.0, 367.0),
+    ):
+        if low <= step <= high:
+            return name
+    if step < 1.0 and abs(24.0 * step - round(24.0 * step)) < 1e-3:
+        return f"every {round(24.0 * step)} hours"
+    return f"every {step:.3g} days"
+
+
+def _time_text(time: TimeReport) -> str:
+    gaps = f", {time.gaps} gaps" if time.gaps else ""
+    months = ", ".join(map(str, time.months))
+    return (
+        f"{time.steps} steps from {time.start[:10]} to {time.end[:10]} ({time.calendar}), "
+        f"{time.frequency}{gaps}, months {months}; {time.units}"
+    )
+
+
+def _values_text(values: ValueReport) -> str:
+    infinite = f", {values.infinite} INFINITE" if values.infinite else ""
+    if values.mean is None:
+        return f"all missing{infinite}"
+    return (
+        f"{values.low:.4g} to {values.high:.4g}, mean {values.mean:.4g}, "
+        f"{values.missing:.1%} missing{infinite}"
+    )
+
+
+def _values(array: xr.DataArray, known: cf.Known | None) -> ValueReport | None:
+    """Range and share of missing values, read in blocks; None for what are no numbers."""
     if not np.issubdtype(array.dtype, np.number) or array.size == 0:
-        return f"{array.dtype}, {array.size} values"
-    first = array.dims[0]
-    rows = max(1, _BLOCK_BYTES // max(1, array.nbytes // array.sizes[first]))
-    low, high, total, count, infinite = np.inf, -np.inf, 0.0, 0, 0
-    for start in range(0, array.sizes[first], rows):
-        block = np.asarray(array.isel({first: slice(start, start + rows)}).values, np.float64)
+        return None
+    low, high, total, count, infinite, strange = np.inf, -np.inf, 0.0, 0, 0, 0
+    limits = _limits(array, known)
+    for block in _blocks(array):
         finite = block[np.isfinite(block)]
         infinite += int(np.isinf(block).sum())
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
             total, count = total + float(finite.sum()), count + finite.size
+            strange += int(((finite < limits[0]) | (finite > limits[1])).sum())
     if count == 0:
-        return "all missing"
+        return ValueReport(None, None, None, 1 - infinite / array.size, infinite, 0.0)
     missing = 1 - (count + infinite) / array.size
-    suspicious = f", {infinite} INFINITE" if infinite else ""
-    return f"{low:.4g} to {high:.4g}, mean {total / count:.4g}, {missing:.1%} missing{suspicious}"
+    return ValueReport(low, high, total / count, missing, infinite, strange / count)
+
+
+def _limits(array: xr.DataArray, known: cf.Known | None) -> tuple[float, float]:
+    """The believable range in the variable's own units."""
+    if known is None:
+        return -np.inf, np.inf
+    bounds = np.array([known.low, known.high])
+    # Amounts per step (kg m-2) have no rate to compare with: then there is no limit.
+    try:
+        low, high = cf.convert_units(bounds, known.quantity.units, str(array.attrs["units"]))
+    except ValueError:
+        return -np.inf, np.inf
+    return float(low), float(high)
+
+
+def _blocks(array: xr.DataArray) -> Iterator[npt.NDArray[np.float64]]:
+    first = array.dims[0] if array.dims else None
+    if first is None:
+        yield np.asarray(array.values, np.float64)
+        return
+    rows = max(1, _BLOCK_BYTES // max(1, array.nbytes // array.sizes[first]))
+    for start in range(0, array.sizes[first], rows):
+        yield np.asarray(array.isel({first: slice(start, start + rows)}).values, np.float64)
+
+
+def _suspicions(
+    array: xr.DataArray,
+    known: cf.Known | None,
+    time: TimeReport | None,
+    values: ValueReport | None,
+) -> Iterator[str]:
+    if "units" not in array.attrs:
+        yield "no units: climdown cannot convert it, and will not guess"
+    if "standard_name" not in array.attrs:
+        yield "no standard_name: it is recognised by its name alone"
+    if values is None:
+        return
+    if values.infinite:
+        yield f"{values.infinite} infinite values"
+    if values.unbelievable > 0 and known is not None:
+        low, high = _limits(array, known)
+        share = f"{values.unbelievable:.2%} of the values"
+        cause = "are the units right?" if values.unbelievable > _MANY else "a fill value?"
+        yield (
+            f"{share} lie outside {low:.4g} to {high:.4g} {array.attrs.get('units', '')}, "
+            f"unbelievable for {known.quantity.name}: {cause}"
+        )
+    if values.low is not None and values.low == values.high and array.size > 1:
+        yield "all values are equal"
+    if time is not None and time.gaps and len(time.months) == 12:
+        yield f"{time.gaps} gaps in a series that has every month: steps are missing"
+
+
+def _shortened(labels: list[str], most: int = 12) -> str:
+    return ", ".join(labels[:most]) + (f", ... ({len(labels)})" if len(labels) > most else "")

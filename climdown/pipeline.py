@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import climdown
-from climdown import cf, regrid, stream
+from climdown import cf, matching, regrid, stream
 from climdown.config import RunConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.guidance import CoarseObservation, CoarseOperator, latitude_weights
@@ -27,28 +27,20 @@ from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.sampler import Sampler
 from climdown.diffusion.zssd import ZSSD
 from climdown.errors import (
-    ClimdownError,
     ConfigError,
-    GridError,
-    InputError,
-    PriorError,
     Requeue,
 )
 from climdown.grid import Grid
 from climdown.priors.card import Prior, Variable
-from climdown.priors.store import bundled_names, load_prior
 from climdown.transforms import Chain
 
 log = logging.getLogger(__name__)
 
-# The input must cover this share of the valid area of the prior; the rest is extrapolated.
-_MIN_REGION = 0.9
 # A coarse cell guides where valid fine cells fill at least this share of it. A climate model's
 # coastal cell that is mostly sea would draw warm rims along the coast of a land-only prior; the
 # mean of an input that is itself missing over sea speaks of its land alone.
 _MIN_CELL = 0.5
 _MIN_CELL_OF_MASKED_INPUT = 0.1
-_CHECK_BYTES = 64 << 20
 _CPU_BATCH = 16
 _CUDA_BATCH = 256
 
@@ -166,13 +158,13 @@ def make_plan(
         cf.open_dataset(path).close()
     device = choose_device(config.device)
     chosen, fields = (
-        choose_prior(paths, config.period)
+        matching.choose_prior(paths, config.period, dict(config.select))
         if prior is None
-        else (prior, match(prior, paths, config.period))
+        else (prior, matching.match(prior, paths, config.period, dict(config.select)))
     )
-    filter_grid = choose_filter_grid(chosen, fields, config.filter_scale)
+    filter_grid = matching.choose_filter_grid(chosen, fields, config.filter_scale)
     for field in fields.values():
-        check_values(field)
+        matching.check_values(field)
     sampling = chosen.card.sampling
     steps = config.steps or sampling.steps
     scale = sampling.guidance_scale if config.guidance_scale is None else config.guidance_scale
@@ -189,6 +181,7 @@ def make_plan(
         "inputs": {path.name: stream.file_fingerprint(path) for path in paths},
         "variables": list(fields),
         "period": config.period,
+        "select": dict(config.select),
         "method": config.method,
         "members": config.members,
         "seed": config.seed,
@@ -276,120 +269,6 @@ def sample_unit(
         )
         result[start : start + len(batch)] = _physical(plan, drawn)
     return result.reshape(len(axis), len(unit.members), len(plan.variables), *shape)
-
-
-def quantity(variable: Variable) -> cf.Quantity:
-    """What to look for in a file to feed a variable of a prior."""
-    return cf.Quantity(variable.name, variable.standard_names, variable.names, variable.units)
-
-
-def choose_prior(paths: Sequence[Path], period: str | None) -> tuple[Prior, dict[str, cf.Field]]:
-    """The bundled prior that fits variables, region and months of the input.
-
-    Raises:
-        PriorError: none fits; says why for each.
-    """
-    reasons = []
-    fitting = []
-    for name in bundled_names():
-        try:
-            prior = load_prior(name)
-            fitting.append((prior, match(prior, paths, period)))
-        except ClimdownError as error:
-            reasons.append(f"{name}: {error}")
-    if not fitting:
-        raise PriorError(f"no bundled prior fits the input: {'; '.join(reasons)}")
-    # The prior that is guided by the largest share of its variables.
-    prior, fields = max(fitting, key=lambda pair: len(pair[1]) / len(pair[0].card.variables))
-    log.info("prior %s fits the input", prior.card.name)
-    return prior, fields
-
-
-def match(prior: Prior, paths: Sequence[Path], period: str | None) -> dict[str, cf.Field]:
-    """The prior's variables in the input, cut to period and region.
-
-    Raises:
-        InputError: none of the variables is there, times differ, or months are unknown to the
-            prior.
-        GridError: the input does not cover the prior's region.
-    """
-    fields, problems = {}, []
-    for variable in prior.card.variables:
-        try:
-            fields[variable.name] = cf.open_field(paths, quantity(variable))
-        except InputError as error:
-            problems.append(error)
-    if not fields:
-        raise problems[0]
-    first = next(iter(fields.values()))
-    for name, field in fields.items():
-        if not np.array_equal(field.time.dates, first.time.dates):
-            raise InputError(
-                f"{cf.describe_paths(field.paths)}: the time axis of {name} "
-                f"({field.time.describe()}) differs from that of {cf.describe_paths(first.paths)} "
-                f"({first.time.describe()})"
-            )
-    step, known = first.time.step_days, prior.card.step_days
-    if step > 1.5 * known or step < 0.6 * known:
-        log.warning(
-            "the input has a time step of %.3g days, prior %s was trained on %.3g: "
-            "its fine detail will be that of the latter",
-            step,
-            prior.card.name,
-            known,
-        )
-    chosen = first.time.select(period)
-    _check_months(prior, first, first.time.isel(chosen))
-    return {name: _cover(prior, field.isel(chosen)) for name, field in fields.items()}
-
-
-def choose_filter_grid(prior: Prior, fields: dict[str, cf.Field], scale: float | str) -> Grid:
-    """The grid of A_low: the scale at and above which the input is believed."""
-    native = max((field.grid for field in fields.values()), key=lambda grid: grid.spacing)
-    if len({field.grid.digest for field in fields.values()}) == 1:
-        native = next(iter(fields.values())).grid
-    fine, coarse = prior.card.grid, prior.card.coarse_grid
-    if scale == "native" or (scale == "auto" and native.spacing > 0.99 * coarse.spacing):
-        return native
-    if scale == "auto":
-        return coarse
-    spacing = float(scale)
-    # Multiples of the spacing, so that every region sees the same cells.
-    south, west = (math.floor(e[0] / spacing) * spacing for e in (fine.lat_edges, fine.lon_edges))
-    north, east = float(fine.lat_edges[-1]), float(fine.lon_edges[-1])
-    return Grid.regular(max(south, -90.0), north, west, min(east, west + 360.0), spacing)
-
-
-def check_values(field: cf.Field) -> None:
-    """Read all values once, block by block.
-
-    Raises:
-        InputError: infinite values, or time steps without any value.
-    """
-    where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
-    steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
-    empty = 0
-    first_empty = ""
-    for start in range(0, len(field.time), steps):
-        values = field.read(slice(start, start + steps))
-        dates = field.time.dates[start : start + steps]
-        infinite = np.isinf(values).any(axis=(1, 2))
-        if infinite.any():
-            raise InputError(
-                f"{where} has infinite values, first at {dates[infinite][0].isoformat()}; "
-                "set them to missing"
-            )
-        missing = np.isnan(values).all(axis=(1, 2))
-        if missing.any() and not empty:
-            first_empty = dates[missing][0].isoformat()
-        empty += int(missing.sum())
-    if empty == len(field.time):
-        raise InputError(f"{where} is missing everywhere in the region and period")
-    if empty:
-        raise InputError(
-            f"{where} has no value at all in the region at {empty} of {len(field.time)} steps, "
-            f"first at {first_empty}; leave these out with --time"
-        )
 
 
 def choose_device(name: str) -> torch.device:
@@ -550,38 +429,6 @@ def _physical(plan: Plan, drawn: Tensor) -> npt.NDArray[np.float32]:
     return np.stack(parts, axis=1).astype(np.float32)
 
 
-def _check_months(prior: Prior, field: cf.Field, axis: cf.TimeAxis) -> None:
-    known = prior.card.months
-    if unknown := [m for m in axis.months if m not in known]:
-        raise InputError(
-            f"{cf.describe_paths(field.paths)}: has months {_numbers(unknown)}; prior "
-            f"{prior.card.name} knows months {_numbers(known)} only: choose others with --time"
-        )
-
-
-def _cover(prior: Prior, field: cf.Field) -> cf.Field:
-    """Cut a field to the prior's region, after checking that it covers it."""
-    fine = prior.card.grid
-    where = cf.describe_paths(field.paths)
-    try:
-        cropped = field.crop(fine)
-    except GridError as error:
-        raise GridError(f"{error}; that of prior {prior.card.name}") from None
-    coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
-    wanted = fine.areas * prior.mask.any(axis=0)
-    share = float((coverage * wanted).sum() / wanted.sum())
-    if share < _MIN_REGION:
-        raise GridError(
-            f"{where}: the grid ({field.grid.describe()}) covers {share:.0%} of the region of "
-            f"prior {prior.card.name} ({fine.describe()}); need at least {_MIN_REGION:.0%}"
-        )
-    return cropped
-
-
 def _join_source(parent: dict[str, Any], plan: Plan) -> str:
     described = f"climdown {climdown.__version__} ({plan.config.method})"
     return f"{parent['source']}; {described}" if "source" in parent else described
-
-
-def _numbers(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))

@@ -321,7 +321,7 @@ class Trainer:
 
 
 def _open(entry: VariableConfig, data: Path) -> cf.Field:
-    quantity = cf.Quantity(entry.name, entry.standard_names, entry.names, entry.units)
+    quantity = cf.Quantity(entry.name, entry.standard_names, entry.names, entry.units, entry.level)
     return cf.open_field([data / name for name in entry.files], quantity)
 
 
@@ -441,6 +441,7 @@ def _card(
             transform=tuple(chain.to_list()),
             minimum=entry.minimum,
             trace=entry.trace,
+            level=entry.level,
         )
         for entry, chain in zip(config.data.variables, chains, strict=True)
     )

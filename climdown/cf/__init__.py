@@ -23,14 +23,17 @@ from climdown.cf.fields import (
     Quantity,
     describe_paths,
     expand_paths,
+    labels,
     open_dataset,
     open_field,
 )
+from climdown.cf.quantities import Known, known_quantity, quantity_like
 from climdown.cf.time import TimeAxis, calendar_conditions, read_time_axis, time_axis
 from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
     "Field",
+    "Known",
     "Quantity",
     "TimeAxis",
     "calendar_conditions",
@@ -42,10 +45,13 @@ __all__ = [
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "known_quantity",
+    "labels",
     "open_dataset",
     "open_field",
     "output_attributes",
     "output_units",
+    "quantity_like",
     "read_time_axis",
     "statistic_attributes",
     "time_axis",

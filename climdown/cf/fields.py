@@ -314,7 +314,7 @@ def _structure(
         sizes = ", ".join(f"{d}={array.sizes[d]}" for d in long)
         raise InputError(
             f"variable '{name}' has further dimensions ({sizes}); choose one entry of each, "
-            f"with --select {long[0]}={_labels(array, long[0])[0]}"
+            f"with --select {long[0]}={labels(array, long[0])[0]}"
         )
     array = array.squeeze(extra).transpose("time", *horizontal)
     scalars = {
@@ -340,13 +340,13 @@ def _select(array: xr.DataArray, quantity: Quantity, select: Mapping[str, str]) 
     """The entries asked for along further dimensions, and the level of the quantity."""
     for dimension, label in select.items():
         if dimension in array.dims:
-            labels = _labels(array, dimension)
-            if label not in labels:
-                shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+            known = labels(array, dimension)
+            if label not in known:
+                shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
                 raise InputError(
                     f"variable '{array.name}' has no {dimension} '{label}'; it has {shown}"
                 )
-            array = array.isel({dimension: labels.index(label)})
+            array = array.isel({dimension: known.index(label)})
         elif dimension not in array.coords:
             listed = ", ".join(map(str, array.dims))
             raise InputError(
@@ -360,7 +360,7 @@ def _select(array: xr.DataArray, quantity: Quantity, select: Mapping[str, str]) 
     return array
 
 
-def _labels(array: xr.DataArray, dimension: str) -> list[str]:
+def labels(array: xr.DataArray, dimension: str) -> list[str]:
     """Labels along a dimension as text; positions from 0 where it has no coordinate."""
     if dimension not in array.coords:
         return [str(i) for i in range(array.sizes[dimension])]

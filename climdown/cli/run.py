@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from climdown.cli.console import log, out, progress_bar, stop_requested
+from climdown.cli.options import parse_selection
 from climdown.config import RunConfig
 from climdown.errors import ConfigError
 
@@ -58,6 +59,13 @@ def run(
             metavar="START/END", help="Period, both ends included: years, months or days."
         ),
     ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIM=LABEL",
+            help="Which entry of a further dimension to take: realization=3; may be repeated.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
@@ -81,6 +89,7 @@ def run(
         device=cast(Literal["auto", "cpu", "cuda"], device),
         batch_size=_whole_or_auto(batch_size),
         period=time,
+        select=parse_selection(select),
         overwrite=overwrite,
     )
     # Slow imports come after all that can be refused without them.

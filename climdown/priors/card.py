@@ -38,7 +38,7 @@ _MAX_CARD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a prior: how to recognise it, its units, transform and bounds."""
+    """A variable of a prior: how to recognise it, its units, transform, bounds and level (Pa)."""
 
     name: str
     standard_names: tuple[str, ...]
@@ -49,6 +49,7 @@ class Variable:
     transform: tuple[dict[str, Any], ...]
     minimum: float | None = None
     trace: float | None = None
+    level: float | None = None
 
 
 @dataclass(frozen=True)
