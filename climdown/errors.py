@@ -47,6 +47,12 @@ class ResumeError(ClimdownError):
     exit_code = 7
 
 
+class ConvergenceError(ClimdownError):
+    """An iteration did not converge."""
+
+    exit_code = 8
+
+
 class Requeue(ClimdownError):  # noqa: N818 - it asks for something, it is no error
     """A termination signal arrived; finished units are kept, the same command resumes.
 

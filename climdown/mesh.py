@@ -12,8 +12,14 @@ import numpy.typing as npt
 from climdown.errors import GridError
 from climdown.grid import FloatArray, span
 
-# A cell wider than this is no cell: its vertices are wrong.
+# A cell wider than this is no cell: its corners are wrong.
 _WIDEST_CELL = 60.0  # degrees
+# Corners this far beyond a pole were extrapolated, and mean the pole; others are wrong.
+_BEYOND_POLE = 10.0  # degrees
+# Ocean grids repeat a cell in halos and folds; a place named more often stands for "nowhere",
+# as 0 N 0 E does where a model leaves out blocks of land.
+_MOST_COPIES = 8
+_SAME_PLACE = 1e-4  # degrees
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +77,14 @@ class Mesh:
     ) -> Mesh:
         """Build a mesh; a curvilinear grid without corners gets those midway between centres."""
         centres = np.array(lat, np.float64), np.array(lon, np.float64)
-        missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
-        for values in centres:
-            values[missing] = np.nan
+        if centres[0].shape == centres[1].shape:
+            missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
+            missing |= _copies(*centres) > _MOST_COPIES
+            for values in centres:
+                values[missing] = np.nan
         if lat_vertices is not None and lon_vertices is not None:
             corners = np.array(lat_vertices, np.float64), np.array(lon_vertices, np.float64)
-            return cls(*centres, *corners)
+            return cls(*centres, *_padded(*corners))
         if centres[0].ndim == 2 and min(centres[0].shape) > 1:
             return cls(*centres, *_infer_vertices(*centres))
         return cls(*centres, None, None)
@@ -89,14 +97,43 @@ class Mesh:
     @cached_property
     def valid(self) -> npt.NDArray[np.bool_]:
         """Which cells have corners that can be one cell, shape of the mesh."""
+        return np.asarray(self._has_corners & ~self.damaged)
+
+    @cached_property
+    def damaged(self) -> npt.NDArray[np.bool_]:
+        """Which cells have corners that cannot be theirs: too far apart, or not around them."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
         corners = unit_vectors(self.lat_vertices, self.lon_vertices)
+        middle = corners.mean(axis=-2)
+        reach = np.linalg.norm(corners - middle[..., None, :], axis=-1).max(axis=-1)
+        off = np.linalg.norm(unit_vectors(self.lat, self.lon) - middle, axis=-1)
         with np.errstate(invalid="ignore"):
-            middle = corners.mean(axis=-2, keepdims=True)
-            reach = np.linalg.norm(corners - middle, axis=-1).max(axis=-1)
-            known = (np.abs(self.lat_vertices) <= 90.01).all(axis=-1)
-            return np.asarray(known & (reach < np.radians(_WIDEST_CELL / 2)) & (reach > 0))
+            wrong = (reach > np.radians(_WIDEST_CELL / 2)) | (off > 2.0 * reach)
+        return np.asarray(self._has_corners & wrong)
+
+    @cached_property
+    def reach(self) -> FloatArray:
+        """Distance from each centre to its farthest corner, in radii; NaN without corners."""
+        if self.lat_vertices is None or self.lon_vertices is None:
+            return np.full(self.shape, np.nan)
+        centre = unit_vectors(self.lat, self.lon)[..., None, :]
+        away = np.linalg.norm(unit_vectors(self.lat_vertices, self.lon_vertices) - centre, axis=-1)
+        return np.where(self.valid, away.max(axis=-1), np.nan)
+
+    @cached_property
+    def _has_corners(self) -> npt.NDArray[np.bool_]:
+        """Corners are known, and not all the same: some models write that for no cell."""
+        if self.lat_vertices is None or self.lon_vertices is None:
+            return np.zeros(self.shape, dtype=bool)
+        known = np.isfinite(self.lat_vertices) & np.isfinite(self.lon_vertices)
+        spread = np.ptp(self.lat_vertices, axis=-1) + np.ptp(self.lon_vertices, axis=-1)
+        return np.asarray(known.all(axis=-1) & (spread > 0))
+
+    @cached_property
+    def copies(self) -> npt.NDArray[np.intp]:
+        """How many cells have each cell's centre, shape of the mesh; 1 where it is unknown."""
+        return _copies(self.lat, self.lon)
 
     @cached_property
     def spacing(self) -> float:
@@ -162,19 +199,79 @@ def unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
+def places(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.int64]:
+    """Numbers that are equal for equal places, whatever the longitude convention."""
+    turn = round(360.0 / _SAME_PLACE)
+    east = np.round(lon / _SAME_PLACE).astype(np.int64) % turn
+    return np.asarray(np.round((lat + 90.0) / _SAME_PLACE).astype(np.int64) * turn + east)
+
+
+def _copies(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.intp]:
+    copies = np.ones(lat.shape, dtype=np.intp)
+    known = np.isfinite(lat) & np.isfinite(lon)
+    _, inverse, counts = np.unique(
+        places(lat[known], lon[known]), return_inverse=True, return_counts=True
+    )
+    copies[known] = counts[inverse]
+    return copies
+
+
+def _padded(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Corners with those beyond a pole moved to it, and missing ones repeating the one before."""
+    beyond = np.abs(lat) > 90.0
+    lat = np.where(beyond & (np.abs(lat) <= 90.0 + _BEYOND_POLE), np.sign(lat) * 90.0, lat)
+    if lat.shape != lon.shape or lat.ndim == 0:
+        return lat, lon
+    missing = ~(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
+    lat, lon = np.where(missing, np.nan, lat), np.where(missing, np.nan, lon)
+    some = missing.any(axis=-1) & ((~missing).sum(axis=-1) >= 3)
+    if not some.any():
+        return lat, lon
+    # The number of the last known corner up to each; corners before the first take the last.
+    number = np.where(missing[some], -1, np.arange(lat.shape[-1]))
+    last = np.maximum.accumulate(number, axis=-1)
+    last = np.where(last < 0, number.max(axis=-1, keepdims=True), last)
+    for values in (lat, lon):
+        values[some] = np.take_along_axis(values[some], last, axis=-1)
+    return lat, lon
+
+
 def _infer_vertices(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Corners midway between the four centres around them, outermost ones extrapolated."""
-    points = unit_vectors(lat, lon)
-    for axis in (0, 1):
-        first = 2 * points.take([0], axis) - points.take([1], axis)
-        last = 2 * points.take([-1], axis) - points.take([-2], axis)
-        points = np.concatenate([first, points, last], axis=axis)
+    frame = ((1, 1), (1, 1), (0, 0))
+    points = np.pad(unit_vectors(lat, lon), frame, constant_values=np.nan)
+    # Twice: the outermost corners continue what continues the outermost rows.
+    points = _continued(_continued(points))
     nodes = points[:-1, :-1] + points[1:, :-1] + points[:-1, 1:] + points[1:, 1:]
     nodes /= np.linalg.norm(nodes, axis=-1, keepdims=True)
     node_lat = np.degrees(np.arcsin(np.clip(nodes[..., 2], -1.0, 1.0)))
     node_lon = np.degrees(np.arctan2(nodes[..., 1], nodes[..., 0]))
+    known = np.isfinite(lat)[..., None]
 
     def around(node: FloatArray) -> FloatArray:
-        return np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, 1:], node[1:, :-1]], axis=-1)
+        corners = [node[:-1, :-1], node[:-1, 1:], node[1:, 1:], node[1:, :-1]]
+        return np.where(known, np.stack(corners, axis=-1), np.nan)
 
     return around(node_lat), around(node_lon)
+
+
+def _continued(points: FloatArray) -> FloatArray:
+    """Missing points in line with two known ones beside them, the mean over directions."""
+    total, count = np.zeros(points.shape), np.zeros(points.shape)
+    for axis in (0, 1):
+        for step in (1, -1):
+            guess = 2 * _shifted(points, step, axis) - _shifted(points, 2 * step, axis)
+            known = np.isfinite(guess)
+            total += np.where(known, guess, 0.0)
+            count += known
+    guesses = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.where(np.isfinite(points), points, guesses)
+
+
+def _shifted(points: FloatArray, step: int, axis: int) -> FloatArray:
+    """The entries `step` before each along an axis, NaN where there are none."""
+    moved = np.moveaxis(np.full_like(points, np.nan), axis, 0)
+    size = len(moved)
+    lines = np.moveaxis(points, axis, 0)
+    moved[max(step, 0) : size + min(step, 0)] = lines[max(-step, 0) : size - max(step, 0)]
+    return np.moveaxis(moved, 0, axis)

@@ -6,8 +6,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 import climdown
 from climdown import cf, matching, regrid, stream
+from climdown.adjust import guide
 from climdown.config import RunConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.guidance import CoarseObservation, CoarseOperator, latitude_weights
@@ -56,6 +58,7 @@ class Plan:
         fields: the input by variable, in the prior's units, cut to period and region.
         filter_grid: the grid on which the input guides.
         identity: everything that decides the result, for resume and provenance.
+        adjustment: of the input's bias, or None.
     """
 
     prior: Prior
@@ -67,6 +70,7 @@ class Plan:
     batch_size: int
     output: Path
     identity: dict[str, Any]
+    adjustment: guide.Adjustment | None = None
 
     @property
     def time(self) -> cf.TimeAxis:
@@ -93,6 +97,7 @@ class Plan:
             ("variables", given + (f"; unguided: {', '.join(missing)}" if missing else "")),
             ("time", self.time.describe()),
             ("input grid", next(iter(self.fields.values())).grid.describe()),
+            *([("bias", self.adjustment.describe())] if self.adjustment is not None else []),
             ("guided at", self.filter_grid.describe()),
             ("output grid", self.prior.card.grid.describe()),
             ("members", f"{self.config.members}, seed {self.config.seed}"),
@@ -162,7 +167,7 @@ def make_plan(
         if prior is None
         else (prior, matching.match(prior, paths, config.period, dict(config.select)))
     )
-    filter_grid = matching.choose_filter_grid(chosen, fields, config.filter_scale)
+    filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
     sampling = chosen.card.sampling
@@ -190,7 +195,26 @@ def make_plan(
         "filter_grid": filter_grid.describe(),
         "filter_grid_sha256": filter_grid.digest,
     }
+    adjustment = None
+    if config.bias != "none":
+        adjustment = guide.plan_adjustment(
+            chosen,
+            paths,
+            fields,
+            filter_grid,
+            method=config.bias,
+            historical=config.historical,
+            reference=config.reference,
+            historical_period=config.historical_period,
+            reference_period=config.reference_period,
+            select=dict(config.select),
+            qdm=config.qdm,
+            ot=config.ot,
+        )
+        identity["bias"] = guide.identity(adjustment, config.historical, config.reference)
+        identity["bias_options"] = asdict(config.qdm if config.bias == "qdm" else config.ot)
     return Plan(
+        adjustment=adjustment,
         prior=chosen,
         fields=fields,
         filter_grid=filter_grid,
@@ -203,6 +227,18 @@ def make_plan(
     )
 
 
+def _filter_grid(prior: Prior, fields: dict[str, cf.Field], config: RunConfig) -> Grid:
+    if config.bias == "qdm" and not config.reference:
+        if config.filter_scale != "auto":
+            raise ConfigError(
+                f"the quantiles of prior {prior.card.name} are on its coarse grid "
+                f"({prior.card.coarse_grid.describe()}); leave --filter-scale out, or give "
+                "observations as --reference"
+            )
+        return prior.card.coarse_grid
+    return matching.choose_filter_grid(prior, fields, config.filter_scale)
+
+
 def execute(
     plan: Plan,
     *,
@@ -211,9 +247,18 @@ def execute(
     should_stop: Callable[[], bool] | None = None,
 ) -> Summary:
     """Sample what is not done yet, unit by unit, then join the parts into the output."""
+    with ExitStack() as stack:
+        return _execute(plan, command, progress, should_stop, stack)
+
+
+def _execute(
+    plan: Plan,
+    command: str,
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
+    stack: ExitStack,
+) -> Summary:
     begun = time.monotonic()
-    model = plan.prior.denoiser(plan.device)
-    observer = Observer(plan)
     store = stream.PartStore.open(
         plan.output,
         times=len(plan.time),
@@ -222,6 +267,12 @@ def execute(
         identity=plan.identity,
         discard=plan.config.overwrite,
     )
+    model = plan.prior.denoiser(plan.device)
+    adjusted = {}
+    if plan.adjustment is not None:
+        # Computed again by a resumed run: quick, and the same to the last bit.
+        adjusted = plan.adjustment.readers(stack, store.folder / "adjusted", plan.device.type)
+    observer = Observer(plan, adjusted)
     todo = [unit for unit in store.units if not store.done(unit)]
     resumed = plan.total - sum(unit.fields for unit in todo)
     if resumed:
@@ -336,10 +387,15 @@ def output_template(plan: Plan, command: str) -> stream.Template:
 
 
 class Observer:
-    """Turns blocks of the input into observations on the device."""
+    """Turns blocks of the input into observations on the device.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        adjusted: functions that read bias-adjusted values on the filter grid, by variable.
+    """
+
+    def __init__(self, plan: Plan, adjusted: Mapping[str, guide.Reader] | None = None) -> None:
         self.plan = plan
+        self.adjusted = adjusted or {}
         prior, fine, coarse = plan.prior, plan.prior.card.grid, plan.filter_grid
         names = [v.name for v in prior.card.variables]
         self.channels = tuple(names.index(v.name) for v in plan.variables)
@@ -374,6 +430,9 @@ class Observer:
 
     def _lowered(self, variable: Variable, part: slice) -> Tensor:
         field = self.plan.fields[variable.name]
+        if variable.name in self.adjusted:
+            adjusted = self.adjusted[variable.name](part)
+            return torch.from_numpy(np.ascontiguousarray(adjusted)).to(self.plan.device)
         values = field.read(part)
         if field.grid.digest != self.plan.filter_grid.digest:
             weights = regrid.weights(field.grid, self.plan.filter_grid, "conservative")

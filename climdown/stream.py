@@ -297,6 +297,59 @@ def _add_scalar(file: netCDF4.Dataset, name: str, scalar: xr.DataArray) -> None:
     variable[...] = scalar.values
 
 
+@contextmanager
+def map_writer(
+    path: Path,
+    *,
+    grid: Grid,
+    nodes: npt.NDArray[np.float64],
+    groups: int,
+    variables: Mapping[str, Mapping[str, Any]],
+    attributes: Mapping[str, Any],
+) -> Iterator[Callable[[slice, Mapping[str, npt.NDArray[np.floating]]], None]]:
+    """Write quantiles of each group and cell, atomically, a block of cells at a time.
+
+    Args:
+        nodes: probabilities of the quantiles.
+        variables: names with their attributes, of dimensions (lat, lon, group, quantile).
+
+    Yields:
+        a function of a slice of flat cells and, by name, arrays of (groups, nodes, width).
+    """
+    with _placed(path) as temporary, netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
+        file.setncatts(dict(attributes))
+        _add_horizontal(file, grid)
+        file.createDimension("group", groups)
+        file.createDimension("quantile", nodes.size)
+        probability = file.createVariable("quantile", "f8", ("quantile",))
+        probability.setncatts({"long_name": "probability of the quantile", "units": "1"})
+        probability[:] = nodes
+        dimensions = ("lat", "lon", "group", "quantile")
+        chunks = (1, min(grid.lon.size, 16), groups, nodes.size)
+        targets = {
+            name: _add_compressed(file, OutputVariable(name, entries), dimensions, chunks)
+            for name, entries in variables.items()
+        }
+
+        def write(cells: slice, arrays: Mapping[str, npt.NDArray[np.floating]]) -> None:
+            for y, columns, part in rows_of(cells, grid.lon.size):
+                for name, values in arrays.items():
+                    moved = np.moveaxis(values[..., part], -1, 0)
+                    targets[name][y, columns] = np.ma.masked_invalid(moved)
+
+        yield write
+
+
+def rows_of(cells: slice, width: int) -> Iterator[tuple[int, slice, slice]]:
+    """A run of flat cells, row by row: the row, its columns, and their place in the run."""
+    start = cells.start
+    while start < cells.stop:
+        y, x = divmod(start, width)
+        stop = min(cells.stop, (y + 1) * width)
+        yield y, slice(x, x + stop - start), slice(start - cells.start, stop - cells.start)
+        start = stop
+
+
 @dataclass(frozen=True)
 class GriddedVariable:
     """A variable to be written on a new grid.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from climdown import cf, regrid
+from climdown.bias import quantile
 from climdown.config import PriorConfig, VariableConfig
 from climdown.diffusion.losses import edm_loss, lognormal_sigmas
 from climdown.errors import ConfigError, InputError, OutputError, ResumeError
@@ -28,6 +29,7 @@ from climdown.priors.card import (
     Prior,
     Variable,
     build_denoiser,
+    quantiles_field,
     to_device,
     write_prior,
 )
@@ -39,6 +41,10 @@ GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
 _SIGMA_DATA = 1.0
 _VALIDATION_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 _VALIDATION_DAYS = 30
+# Reference quantiles per coarse cell that a prior carries; skewed variables need more.
+_QUANTILES, _LOG_QUANTILES = 100, 500
+# Coarse cells of which the observations fill less have no reference.
+_MIN_COVER = 0.1
 
 Progress = Callable[[int, float, float | None], None]
 """Called after each step with (step, training loss, validation loss where just computed)."""
@@ -113,6 +119,9 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
         chains.append(chain)
         fields[f"climatology_{entry.name}"] = climatology.astype(np.float32)
         fields[f"pattern_{entry.name}"] = _normalised_pattern(climatology, mask[i], chain)
+        fields[quantiles_field(entry.name)] = _coarse_quantiles(
+            values[train_days, i], [dates[j].month for j in train_days], config, first.grid, entry
+        )
     x = np.stack([c.forward(values[:, i].astype(np.float64)) for i, c in enumerate(chains)], axis=1)
     x = np.where(observed, x, 0.0).astype(np.float32)
     calendar = cf.calendar_conditions(dates, first.time.step_days)
@@ -417,6 +426,28 @@ def _static_fields(path: Path, grid: Grid) -> dict[str, npt.NDArray[np.float32]]
         if not np.isfinite(static).all():
             raise InputError(f"{path}: {name} does not cover the grid ({grid.describe()})")
     return fields
+
+
+def _coarse_quantiles(
+    values: npt.NDArray[np.floating],
+    months: Sequence[int],
+    config: PriorConfig,
+    grid: Grid,
+    entry: VariableConfig,
+) -> npt.NDArray[np.float32]:
+    """Quantiles per coarse cell, shape (months + 1, nodes, ny, nx), the last over all months."""
+    coarse = grid.coarsen(config.data.coarse_factor)
+    lowered = regrid.weights(grid, coarse, "conservative").apply(values, min_coverage=_MIN_COVER)
+    flat = lowered.reshape(len(lowered), -1).astype(np.float32)
+    nodes = quantile.nodes(_LOG_QUANTILES if entry.transform == "log" else _QUANTILES)
+    names = np.asarray(months)
+    members = [np.flatnonzero(names == month) for month in sorted(set(months))]
+    longest = len(names)
+    padded = np.full((len(members) + 1, longest), -1)
+    for row, index in zip(padded, [*members, np.arange(longest)], strict=True):
+        row[: len(index)] = index
+    found = quantile.group_quantiles(flat, padded, nodes)
+    return np.asarray(found.reshape(*found.shape[:2], *coarse.shape), dtype=np.float32)
 
 
 def _subset(samples: Samples, index: npt.NDArray[np.intp]) -> Samples:

@@ -1,8 +1,9 @@
 """Reading CF NetCDF: variables, axes, units and calendars as they are in the wild.
 
-Variables are found by standard_name and units; the name alone only breaks ties. A `Field`
-is lazy: values are read by blocks of time, in the units asked for, on a grid with ascending
-axes, and the input's time axis is kept as it was written.
+Variables are found by standard_name, units and level; the name only breaks ties, or serves
+where there is no standard_name. A `Field` is lazy: values are read by blocks of time, in the
+units asked for, on a grid with ascending axes, and the input's time axis is kept as it was
+written.
 """
 
 from climdown.cf.attributes import (
@@ -20,15 +21,28 @@ from climdown.cf.coordinates import (
 )
 from climdown.cf.fields import (
     Field,
-    Quantity,
+    VariableNotFoundError,
     describe_paths,
     expand_paths,
-    labels,
     open_dataset,
     open_field,
 )
-from climdown.cf.quantities import Known, known_quantity, quantity_like
-from climdown.cf.time import TimeAxis, calendar_conditions, read_time_axis, time_axis
+from climdown.cf.quantities import (
+    Known,
+    known_family,
+    known_quantity,
+    like_array,
+    quantity_like,
+)
+from climdown.cf.recognition import Quantity
+from climdown.cf.selection import labels
+from climdown.cf.time import (
+    TimeAxis,
+    calendar_conditions,
+    has_time,
+    read_time_axis,
+    time_axis,
+)
 from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
@@ -36,17 +50,21 @@ __all__ = [
     "Known",
     "Quantity",
     "TimeAxis",
+    "VariableNotFoundError",
     "calendar_conditions",
     "convert_units",
     "describe_paths",
     "expand_paths",
     "global_attributes",
     "gridded_variables",
+    "has_time",
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "known_family",
     "known_quantity",
     "labels",
+    "like_array",
     "open_dataset",
     "open_field",
     "output_attributes",

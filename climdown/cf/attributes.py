@@ -12,7 +12,8 @@ def output_attributes(field: Field) -> dict[str, Any]:
     """CF attributes of an adjusted variable: the input's, less those of its storage."""
     kept = ("standard_name", "long_name", "cell_methods", "cell_measures", "original_name")
     attributes = {k: v for k, v in field.attributes.items() if k in kept and k != "cell_measures"}
-    attributes.setdefault("standard_name", field.quantity.standard_names[0])
+    if field.quantity.standard_names:
+        attributes.setdefault("standard_name", field.quantity.standard_names[0])
     attributes["units"] = output_units(field)
     return attributes
 

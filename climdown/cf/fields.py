@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import glob
-import re
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from climdown.cf.coordinates import gridded_variables, horizontal_cells
+from climdown.cf.coordinates import gridded_variables, horizontal_cells, horizontal_dims
+from climdown.cf.recognition import Mismatch, Quantity, mismatch, rate_units
+from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
-from climdown.cf.units import convert_units, units_convertible
+from climdown.cf.units import convert_units, readable_units
 from climdown.errors import ClimdownError, GridError, InputError
 from climdown.grid import FloatArray, Grid
 from climdown.mesh import Mesh
 
-_PRESSURE_LEVEL = re.compile(r"\b\d{2,4}\s*(hpa|mb|mbar|millibars?)\b", re.IGNORECASE)
+# Source values held at once while they are read.
+_READ_BYTES = 64 << 20
+# Variables of a file that a message lists.
+_MOST_LISTED = 8
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """What is looked for in a file.
+class VariableNotFoundError(InputError):
+    """No file has the quantity; `near` if a variable could be it but for units, level and such."""
 
-    Attributes:
-        name: what it is called in the output, for example "tas".
-        standard_names: CF standard names that mean it (precipitation has several).
-        names: usual variable names, to choose among several with the standard name, or to
-            accept one that has none.
-        units: units the values are wanted in.
-        level: pressure level in Pa, taken out of a file that has several.
-    """
-
-    name: str
-    standard_names: tuple[str, ...]
-    names: tuple[str, ...]
-    units: str
-    level: float | None = None
+    def __init__(self, message: str, *, near: bool) -> None:
+        super().__init__(message)
+        self.near = near
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +45,13 @@ class Field:
         quantity: what was asked for; values come in its units.
         cells: the grid, latitudes and longitudes ascending whatever the file has, or the mesh.
         time: the whole time axis, over all files.
-        source_name, source_units, attributes: of the variable in the file.
+        source_name: of the variable in the file.
+        source_units: of the variable, as UDUNITS reads them; per day for an amount over a step.
+        attributes: of the variable, describing it as it is read.
         global_attributes: of the first file.
         scalars: scalar coordinates (height and the like) with their attributes.
         paths: the files the field comes from, in time order.
+        step_days: days by which amounts over a step are divided, shape (time,); None for rates.
     """
 
     quantity: Quantity
@@ -68,6 +64,7 @@ class Field:
     scalars: dict[str, xr.DataArray]
     paths: tuple[Path, ...]
     _segments: tuple[xr.DataArray, ...]
+    step_days: FloatArray | None = None
     _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
 
     @property
@@ -85,12 +82,26 @@ class Field:
         )
 
     def read(self, part: slice) -> npt.NDArray[np.float32]:
-        """Values of a block of time steps in the quantity's units, shape (time, *cells.shape)."""
-        blocks = [np.asarray(segment.values, np.float64) for segment in self._cut(part)]
-        values = convert_units(np.concatenate(blocks), self.source_units, self.quantity.units)
-        for apply in self._maps:
-            values = apply(values)
-        return values.astype(np.float32)
+        """Values of a block of time steps in the quantity's units, shape (time, *cells.shape).
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        start, stop, _ = part.indices(len(self.time))
+        result = np.empty((max(stop - start, 0), *self.cells.shape), dtype=np.float32)
+        done = 0
+        for block in self._blocks(part):
+            rows = slice(done, done + block.sizes["time"])
+            values = self._values(block)
+            if self.step_days is not None:
+                days = self.step_days[start:stop][rows]
+                values = values / days.reshape(-1, *(1 for _ in values.shape[1:]))
+            values = convert_units(values, self.source_units, self.quantity.units)
+            for apply in self._maps:
+                values = apply(values)
+            result[rows] = values
+            done = rows.stop
+        return result
 
     def regridded(self, grid: Grid, apply: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Field:
         """The field on another grid: `apply` maps values as they are read, still lazily."""
@@ -112,12 +123,32 @@ class Field:
         grid = turned.isel(slice(rows[0], rows[-1] + 1), slice(0, columns.size))
         if self._maps:
             return self.regridded(grid, lambda values: values[..., rows, :][..., columns])
-        segments = tuple(s.isel(lat=rows, lon=columns) for s in self._segments)
+        index = {"lat": _as_slice(rows), "lon": _as_slice(columns)}
+        segments = tuple(segment.isel(index) for segment in self._segments)
         return replace(self, cells=grid, _segments=segments)
 
     def isel(self, part: slice) -> Field:
         """The field of a contiguous block of time steps."""
-        return replace(self, time=self.time.isel(part), _segments=tuple(self._cut(part)))
+        days = None if self.step_days is None else self.step_days[part]
+        segments = tuple(self._cut(part))
+        return replace(self, time=self.time.isel(part), step_days=days, _segments=segments)
+
+    def _blocks(self, part: slice) -> Iterator[xr.DataArray]:
+        """A block of time steps in pieces small enough to read, still lazy."""
+        for segment in self._cut(part):
+            steps = max(1, _READ_BYTES // (8 * math.prod(segment.shape[1:])))
+            for first in range(0, segment.sizes["time"], steps):
+                yield segment.isel(time=slice(first, first + steps))
+
+    def _values(self, block: xr.DataArray) -> FloatArray:
+        try:
+            return np.asarray(block.values, dtype=np.float64)
+        except (OSError, RuntimeError) as error:
+            where = block.encoding.get("source", self._where())
+            raise InputError(
+                f"{where}: variable '{self.source_name}' cannot be read "
+                f"({_first_line(error)}); the file may be damaged, fetch it again"
+            ) from None
 
     def _cut(self, part: slice) -> Iterator[xr.DataArray]:
         """The pieces of the segments that lie in a block of time steps, still lazy."""
@@ -182,114 +213,82 @@ def open_field(
 ) -> Field:
     """Find a quantity in one or several files, joined along time.
 
+    Amounts over a time step ("mm") come as rates where rates are wanted ("mm day-1").
+
     Args:
         inputs: paths or glob patterns; files without the quantity are passed over.
         quantity: what to look for.
         select: the entry to take along further dimensions, by label: {"realization": "3"}.
 
     Raises:
-        InputError: no file, no such variable, several candidates, no time axis, times that
-            do not ascend, files on different grids, or a further dimension to choose from.
+        VariableNotFoundError: no file has such a variable.
+        InputError: no file, several candidates, no time axis, times that do not ascend, files on
+            different grids, or a further dimension to choose from.
         GridError: the coordinates do not form a grid.
     """
     patterns = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     paths = expand_paths(patterns)
     pieces: list[Field] = []
-    seen: list[str] = []
+    others: dict[str, bool] = {}
     for path in paths:
         dataset = open_dataset(path)
-        found, others = _find(dataset, quantity, path)
-        seen.extend(f"{path.name}: {other}" for other in others)
+        found, rejected = _find(dataset, quantity, path)
+        prefix = f"{path.name}: " if len(paths) > 1 else ""
+        for name, why in rejected.items():
+            others[f"{prefix}'{name}' ({why.reason})"] = why.near
         if found is not None:
             pieces.append(_read_structure(dataset, found, quantity, path, select or {}))
         else:
             dataset.close()
     if not pieces:
-        listed = "; ".join(seen) or "no gridded variables"
-        raise InputError(
-            f"{describe_paths(paths)}: no variable with standard_name "
-            f"{' or '.join(quantity.standard_names)} in units convertible to {quantity.units} "
-            f"(for {quantity.name}); found {listed}"
-        )
+        raise _not_found(paths, quantity, others)
     return _join(pieces)
 
 
-def _find(dataset: xr.Dataset, quantity: Quantity, path: Path) -> tuple[str | None, list[str]]:
-    """The name of the variable that is the quantity, and descriptions of the others."""
-    matches, others = [], []
+def _not_found(
+    paths: Sequence[Path], quantity: Quantity, others: Mapping[str, bool]
+) -> VariableNotFoundError:
+    wanted = (
+        f"with standard_name {' or '.join(quantity.standard_names)}"
+        if quantity.standard_names
+        else f"named {' or '.join(quantity.names)}"
+    )
+    near_first = sorted(others, key=lambda text: not others[text])
+    listed = "; ".join(near_first[:_MOST_LISTED]) or "no gridded variables"
+    if len(near_first) > _MOST_LISTED:
+        listed += f"; and {len(near_first) - _MOST_LISTED} more"
+    level = "" if quantity.level is None else f" at {quantity.level / 100:g} hPa"
+    return VariableNotFoundError(
+        f"{describe_paths(paths)}: no variable {wanted} in units convertible to {quantity.units} "
+        f"(for {quantity.name}{level}); found {listed}",
+        near=any(others.values()),
+    )
+
+
+def _find(
+    dataset: xr.Dataset, quantity: Quantity, path: Path
+) -> tuple[str | None, dict[str, Mismatch]]:
+    """The name of the variable that is the quantity, and why the others are not."""
+    matches: list[str] = []
+    others: dict[str, Mismatch] = {}
     for name in gridded_variables(dataset):
-        array = dataset[name]
-        problem = _mismatch(array, quantity)
+        problem = mismatch(dataset[name], quantity)
         if problem is None:
             matches.append(name)
         else:
-            others.append(f"'{name}' ({problem})")
-    usual = [name for name in matches if name.lower() in quantity.names]
-    matches = usual if len(matches) > 1 and usual else matches
+            others[name] = problem
+    for narrowed in (
+        [name for name in matches if quantity.named(name)],
+        [name for name in matches if name.lower() == quantity.name.lower()],
+    ):
+        if len(matches) > 1 and narrowed:
+            matches = narrowed
     if len(matches) > 1:
         raise InputError(
             f"{path}: several variables could be {quantity.name}: {', '.join(matches)}; "
             "keep one of them in the file, for example with `cdo selname`"
         )
     return (matches[0] if matches else None), others
-
-
-def _mismatch(array: xr.DataArray, quantity: Quantity) -> str | None:
-    """Why a variable is not the quantity; None if it is."""
-    standard_name = array.attrs.get("standard_name")
-    usual_name = str(array.name).lower() in quantity.names
-    if standard_name is None and not usual_name:
-        return "no standard_name"
-    if standard_name is not None and standard_name not in quantity.standard_names:
-        return str(standard_name)
-    units = array.attrs.get("units")
-    if units is None:
-        return "no units"
-    if not units_convertible(str(units), quantity.units):
-        return f"units '{units}'"
-    methods = str(array.attrs.get("cell_methods", ""))
-    extreme = re.search(r"time: (maximum|minimum)", methods)
-    if extreme and not usual_name:
-        return f"time: {extreme.group(1)}"
-    # Files of tasmax and tasmin without cell_methods exist; nothing else tells them from tas.
-    if not usual_name and re.search(r"(max|min)(imum)?$", str(array.name).lower()):
-        return "an extreme, by its name"
-    return _level_mismatch(array, quantity, usual_name=usual_name)
-
-
-def _level_mismatch(array: xr.DataArray, quantity: Quantity, *, usual_name: bool) -> str | None:
-    axis = _pressure_axis(array)
-    if quantity.level is None:
-        on_level = axis is not None or _PRESSURE_LEVEL.search(str(array.attrs.get("long_name", "")))
-        return "on a pressure level" if on_level and not usual_name else None
-    if axis is None:
-        # A file of one level often says so in its name alone.
-        return None if usual_name else "no pressure level"
-    levels = _levels(axis)
-    if _nearest_level(levels, quantity.level) is None:
-        listed = ", ".join(f"{level / 100:g}" for level in levels)
-        return f"levels {listed} hPa, not {quantity.level / 100:g}"
-    return None
-
-
-def _pressure_axis(array: xr.DataArray) -> xr.DataArray | None:
-    """The coordinate of pressure along a dimension of its own, or the scalar one."""
-    for name in array.coords:
-        coordinate: xr.DataArray = array[name]
-        if coordinate.ndim <= 1 and units_convertible(str(coordinate.attrs.get("units", "")), "Pa"):
-            return coordinate
-    return None
-
-
-def _levels(axis: xr.DataArray) -> npt.NDArray[np.float64]:
-    """Levels in Pa."""
-    return convert_units(np.atleast_1d(axis.values).astype(float), str(axis.attrs["units"]), "Pa")
-
-
-def _nearest_level(levels: npt.NDArray[np.float64], wanted: float) -> int | None:
-    """Which level is meant; one off by more than 1 % is another."""
-    index = int(np.abs(levels - wanted).argmin())
-    return index if abs(levels[index] - wanted) <= 0.01 * wanted else None
 
 
 def _read_structure(
@@ -304,31 +303,33 @@ def _read_structure(
 def _structure(
     dataset: xr.Dataset, name: str, quantity: Quantity, path: Path, select: Mapping[str, str]
 ) -> Field:
-    array = _select(dataset[name], quantity, select)
+    array = dataset[name]
     time = read_time_axis(array, dataset)
+    along_time = str(array[time.name].dims[0])
+    chosen = {along_time, *horizontal_dims(array)}
+    others = [str(d) for d in array.dims if d not in chosen]
+    array = select_entries(array, select, level=quantity.level, others=others)
+    refuse_open_dimensions(array, others)
+    array = array.squeeze([d for d in others if d in array.dims])
     cells, array = horizontal_cells(array, dataset)
-    array = array.rename({array[time.name].dims[0]: "time"})
-    horizontal = [str(d) for d in array.dims[-len(cells.shape) :]]
-    extra = [str(d) for d in array.dims if d not in ("time", *horizontal)]
-    if long := [d for d in extra if array.sizes[d] > 1]:
-        sizes = ", ".join(f"{d}={array.sizes[d]}" for d in long)
-        raise InputError(
-            f"variable '{name}' has further dimensions ({sizes}); choose one entry of each, "
-            f"with --select {long[0]}={labels(array, long[0])[0]}"
-        )
-    array = array.squeeze(extra).transpose("time", *horizontal)
+    # A forecast's files name a scalar "time" beside the axis "valid_time".
+    taken = "time" in array.coords and along_time != "time"
+    array = (array.drop_vars("time") if taken else array).rename({along_time: "time"})
+    horizontal = array.dims[array.ndim - len(cells.shape) :]
+    array = array.transpose("time", *horizontal)
     scalars = {
         str(key): coordinate
         for key, coordinate in array.coords.items()
         if coordinate.ndim == 0 and np.issubdtype(coordinate.dtype, np.number)
     }
+    units, attributes = _as_read(array, quantity)
     return Field(
         quantity=quantity,
         cells=cells,
         time=time,
         source_name=name,
-        source_units=str(array.attrs["units"]),
-        attributes=dict(array.attrs),
+        source_units=units,
+        attributes=attributes,
         global_attributes=dict(dataset.attrs),
         scalars=scalars,
         paths=(path,),
@@ -336,38 +337,17 @@ def _structure(
     )
 
 
-def _select(array: xr.DataArray, quantity: Quantity, select: Mapping[str, str]) -> xr.DataArray:
-    """The entries asked for along further dimensions, and the level of the quantity."""
-    for dimension, label in select.items():
-        if dimension in array.dims:
-            known = labels(array, dimension)
-            if label not in known:
-                shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-                raise InputError(
-                    f"variable '{array.name}' has no {dimension} '{label}'; it has {shown}"
-                )
-            array = array.isel({dimension: known.index(label)})
-        elif dimension not in array.coords:
-            listed = ", ".join(map(str, array.dims))
-            raise InputError(
-                f"variable '{array.name}' has no dimension '{dimension}' to select from; "
-                f"it has {listed}"
-            )
-    axis = _pressure_axis(array)
-    if quantity.level is not None and axis is not None and axis.ndim == 1:
-        index = _nearest_level(_levels(axis), quantity.level)
-        array = array.isel({axis.dims[0]: index})
-    return array
-
-
-def labels(array: xr.DataArray, dimension: str) -> list[str]:
-    """Labels along a dimension as text; positions from 0 where it has no coordinate."""
-    if dimension not in array.coords:
-        return [str(i) for i in range(array.sizes[dimension])]
-    values = array[dimension].values
-    if values.dtype.kind == "S":
-        return [value.decode().strip() for value in values]
-    return [f"{v:.10g}" if np.issubdtype(values.dtype, np.number) else str(v) for v in values]
+def _as_read(array: xr.DataArray, quantity: Quantity) -> tuple[str, dict[str, Any]]:
+    """Units and attributes of a variable, those of a rate where it is an amount over a step."""
+    written = readable_units(str(array.attrs["units"]))
+    units = rate_units(written, quantity.units) or written
+    attributes = dict(array.attrs)
+    if units != written:
+        methods = str(attributes.get("cell_methods", "")).replace("time: sum", "time: mean")
+        attributes |= {"units": units, "cell_methods": methods or "time: mean"}
+        if quantity.standard_names:
+            attributes["standard_name"] = quantity.standard_names[0]
+    return units, attributes
 
 
 def _join(pieces: Sequence[Field]) -> Field:
@@ -375,32 +355,60 @@ def _join(pieces: Sequence[Field]) -> Field:
     fields = sorted(pieces, key=lambda field: field.time.start)
     first = fields[0]
     for field in fields[1:]:
-        if field.cells.digest != first.cells.digest:
-            raise InputError(
-                f"{field.paths[0]}: its grid ({field.cells.describe()}) differs from that of "
-                f"{first.paths[0]} ({first.cells.describe()})"
-            )
-        # The dates know that noleap and 365_day are one calendar.
-        if field.time.dates[0].calendar != first.time.dates[0].calendar:
-            raise InputError(
-                f"{field.paths[0]}: its calendar {field.time.calendar} differs from "
-                f"{first.time.calendar} of {first.paths[0]}"
-            )
-        if field.source_units != first.source_units:
-            raise InputError(
-                f"{field.paths[0]}: its units '{field.source_units}' differ from "
-                f"'{first.source_units}' of {first.paths[0]}"
-            )
-    try:
-        time = join_time_axes([field.time for field in fields])
-    except InputError as error:
-        raise InputError(f"{describe_paths(first.paths)}: {error}") from None
-    return replace(
+        _check_alike(field, first)
+    for before, after in itertools.pairwise(fields):
+        _join_times([before, after])
+    time = _join_times(fields)
+    joined = replace(
         first,
         time=time,
         paths=tuple(field.paths[0] for field in fields),
         _segments=tuple(field._segments[0] for field in fields),
     )
+    return _with_step_days(joined)
+
+
+def _with_step_days(field: Field) -> Field:
+    """The lengths of the steps for a field of amounts; one of rates as it is."""
+    written = str(field._segments[0].attrs["units"])
+    if readable_units(written) == field.source_units:
+        return field
+    try:
+        return replace(field, step_days=field.time.lengths)
+    except InputError as error:
+        raise InputError(
+            f"{describe_paths(field.paths)}: variable '{field.source_name}' holds amounts per step "
+            f"('{written}'), and {error}; add bounds of time"
+        ) from None
+
+
+def _check_alike(field: Field, first: Field) -> None:
+    """Check that a file continues the first one's grid, calendar and units."""
+    path = field.paths[0]
+    if field.cells.digest != first.cells.digest:
+        raise InputError(
+            f"{path}: its grid ({field.cells.describe()}) differs from that of "
+            f"{first.paths[0]} ({first.cells.describe()})"
+        )
+    # The dates know that noleap and 365_day are one calendar.
+    if field.time.dates[0].calendar != first.time.dates[0].calendar:
+        raise InputError(
+            f"{path}: its calendar {field.time.calendar} differs from "
+            f"{first.time.calendar} of {first.paths[0]}"
+        )
+    if field.source_units != first.source_units:
+        raise InputError(
+            f"{path}: its units '{field.source_units}' differ from "
+            f"'{first.source_units}' of {first.paths[0]}"
+        )
+
+
+def _join_times(fields: Sequence[Field]) -> TimeAxis:
+    try:
+        return join_time_axes([field.time for field in fields])
+    except InputError as error:
+        where = " and ".join(str(field.paths[0]) for field in fields)
+        raise InputError(f"{where}: {error}") from None
 
 
 def _touching(edges: FloatArray, low: float, high: float) -> npt.NDArray[np.intp] | None:
@@ -430,3 +438,9 @@ def _touching_longitudes(grid: Grid, target: Grid) -> tuple[npt.NDArray[np.intp]
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
+    """Contiguous positions as a slice: files are read many times faster."""
+    contiguous = bool((np.diff(index) == 1).all())
+    return slice(int(index[0]), int(index[-1]) + 1) if contiguous else index

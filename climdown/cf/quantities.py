@@ -1,14 +1,25 @@
-"""Quantities that climate files hold: what they are called, and which values are believable."""
+"""What is known of common variables: the names they go by, believable ranges, how they change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import xarray as xr
 
-from climdown.cf.fields import Quantity
-from climdown.cf.units import units_convertible
+from climdown.cf.fields import Field
+from climdown.cf.recognition import (
+    Quantity,
+    extreme,
+    extreme_by_name,
+    rate_units,
+    standard_name,
+    stated_levels,
+)
+from climdown.cf.units import convert_units, readable_units
+
+Kind = Literal["additive", "multiplicative"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +31,25 @@ class Known:
         kind: whether changes of it are differences or ratios.
         low, high: values beyond which something is wrong: units, a fill value, an error.
         trace: smaller values count as none, for quantities that are often zero.
+        aloft: whether it is given on pressure levels.
     """
 
     quantity: Quantity
-    kind: Literal["additive", "multiplicative"]
+    kind: Kind
     low: float
     high: float
     trace: float | None = None
+    aloft: bool = False
+
+    def range_in(self, units: str) -> tuple[float, float]:
+        """`low` and `high` in other units; no limits where these do not convert."""
+        bounds = np.array([self.low, self.high])
+        # Amounts over a step of unknown length (kg m-2) have no rate to compare with.
+        try:
+            low, high = convert_units(bounds, self.quantity.units, units)
+        except ValueError:
+            return -np.inf, np.inf
+        return float(low), float(high)
 
 
 def _known(
@@ -34,71 +57,115 @@ def _known(
     units: str,
     standard_names: str,
     names: str,
-    kind: Literal["additive", "multiplicative"],
-    low: float,
-    high: float,
+    kind: Kind,
+    limits: tuple[float, float],
+    *,
     trace: float | None = None,
+    aloft: bool = False,
 ) -> Known:
     quantity = Quantity(name, tuple(standard_names.split()), tuple(names.split()), units)
-    return Known(quantity, kind, low, high, trace)
+    return Known(quantity, kind, *limits, trace, aloft)
 
 
-_AIR_TEMPERATURE = "air_temperature"
+_TEMPERATURE = "air_temperature"
 _RAIN = (
-    "precipitation_flux lwe_precipitation_rate rainfall_flux convective_precipitation_flux "
-    "lwe_thickness_of_precipitation_amount precipitation_amount"
+    "precipitation_flux lwe_precipitation_rate rainfall_flux rainfall_rate precipitation_amount "
+    "rainfall_amount lwe_thickness_of_precipitation_amount thickness_of_rainfall_amount"
 )
+_SUNSHINE = (
+    "surface_downwelling_shortwave_flux_in_air surface_downwelling_shortwave_flux "
+    "integral_wrt_time_of_surface_downwelling_shortwave_flux_in_air"
+)
+# Families that share a standard_name are told apart by name, extreme and level.
 KNOWN: tuple[Known, ...] = (
     # The record for a day is 1825 mm (La Réunion, 1966), for a month 9300 mm (Cherrapunji, 1861).
-    _known("pr", "mm day-1", _RAIN, "pr tp rr precip prcp prc rainfall", "multiplicative",
-           -1e-3, 1900.0, 0.05),
-    _known("tasmax", "K", _AIR_TEMPERATURE, "tasmax tx t2max mx2t tmax", "additive", 170, 335),
-    _known("tasmin", "K", _AIR_TEMPERATURE, "tasmin tn t2min mn2t tmin", "additive", 170, 335),
-    _known("tas", "K", _AIR_TEMPERATURE, "tas t2m 2t tg tm temp2", "additive", 170, 335),
-    _known("ta", "K", _AIR_TEMPERATURE, "ta t ta850 t850 ta500 t500", "additive", 150, 340),
-    _known("tos", "K", "sea_surface_temperature surface_temperature", "tos sst ts skt",
-           "additive", 170, 345),
+    _known("pr", "mm day-1", _RAIN, "pr tp rr precip prcp prate rainfall", "multiplicative",
+           (-1e-3, 1900.0), trace=0.05),
+    _known("tas", "K", _TEMPERATURE, "tas t2m 2t tg tm temp2", "additive", (170.0, 335.0)),
+    _known("tasmax", "K", _TEMPERATURE, "tasmax tx t2max mx2t tmax", "additive", (170.0, 335.0)),
+    _known("tasmin", "K", _TEMPERATURE, "tasmin tn t2min mn2t tmin", "additive", (170.0, 335.0)),
+    _known("ta", "K", _TEMPERATURE, "ta t ta850 t850 ta500 t500", "additive", (150.0, 340.0),
+           aloft=True),
+    _known("tos", "K", "sea_surface_temperature", "tos sst", "additive", (265.0, 315.0)),
+    _known("ts", "K", "surface_temperature", "ts skt", "additive", (160.0, 360.0)),
     _known("psl", "Pa", "air_pressure_at_mean_sea_level air_pressure_at_sea_level",
-           "psl msl mslp slp", "additive", 86_000, 109_500),
-    _known("ps", "Pa", "surface_air_pressure", "ps sp", "additive", 30_000, 109_500),
+           "psl msl mslp slp prmsl", "additive", (86_000.0, 109_500.0)),
+    _known("ps", "Pa", "surface_air_pressure", "ps sp", "additive", (30_000.0, 109_500.0)),
     _known("zg", "m", "geopotential_height geopotential", "zg z gh zg500 z500 hgt", "additive",
-           -1_000, 90_000),
-    _known("uas", "m s-1", "eastward_wind", "uas u10 10u u ua", "additive", -150, 150),
-    _known("vas", "m s-1", "northward_wind", "vas v10 10v v va", "additive", -150, 150),
-    _known("sfcWind", "m s-1", "wind_speed", "sfcwind ws10 si10 wind", "multiplicative", 0, 150),
-    _known("hurs", "%", "relative_humidity", "hurs rh r hur", "additive", -5, 120),
-    _known("huss", "1", "specific_humidity", "huss q hus", "multiplicative", -1e-4, 0.06),
-    _known("rsds", "W m-2",
-           "surface_downwelling_shortwave_flux_in_air surface_downwelling_shortwave_flux",
-           "rsds ssrd", "multiplicative", -5, 1_400),
+           (-1_000.0, 90_000.0), aloft=True),
+    _known("uas", "m s-1", "eastward_wind", "uas u10 10u", "additive", (-150.0, 150.0)),
+    _known("ua", "m s-1", "eastward_wind", "ua u", "additive", (-200.0, 200.0), aloft=True),
+    _known("vas", "m s-1", "northward_wind", "vas v10 10v", "additive", (-150.0, 150.0)),
+    _known("va", "m s-1", "northward_wind", "va v", "additive", (-200.0, 200.0), aloft=True),
+    _known("sfcWind", "m s-1", "wind_speed", "sfcwind ws10 si10 wind", "multiplicative",
+           (0.0, 150.0)),
+    _known("hurs", "%", "relative_humidity", "hurs rh rh2m", "additive", (-5.0, 120.0)),
+    _known("hur", "%", "relative_humidity", "hur r", "additive", (-20.0, 180.0), aloft=True),
+    _known("huss", "1", "specific_humidity", "huss q2m", "multiplicative", (-1e-4, 0.06)),
+    _known("hus", "1", "specific_humidity", "hus q", "multiplicative", (-1e-4, 0.06), aloft=True),
+    _known("rsds", "W m-2", _SUNSHINE, "rsds ssrd", "multiplicative", (-5.0, 1_400.0)),
 )  # fmt: skip
 
 
 def known_quantity(array: xr.DataArray) -> Known | None:
-    """The family that a variable belongs to, by standard_name, units and name; None if none."""
-    standard_name = array.attrs.get("standard_name")
-    units, name = str(array.attrs.get("units", "")), str(array.name).lower()
+    """The family that a variable belongs to; None if none.
+
+    Its units must fit, and its standard_name, or its name where it has none. Families that share
+    a standard_name are told apart by the name, else by extreme (tasmax) and pressure level (ta).
+    """
+    standard, units = standard_name(array), str(array.attrs.get("units", ""))
     fitting = [
         known
         for known in KNOWN
-        if units_convertible(units, known.quantity.units)
-        and (
-            standard_name in known.quantity.standard_names
-            or (standard_name is None and name in known.quantity.names)
+        if (
+            standard in known.quantity.standard_names
+            or (standard is None and known.quantity.named(array.name))
         )
+        and rate_units(units, known.quantity.units) is not None
     ]
-    by_name = [known for known in fitting if name in known.quantity.names]
-    return next(iter(by_name or fitting), None)
+    by_name = [known for known in fitting if known.quantity.named(array.name)]
+    aloft = stated_levels(array) is not None
+    alike = [
+        known
+        for known in fitting
+        if known.aloft == aloft and extreme_by_name(known.quantity.name) == extreme(array)
+    ]
+    return next(iter(by_name or alike or fitting), None)
+
+
+def known_family(quantity: Quantity) -> Known | None:
+    """The family that a quantity is meant to be, by its name and units; None if none."""
+    return next(
+        (
+            known
+            for known in KNOWN
+            if known.quantity.named(quantity.name)
+            and rate_units(quantity.units, known.quantity.units) == quantity.units
+        ),
+        None,
+    )
+
+
+def like_array(field: Field) -> xr.DataArray:
+    """A scalar stand-in with a field's name and attributes, to ask what it is."""
+    return xr.DataArray(0.0, name=field.source_name, attrs=field.attributes)
 
 
 def quantity_like(array: xr.DataArray) -> Quantity:
-    """What to look for in other files to find the same quantity, in this variable's units."""
+    """What to look for in other files to find the same quantity, in this variable's units.
+
+    A variable on one pressure level, or whose name says one ("ta850"), keeps that level; amounts
+    over a step (mm) become rates (mm day-1).
+    """
     name = str(array.name)
-    units = str(array.attrs.get("units", "1")).replace("**", "")
+    units = readable_units(str(array.attrs.get("units", "1")))
     known = known_quantity(array)
-    if known is not None:
-        names = (name.lower(), *known.quantity.names)
-        return replace(known.quantity, name=name, names=names, units=units)
-    standard_name = array.attrs.get("standard_name")
-    standard_names = (str(standard_name),) if standard_name else ()
-    return Quantity(name, standard_names, (name.lower(),), units)
+    if known is None:
+        standard = standard_name(array)
+        found = Quantity(name, () if standard is None else (standard,), (name,), units)
+    else:
+        units = rate_units(units, known.quantity.units) or units
+        names = (name, *known.quantity.names)
+        found = replace(known.quantity, name=name, names=names, units=units)
+    levels = stated_levels(array)
+    return found if levels is None or levels.size != 1 else replace(found, level=float(levels[0]))

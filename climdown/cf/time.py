@@ -93,6 +93,26 @@ class TimeAxis:
         """The first date, in a form that compares across calendars."""
         return _sort_key(self.dates[0])
 
+    @property
+    def lengths(self) -> npt.NDArray[np.float64]:
+        """Days that each step lasts: by the bounds, else by the calendar; shape (n,).
+
+        Raises:
+            InputError: there are no bounds, and steps are neither months nor at most a day.
+        """
+        if self.bounds is not None:
+            ends = cftime.num2date(self.bounds, self.units, self.calendar)
+            days = [(end - start).total_seconds() / 86400.0 for start, end in ends]
+        elif 27.5 <= self.step_days <= 31.5:
+            days = [float(date.daysinmonth) for date in self.dates]
+        elif self.step_days <= 1.01:
+            days = [self.step_days] * len(self)
+        else:
+            raise InputError(f"how long a step of {self.describe()} lasts is not known")
+        if not min(days) > 0:
+            raise InputError(f"bounds of time do not ascend ({self.describe()})")
+        return np.array(days)
+
     def rebased_bounds(self, units: str) -> npt.NDArray[Any]:
         """The bounds, encoded in other units of the same calendar."""
         if self.units == units or self.bounds is None:
@@ -141,14 +161,19 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     Raises:
         InputError: there is none, or it is empty or has no units.
     """
-    known = array.cf.coordinates.get("time", [])
-    # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
-    names = [n for n in known if n in array.dims] or [d for d in array.dims if _dates(array, d)]
+    names = _time_names(array)
     if not names:
-        raise InputError(f"variable '{array.name}' has no time axis")
+        dimensions = ", ".join(map(str, array.dims)) or "none"
+        raise InputError(
+            f"variable '{array.name}' has no time axis, only dimensions {dimensions}; expected a "
+            "dimension with dates"
+        )
     axis = dataset[names[0]]
     if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
-        raise InputError(f"variable '{array.name}' has a time axis that is empty or has no units")
+        raise InputError(
+            f"variable '{array.name}' has a time axis that is empty or has no units; expected "
+            "units like 'days since 1850-01-01'"
+        )
     units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
     bounds_name = str(axis.attrs.get("bounds", ""))
     bounds = None
@@ -156,13 +181,27 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
         bounds = _stored(dataset, bounds_name)
     return TimeAxis(
         dates=axis.values,
-        values=_stored(dataset, str(names[0])),
+        values=_stored(dataset, names[0]),
         units=units,
         calendar=calendar,
         bounds=bounds,
-        name=str(names[0]),
+        name=names[0],
         bounds_name=bounds_name or "time_bnds",
     )
+
+
+def has_time(array: xr.DataArray) -> bool:
+    """Whether a variable runs along time."""
+    return bool(_time_names(array))
+
+
+def _time_names(array: xr.DataArray) -> list[str]:
+    """Coordinates that may be the time axis, those that name their dimension first."""
+    declared = array.cf.coordinates.get("time", [])
+    axes = [str(name) for name in declared if name in array.dims]
+    # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
+    dated = [str(name) for name in array.coords if _dates(array, name)]
+    return axes or sorted(dated, key=lambda name: name not in array.dims)
 
 
 def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
@@ -196,9 +235,9 @@ def _stored(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
         return np.asarray(file[name][:])
 
 
-def _dates(array: xr.DataArray, dimension: Hashable) -> bool:
-    coordinate = array.coords.get(dimension)
-    if coordinate is None or coordinate.size == 0:
+def _dates(array: xr.DataArray, name: Hashable) -> bool:
+    coordinate = array.coords[name]
+    if coordinate.ndim != 1 or coordinate.size == 0 or coordinate.dtype != object:
         return False
     return isinstance(coordinate.values[0], cftime.datetime)
 

@@ -12,13 +12,14 @@ from typing import Annotated
 import typer
 
 from climdown import __version__
-from climdown.cli import demo, inspect, priors, regrid, run, train
+from climdown.cli import demo, inspect, ot, priors, qdm, regrid, run, train
 from climdown.cli.console import report_error, set_up_logging
 from climdown.errors import ClimdownError
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 unexpected failure (a bug); 2 wrong option or configuration; 3 input;
 4 grid or region; 5 prior; 6 output; 7 parts of another run lie beside the output;
+8 an iteration did not converge;
 75 stopped by a signal, the same command resumes; 130 interrupted.
 """
 
@@ -33,6 +34,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("inspect")(inspect.inspect)
 app.command("regrid")(regrid.regrid)
+app.command("qdm")(qdm.qdm)
+app.command("ot")(ot.ot)
 app.command("demo")(demo.demo)
 app.add_typer(priors.app, name="priors")
 app.add_typer(train.app, name="train")

@@ -66,6 +66,28 @@ def run(
             help="Which entry of a further dimension to take: realization=3; may be repeated.",
         ),
     ] = None,
+    bias: Annotated[
+        str,
+        typer.Option(
+            metavar="none|qdm|ot",
+            help="Adjust the input's bias before it guides, by quantile delta mapping or optimal "
+            "transport, with the defaults of those commands.",
+        ),
+    ] = "none",
+    historical: Annotated[
+        list[str] | None,
+        typer.Option(help="The same model in the reference's period: files. May be repeated."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(help="Observations: files. [default: the quantiles the prior carries]"),
+    ] = None,
+    hist_period: Annotated[
+        str | None, typer.Option(metavar="START/END", help="Part of --historical to use.")
+    ] = None,
+    ref_period: Annotated[
+        str | None, typer.Option(metavar="START/END", help="Part of --reference to use.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
@@ -90,6 +112,11 @@ def run(
         batch_size=_whole_or_auto(batch_size),
         period=time,
         select=parse_selection(select),
+        bias=cast(Literal["none", "qdm", "ot"], bias),
+        historical=tuple(historical or ()),
+        reference=tuple(reference or ()),
+        historical_period=hist_period,
+        reference_period=ref_period,
         overwrite=overwrite,
     )
     # Slow imports come after all that can be refused without them.

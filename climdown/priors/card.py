@@ -155,6 +155,14 @@ class Prior:
         """Where each variable has values, shape (variables, ny, nx)."""
         return self.fields["mask"] > 0.5
 
+    def quantiles(self, variable: str) -> npt.NDArray[np.float32] | None:
+        """Quantiles per coarse cell, shape (months + 1, nodes, ny, nx), or None without them.
+
+        Entries follow the card's months, the last one is over all of them; in the variable's
+        units, at the nodes of `bias.quantile.nodes`.
+        """
+        return self.fields.get(quantiles_field(variable))
+
     @cached_property
     def transforms(self) -> dict[str, Chain]:
         """Physical units to normalised, by variable name.
@@ -188,6 +196,11 @@ class Prior:
             raise PriorError(f"prior {self.folder}: the weights do not load ({line})") from None
         model.eval().requires_grad_(False)
         return to_device(model, torch.device(device))
+
+
+def quantiles_field(variable: str) -> str:
+    """The name under which a variable's quantiles are stored."""
+    return f"quantiles_{variable}"
 
 
 def build_denoiser(card: Card, fields: Mapping[str, npt.NDArray[np.float32]]) -> Denoiser:
@@ -295,7 +308,7 @@ def file_digest(path: Path) -> str:
 
 def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
     named = [str(s["field"]) for v in card.variables for s in v.transform if "field" in s]
-    fields = {}
+    fields, quantiles = {}, {}
     try:
         with safe_open(path, framework="np") as file:
             available = set(file.keys())
@@ -303,6 +316,8 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
                 if name not in available:
                     raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
                 fields[name] = file.get_tensor(name)
+            for name in available & {quantiles_field(v.name) for v in card.variables}:
+                quantiles[name] = file.get_tensor(name)
     except SafetensorError as error:
         raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
     for name, values in fields.items():
@@ -312,4 +327,11 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
                 f"prior {path.parent}: field '{name}' has shape {values.shape}; "
                 f"expected {(*leading, *card.grid.shape)}"
             )
-    return fields
+    for name, values in quantiles.items():
+        expected = (len(card.months) + 1, *card.coarse_grid.shape)
+        if values.ndim != 4 or (values.shape[0], *values.shape[2:]) != expected:
+            raise PriorError(
+                f"prior {path.parent}: field '{name}' has shape {values.shape}; expected "
+                f"({expected[0]}, quantiles, {expected[1]}, {expected[2]})"
+            )
+    return {**fields, **quantiles}

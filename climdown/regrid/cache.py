@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 import scipy.sparse as sp
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 log = logging.getLogger(__name__)
 
 # Raise it when weights of the same name would come out otherwise.
-_VERSION = 1
+_VERSION = 2
 
 
 def cache_folder() -> Path:
@@ -19,7 +20,10 @@ def cache_folder() -> Path:
     chosen = os.environ.get("CLIMDOWN_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "climdown"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "climdown"
+    except RuntimeError:  # no home: a user without an entry, as in containers
+        return Path(tempfile.gettempdir()) / f"climdown-{os.getuid()}"
 
 
 def weights_path(source: str, target: str, method: str, backend: str) -> Path:
@@ -30,10 +34,10 @@ def weights_path(source: str, target: str, method: str, backend: str) -> Path:
 
 def read_weights(path: Path, shape: tuple[int, int]) -> sp.csr_array | None:
     """Stored weights, or None; a damaged file is said and built again."""
-    if not path.is_file():
-        return None
     try:
         matrix = sp.csr_array(sp.load_npz(path))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
     except Exception as error:  # zip, NumPy and SciPy each raise their own on damaged files
         log.warning("%s is damaged (%s) and is built again", path, type(error).__name__)
         return None
@@ -48,9 +52,14 @@ def write_weights(path: Path, matrix: sp.csr_array) -> None:
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sp.save_npz(temporary, matrix)
-        temporary.replace(path)
+        try:
+            sp.save_npz(temporary, matrix)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("cannot keep regridding weights in %s: %s", path.parent, error.strerror)
-    finally:
-        temporary.unlink(missing_ok=True)
+        log.warning(
+            "cannot keep regridding weights in %s (%s); CLIMDOWN_CACHE_DIR names another folder",
+            path.parent,
+            error.strerror or error,
+        )

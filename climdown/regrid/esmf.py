@@ -103,7 +103,7 @@ def _corner_nodes(mesh: Mesh) -> tuple[FloatArray, FloatArray] | None:
     """Corners as a lattice of shape (ny + 1, nx + 1); None where cells do not share them."""
     if mesh.lat_vertices is None or mesh.lon_vertices is None or mesh.lat.ndim != 2:
         return None
-    if mesh.lat_vertices.shape[-1] != 4 or not mesh.valid.all():
+    if mesh.lat_vertices.shape[-1] != 4 or not (mesh.valid & (mesh.copies == 1)).all():
         return None
     nodes = []
     for values in (mesh.lat_vertices, mesh.lon_vertices):

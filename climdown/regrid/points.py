@@ -9,22 +9,23 @@ from scipy.spatial import Delaunay, KDTree
 
 from climdown.errors import GridError
 from climdown.grid import FloatArray, Grid
-from climdown.mesh import Mesh, unit_vectors
+from climdown.mesh import Mesh, places, unit_vectors
 
-# Ocean grids repeat rows and columns: nearer points than this are one, in units of the radius.
-_SAME_POINT = 1e-7
-# Neighbours that tell how far a cell reaches; of a square grid's eight, four lie across corners.
+# Neighbours that tell how far a cell without corners reaches; of a square grid's eight, four lie
+# across corners.
 _NEIGHBOURS = 6
 
 
 def nearest_weights(source: Mesh, target: Grid) -> sp.csr_array:
-    """The cell whose centre is nearest; none where that is farther off than its neighbours."""
-    index, points = _distinct_points(source)
+    """The cell whose centre is nearest; none where that is farther off than its corners."""
+    points, spread, first = _distinct_points(source)
     tree = KDTree(points)
-    reach = tree.query(points, k=min(_NEIGHBOURS, len(points)))[0][:, -1]
+    neighbours = tree.query(points, k=min(_NEIGHBOURS + 1, len(points)))[0][:, -1]
+    reach = source.reach.ravel()[first]
+    reach = np.where(np.isfinite(reach), reach, neighbours) * (1.0 + 1e-9)
     distance, found = tree.query(_target_points(target))
     rows = np.flatnonzero(distance <= reach[found])
-    return _matrix(rows, index[found[rows]], np.ones(rows.size), source, target)
+    return _matrix(rows, found[rows], np.ones(rows.size), spread, distance.size)
 
 
 def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
@@ -34,7 +35,7 @@ def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
     a triangulation of the plane is one of the sphere. Each hemisphere is projected from the
     opposite pole.
     """
-    index, points = _distinct_points(source)
+    points, spread, _ = _distinct_points(source)
     wanted = _target_points(target)
     parts = []
     for sign in (1.0, -1.0):
@@ -46,7 +47,7 @@ def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
     if not parts:
         raise GridError("cannot interpolate between fewer than three cells")
     rows, columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _matrix(rows, index[columns], values, source, target)
+    return _matrix(rows, columns, values, spread, len(wanted))
 
 
 def _triangle_weights(
@@ -89,14 +90,20 @@ def _stereographic(points: FloatArray, sign: float) -> FloatArray:
     return np.asarray(points[:, :2] / (1.0 + sign * points[:, 2:]))
 
 
-def _distinct_points(source: Mesh) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """Indices and unit vectors of the cells with a known centre, repeated ones once."""
-    points = unit_vectors(source.lat, source.lon).reshape(-1, 3)
-    index = np.flatnonzero(np.isfinite(points).all(axis=1))
-    keys = np.round(points[index] / _SAME_POINT).astype(np.int64)
-    _, first = np.unique(keys, axis=0, return_index=True)
-    index = index[np.sort(first)]
-    return index, points[index]
+def _distinct_points(source: Mesh) -> tuple[FloatArray, sp.csr_array, npt.NDArray[np.intp]]:
+    """Distinct centres: unit vectors, matrix (centres, cells) of means over copies, a cell of each.
+
+    Ocean grids repeat rows and columns, and a copy may be missing where another is not.
+    """
+    known = np.flatnonzero(np.isfinite(source.lat) & np.isfinite(source.lon))
+    lat, lon = source.lat.ravel()[known], source.lon.ravel()[known]
+    at_pole = np.abs(lat) > 90.0 - 1e-6
+    _, first, centre = np.unique(
+        places(lat, np.where(at_pole, 0.0, lon)), return_index=True, return_inverse=True
+    )
+    share = 1.0 / np.bincount(centre)[centre]
+    spread = sp.csr_array((share, (centre, known)), shape=(first.size, source.lat.size))
+    return unit_vectors(lat[first], lon[first]), spread, known[first]
 
 
 def _target_points(target: Grid) -> FloatArray:
@@ -106,10 +113,11 @@ def _target_points(target: Grid) -> FloatArray:
 
 def _matrix(
     rows: npt.NDArray[np.intp],
-    columns: npt.NDArray[np.intp],
+    centres: npt.NDArray[np.intp],
     values: FloatArray,
-    source: Mesh,
-    target: Grid,
+    spread: sp.csr_array,
+    targets: int,
 ) -> sp.csr_array:
-    shape = (target.lat.size * target.lon.size, source.lat.size)
-    return sp.csr_array((values, (rows, columns)), shape=shape)
+    """The matrix (targets, cells) from weights of the distinct centres."""
+    matrix = sp.csr_array((values, (rows, centres)), shape=(targets, spread.shape[0]))
+    return sp.csr_array(matrix @ spread)

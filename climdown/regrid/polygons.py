@@ -1,201 +1,167 @@
-"""Conservative weights from cells of any shape, by intersecting polygons on the sphere.
+"""Conservative weights from cells of any shape, exact between great circles and parallels.
 
-Edges of source cells are great circles; those of the target follow its parallels, drawn with
-enough points that the two differ by less than 1e-4 of a cell. Intersections and areas are
-those of the S2 library, through spherely.
+By Green's theorem the part of a source cell within a column of the target and north of a
+parallel is a sum over the cell's edges, in closed form (`arcs`); the difference between two
+parallels is the overlap with a target cell. Nothing is clipped and no shape is special: cells
+may be concave, or hold a pole.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from climdown.errors import GridError
 from climdown.grid import FloatArray, Grid
-from climdown.mesh import Mesh, unit_vectors
+from climdown.mesh import Mesh
+from climdown.regrid.arcs import Arcs, Index, arcs_around, area_north_of, signed_areas
+from climdown.regrid.rings import untangled
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 200_000  # pairs intersected at once, to bound memory
-_MARGIN = 1e-9  # degrees
-# More cells than this share without a usable polygon, and the corners are not corners.
+_CHUNK = 1_000_000  # integrals taken at once, to bound memory
+_CIRCLE = 2 * np.pi
+# Overlaps lower than this in z are rounding errors.
+_NO_OVERLAP = 1e-14
+# Steradian: a cell smaller than a square metre of the Earth is none.
+_NO_AREA = 2e-14
+# More cells than this share without an area, and the corners are not corners.
 _MAX_BROKEN = 0.1
 
 
 def conservative_weights(source: Mesh, target: Grid) -> sp.csr_array:
     """Share of each target cell's area that each source cell fills.
 
+    Cells with one centre (the halo columns and the north fold of ocean grids repeat them) are
+    one cell and share its weight.
+
     Raises:
-        GridError: the corners are unknown, or most of them do not make cells.
+        GridError: the corners are unknown, or many of them do not make cells.
     """
-    if source.lat_vertices is None:
+    index, arcs, areas = _cells(source)
+    parts = [_overlaps(part, areas, target) for part in _chunks(arcs, target)]
+    rows, columns, overlaps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    columns = index[columns]
+    shares = overlaps / target.areas.ravel()[rows] / source.copies.ravel()[columns]
+    shape = (target.lat.size * target.lon.size, source.lat.size)
+    return sp.csr_array((shares, (rows, columns)), shape=shape)
+
+
+def cell_areas(source: Mesh) -> FloatArray:
+    """Areas of the cells, steradian, shape of the mesh; NaN where there is no cell.
+
+    Raises:
+        GridError: see `conservative_weights`.
+    """
+    index, _, areas = _cells(source)
+    result = np.full(source.lat.size, np.nan)
+    result[index] = np.where(areas == 0, np.nan, np.abs(areas))
+    return result.reshape(source.shape)
+
+
+def _cells(source: Mesh) -> tuple[Index, Arcs, FloatArray]:
+    """Flat indices of the cells that have corners, their arcs, and their signed areas."""
+    if source.lat_vertices is None or source.lon_vertices is None:
         raise GridError(
             "the cells' corners are unknown (no bounds on latitude and longitude), so areas "
-            "cannot be conserved: use bilinear or nearest"
+            "cannot be conserved: use --method bilinear or nearest"
         )
-    index, polygons = _source_polygons(source)
-    boxes = _Boxes.of(source, index)
-    rows, columns = _candidates(boxes, target)
-    shape = (target.lat.size * target.lon.size, source.lat.size)
-    matrix = sp.csr_array(shape, dtype=np.float64)
-    cells: dict[int, Any] = {}
-    for start in range(0, rows.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        shares = _shares(rows[part], columns[part], polygons, target, cells)
-        kept = shares > 0
-        entries = (shares[kept], (rows[part][kept], index[columns[part][kept]]))
-        matrix = matrix + sp.csr_array(entries, shape=shape)
-    return sp.csr_array(matrix)
-
-
-def _shares(
-    rows: npt.NDArray[np.intp],
-    columns: npt.NDArray[np.intp],
-    polygons: npt.NDArray[np.object_],
-    target: Grid,
-    cells: dict[int, Any],
-) -> FloatArray:
-    """Intersection area over target area, for pairs of a target row and a source polygon."""
-    import spherely
-
-    for row in np.unique(rows):
-        if int(row) not in cells:
-            cells[int(row)] = _target_polygon(target, *divmod(int(row), target.lon.size))
-    targets = np.array([cells[int(row)] for row in rows], dtype=object)
-    overlaps = spherely.intersection(targets, polygons[columns])
-    areas = spherely.area(overlaps, radius=1.0) / spherely.area(targets, radius=1.0)
-    return np.asarray(areas, dtype=np.float64)
-
-
-def _source_polygons(source: Mesh) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.object_]]:
-    """Flat indices of the cells that exist, and their polygons."""
-    assert source.lat_vertices is not None
-    assert source.lon_vertices is not None
+    index = np.flatnonzero(source.valid)
     corners = source.lat_vertices.shape[-1]
-    lat = source.lat_vertices.reshape(-1, corners)
-    lon = source.lon_vertices.reshape(-1, corners)
-    usable = np.flatnonzero(source.valid)
-    polygons, index, broken = [], [], 0
-    for i in usable:
-        polygon = _polygon(lon[i], lat[i])
-        if polygon is None:
-            broken += 1
-        else:
-            index.append(i)
-            polygons.append(polygon)
-    if broken > _MAX_BROKEN * usable.size or not polygons:
+    lat, lon = untangled(
+        source.lat_vertices.reshape(-1, corners)[index],
+        source.lon_vertices.reshape(-1, corners)[index],
+    )
+    arcs = arcs_around(lat, lon)
+    areas = signed_areas(arcs, index.size)
+    areas[np.abs(areas) < _NO_AREA] = 0.0
+    _check_broken(int((areas == 0).sum() + source.damaged.sum()), int((areas != 0).sum()))
+    return index, arcs, areas
+
+
+def _check_broken(broken: int, whole: int) -> None:
+    if whole == 0 or broken > _MAX_BROKEN * (broken + whole):
         raise GridError(
-            f"{broken} of {usable.size} cells have corners that make no cell; the bounds of "
-            "latitude and longitude seem damaged: use bilinear or nearest"
+            f"of {broken + whole} cells with corners, those of {broken} make no cell around its "
+            "centre; the bounds of latitude and longitude seem damaged: correct them, or use "
+            "--method bilinear or nearest"
         )
     if broken:
         log.warning("%d cells have corners that make no cell and are left out", broken)
-    return np.array(index, dtype=np.intp), np.array(polygons, dtype=object)
 
 
-def _polygon(lon: FloatArray, lat: FloatArray) -> Any:
-    """A polygon from corners in either direction, repeated ones dropped; None if there is none."""
-    import spherely
-
-    points = [(float(x), float(y)) for x, y in zip(lon, lat, strict=True)]
-    ring = [p for p, before in zip(points, points[-1:] + points[:-1], strict=True) if p != before]
-    if len(ring) < 3:
-        return None
-    try:
-        return spherely.create_polygon(ring)
-    except (ValueError, RuntimeError):
-        pass
-    try:
-        return spherely.create_polygon(_convex_order(ring))
-    except (ValueError, RuntimeError):
-        return None
+def _chunks(arcs: Arcs, target: Grid) -> Iterator[Arcs]:
+    """The arcs in parts of whole cells that take about `_CHUNK` integrals each."""
+    first = np.flatnonzero(np.diff(arcs.cell, prepend=-1))
+    columns = np.abs(arcs.stop - arcs.start) / np.radians(np.diff(target.lon_edges).min()) + 2.0
+    low, high = _rows(arcs, first, target)
+    work = np.cumsum(np.add.reduceat(columns, first) * (high - low + 2))
+    ends = np.flatnonzero(np.diff(work // _CHUNK, append=-1))
+    stops = np.append(first, arcs.cell.size)[ends + 1]
+    for start, stop in zip([0, *stops[:-1]], stops, strict=True):
+        yield arcs[start:stop]
 
 
-def _convex_order(ring: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same corners sorted around their middle: undoes a bow tie at a fold of the grid."""
-    lon, lat = (np.array(values) for values in zip(*ring, strict=True))
-    corners = unit_vectors(lat, lon)
-    middle = corners.mean(axis=0)
-    middle /= np.linalg.norm(middle)
-    first = corners[0] - middle * (corners[0] @ middle)
-    angle = np.arctan2(corners @ np.cross(middle, first), corners @ first)
-    return [ring[i] for i in np.argsort(angle)]
+def _rows(arcs: Arcs, first: Index, target: Grid) -> tuple[Index, Index]:
+    """First and last row of the target that each cell may touch; last < first for none."""
+    edges = _levels(target)
+    low = np.searchsorted(edges, np.minimum.reduceat(arcs.low, first), side="right") - 1
+    high = np.searchsorted(edges, np.maximum.reduceat(arcs.high, first), side="left") - 1
+    return np.maximum(low, 0), np.minimum(high, target.lat.size - 1)
 
 
-def _target_polygon(target: Grid, y: int, x: int) -> Any:
-    """A cell between parallels and meridians, its parallels drawn by several points."""
-    import spherely
-
-    south, north = np.clip(target.lat_edges[y : y + 2], -90.0, 90.0)
-    west, east = target.lon_edges[x : x + 2]
-    width, height = np.radians(east - west), np.radians(north - south)
-    # A great circle bulges by width^2 / 16 at most from its parallel (at 45 degrees).
-    count = max(2, int(np.ceil(np.sqrt(width**2 / (16.0 * height) / 1e-4))) + 1)
-    count = max(count, int(np.ceil(width / np.radians(30.0))) + 1)
-    lon = np.linspace(west, east, count)
-    below = [(west, -90.0)] if south <= -90.0 + _MARGIN else [(v, south) for v in lon]
-    above = [(west, 90.0)] if north >= 90.0 - _MARGIN else [(v, north) for v in lon[::-1]]
-    return spherely.create_polygon([(float(a), float(b)) for a, b in below + above])
+def _levels(target: Grid) -> FloatArray:
+    return np.asarray(np.sin(np.radians(np.clip(target.lat_edges, -90.0, 90.0))))
 
 
-class _Boxes:
-    """Latitudes and longitudes that cells cannot leave, degrees, one row per cell.
-
-    A great circle between two points of one parallel bulges towards the pole; cells around a
-    pole hold all longitudes.
-    """
-
-    def __init__(self, south: FloatArray, north: FloatArray, west: FloatArray, width: FloatArray):
-        self.south, self.north, self.west, self.width = south, north, west, width
-
-    @classmethod
-    def of(cls, source: Mesh, index: npt.NDArray[np.intp]) -> _Boxes:
-        assert source.lat_vertices is not None
-        assert source.lon_vertices is not None
-        corners = source.lat_vertices.shape[-1]
-        lat = source.lat_vertices.reshape(-1, corners)[index]
-        lon = source.lon_vertices.reshape(-1, corners)[index]
-        steps = (np.diff(lon, axis=1, append=lon[:, :1]) + 180.0) % 360.0 - 180.0
-        # A corner on the pole has any longitude.
-        at_pole = np.abs(lat) > 90.0 - 1e-6
-        around = np.abs(steps.sum(axis=1)) > 180.0
-        path = np.concatenate([np.zeros((len(lon), 1)), np.cumsum(steps[:, :-1], axis=1)], axis=1)
-        low, high = path.min(axis=1), path.max(axis=1)
-        bulge = np.degrees(np.radians(np.minimum(high - low, 90.0)) ** 2 / 8.0)
-        south, north = lat.min(axis=1), lat.max(axis=1)
-        all_round = around | at_pole.any(axis=1)
-        south = np.where(all_round & (south < 0), -90.0, np.maximum(south - bulge, -90.0))
-        north = np.where(all_round & (north > 0), 90.0, np.minimum(north + bulge, 90.0))
-        west = np.where(all_round, 0.0, lon[:, 0] + low)
-        return cls(south, north, west, np.where(all_round, 360.0, high - low))
+def _overlaps(arcs: Arcs, areas: FloatArray, target: Grid) -> tuple[Index, Index, FloatArray]:
+    """Target cells (flat), source cells and the areas they share, steradian."""
+    first = np.flatnonzero(np.diff(arcs.cell, prepend=-1))
+    low, high = (
+        np.repeat(rows, np.diff(first, append=arcs.cell.size))
+        for rows in _rows(arcs, first, target)
+    )
+    arc, column, start, stop = _pieces(arcs, target)
+    lines = np.maximum(high - low + 2, 0)[arc]
+    piece = np.repeat(np.arange(arc.size), lines)
+    within = np.arange(piece.size) - np.repeat(np.cumsum(lines) - lines, lines)
+    arc, column = arc[piece], column[piece]
+    line = low[arc] + within
+    north = area_north_of(arcs[arc], start[piece], stop[piece], _levels(target)[line])
+    # North of a row's southern edge, less what is north of its northern edge.
+    above, below = line <= high[arc], line > low[arc]
+    row = np.concatenate([line[above], line[below] - 1])
+    cells = np.concatenate([arcs.cell[arc[above]], arcs.cell[arc[below]]])
+    flat = row * target.lon.size + np.concatenate([column[above], column[below]])
+    base = int(arcs.cell[0])
+    shape = (int(arcs.cell[-1]) - base + 1, target.lat.size * target.lon.size)
+    values = np.concatenate([north[above], -north[below]])
+    total = sp.coo_array((values, (cells - base, flat)), shape=shape).tocsr().tocoo()
+    overlap = total.data * np.sign(areas)[total.row + base]
+    width = np.radians(np.diff(target.lon_edges))
+    kept = overlap > _NO_OVERLAP * width[total.col % target.lon.size]
+    return total.col[kept].astype(np.intp), total.row[kept] + base, overlap[kept]
 
 
-def _candidates(boxes: _Boxes, target: Grid) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Pairs of target cell (flat) and source cell whose boxes overlap."""
-    ny, nx = target.shape
-    first = np.searchsorted(target.lat_edges, boxes.south - _MARGIN, side="right") - 1
-    last = np.searchsorted(target.lat_edges, boxes.north + _MARGIN, side="left")
-    first, last = np.clip(first, 0, ny), np.clip(last, 0, ny)
-    rows, columns = [], []
-    base = target.lon_edges[0]
-    for turn in (-360.0, 0.0, 360.0):
-        west = base + np.mod(boxes.west - base, 360.0) + turn
-        left = np.searchsorted(target.lon_edges, west - _MARGIN, side="right") - 1
-        right = np.searchsorted(target.lon_edges, west + boxes.width + _MARGIN, side="left")
-        left, right = np.clip(left, 0, nx), np.clip(right, 0, nx)
-        tall, wide = np.maximum(last - first, 0), np.maximum(right - left, 0)
-        count = tall * wide
-        source = np.repeat(np.arange(count.size), count)
-        within = np.arange(source.size) - np.repeat(np.cumsum(count) - count, count)
-        y = first[source] + within // np.maximum(wide[source], 1)
-        x = left[source] + within % np.maximum(wide[source], 1)
-        rows.append(y * nx + x)
-        columns.append(source)
-    flat, cells = np.concatenate(rows), np.concatenate(columns)
-    # Cells all round meet a target in more than one turn.
-    pairs = np.unique(flat.astype(np.int64) * max(1, boxes.south.size) + cells)
-    return pairs // max(1, boxes.south.size), pairs % max(1, boxes.south.size)
+def _pieces(arcs: Arcs, target: Grid) -> tuple[Index, Index, FloatArray, FloatArray]:
+    """Arcs cut at the target's meridians: number of the arc, column, start and stop."""
+    edges = np.radians(target.lon_edges)
+    west, east = np.minimum(arcs.start, arcs.stop), np.maximum(arcs.start, arcs.stop)
+    parts = []
+    for turn in (0.0, -_CIRCLE):
+        # Into the circle that begins at the target's first meridian, or the one before.
+        shift = turn - _CIRCLE * np.floor((west - edges[0]) / _CIRCLE)
+        left = np.searchsorted(edges, west + shift, side="right") - 1
+        right = np.searchsorted(edges, east + shift, side="left")
+        left, right = np.maximum(left, 0), np.minimum(right, target.lon.size)
+        count = np.maximum(right - left, 0)
+        arc = np.repeat(np.arange(count.size), count)
+        column = left[arc] + np.arange(arc.size) - np.repeat(np.cumsum(count) - count, count)
+        low, high = edges[column] - shift[arc], edges[column + 1] - shift[arc]
+        ends = (np.clip(values[arc], low, high) for values in (arcs.start, arcs.stop))
+        parts.append((arc, column, *ends))
+    arc, column, start, stop = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return arc, column, start, stop

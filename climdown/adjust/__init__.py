@@ -1,0 +1,1 @@
+"""Bias adjustment of files: open, bring to one grid, adjust, write."""

@@ -1,0 +1,32 @@
+"""Periods of a long simulation that are adjusted together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+_DECADE = 10  # years adjusted together where a moving window of years is asked for
+
+
+def moving_periods(
+    dates: npt.NDArray[np.object_], years: int | None
+) -> Iterator[tuple[slice, slice]]:
+    """Decades, each with the window of years that it is judged within.
+
+    At either end of the series the window keeps its length and leans inwards.
+    """
+    numbers = np.array([date.year for date in dates])
+    first, last = int(numbers[0]), int(numbers[-1])
+    if years is None or last - first + 1 <= years:
+        yield slice(0, len(dates)), slice(0, len(dates))
+        return
+    for start in range(first, last + 1, _DECADE):
+        stop = min(start + _DECADE, last + 1)
+        middle = (start + stop) // 2
+        low = min(max(middle - years // 2, first), last + 1 - years)
+        part = np.searchsorted(numbers, [start, stop])
+        pool = np.searchsorted(numbers, [low, low + years])
+        if part[0] < part[1]:
+            yield slice(*map(int, part)), slice(*map(int, pool))

@@ -1,0 +1,1 @@
+"""Bias adjustment: quantile delta mapping and optimal transport."""

@@ -1,0 +1,145 @@
+"""Which time steps are judged together: all, those of a month, or those around a day of the year.
+
+Membership is by date and never by consecutive steps, so that a series of winters alone, one with
+gaps, and reference and model in different calendars all find the right steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import cftime
+import numpy as np
+import numpy.typing as npt
+
+from climdown.errors import ConfigError
+
+Kind = Literal["none", "month", "dayofyear"]
+# Calendar-aware dates, as cftime gives them.
+Dates = Sequence[cftime.datetime] | npt.NDArray[np.object_]
+Indices = npt.NDArray[np.int64]
+
+DAYS = 365
+_FIRST_OF_MONTH = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334])
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A partition of the dates of a year into groups, each with a map of its own.
+
+    Attributes:
+        kind: "none" has one group, "month" twelve, "dayofyear" one for each of 365 days.
+        window: width in days, odd, of the window around a day of the year whose steps are judged
+            together with it; of no effect on the other kinds.
+
+    Raises:
+        ConfigError: the kind is unknown, or the window is even, below 1 or above 365.
+    """
+
+    kind: Kind
+    window: int = 31
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(
+                f"unknown grouping '{self.kind}'; expected {', '.join(get_args(Kind))}"
+            )
+        if self.window % 2 != 1 or not 1 <= self.window <= DAYS:
+            raise ConfigError(
+                f"the window of a grouping is {self.window} days; expected an odd number of days "
+                f"from 1 to {DAYS}"
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return {"none": 1, "month": 12, "dayofyear": DAYS}[self.kind]
+
+    def group_of(self, dates: Dates) -> Indices:
+        """The group whose map each date uses, shape (time,), from 0 to `count` - 1.
+
+        Dates may be in any CF calendar. For days of the year see `day_of_year`; months are
+        those the dates bear, in a 360-day calendar too.
+        """
+        if self.kind == "dayofyear":
+            return day_of_year(dates)
+        if self.kind == "month":
+            return np.fromiter((date.month for date in dates), np.int64, len(dates)) - 1
+        return np.zeros(len(dates), dtype=np.int64)
+
+    def members(self, dates: Dates) -> Indices:
+        """Indices of the time steps that belong to each group, shape (groups, longest).
+
+        Rows are padded with -1 up to the length of the longest group. Those of a day of the year
+        lie within half a window of it, around the turn of the year too. A group may be empty.
+        """
+        return self.windows(self.group_of(dates)).members()
+
+    def windows(self, groups: Indices) -> Windows:
+        """The members as runs, for time steps whose groups `group_of` gave."""
+        reach = self.window // 2 if self.kind == "dayofyear" else 0
+        order = np.argsort(groups, kind="stable")
+        # Laid out by day, once more before and behind: windows around New Year are runs as well.
+        starts = np.searchsorted(groups[order], np.arange(self.count))
+        turns = np.arange(-reach, self.count + reach + 1)
+        edges = starts[turns % self.count] + len(order) * (turns // self.count)
+        first, last = edges[: self.count], edges[-self.count :]
+        laid = np.concatenate([order] * 3)[len(order) + edges[0] : len(order) + edges[-1]]
+        return Windows(laid, first - edges[0], last - first)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Time steps of each group, as runs of one list: overlapping windows share their steps.
+
+    Attributes:
+        order: time steps, some of them more than once.
+        first, length: of the run of each group in `order`, shape (groups,).
+    """
+
+    order: Indices
+    first: Indices
+    length: Indices
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest run."""
+        return int(self.length.max(initial=0))
+
+    def members(self, padding: int = -1) -> Indices:
+        """The runs as rows, shape (groups, longest), padded at their ends."""
+        slots = np.arange(self.longest)
+        padded = np.append(self.order, padding)
+        index = np.minimum(self.first[:, None] + slots, len(self.order))
+        return np.where(slots < self.length[:, None], padded[index], padding)
+
+    @classmethod
+    def of_members(cls, members: Indices) -> Windows:
+        """Windows whose `members` are these, padded with -1 at the ends of rows."""
+        length = (members >= 0).sum(axis=1)
+        return cls(members[members >= 0], np.cumsum(length) - length, length)
+
+
+def day_of_year(dates: Dates) -> Indices:
+    """Position of each date in a year of 365 days, shape (time,), from 0 to 364.
+
+    Calendars with the months we know use month and day, so that a date is the same day in all of
+    them; 29 February falls together with the 28th. The 360 days of a year of equal months are
+    spread evenly: the middle of each falls in day floor((n - 0.5) * 365 / 360), n from 1.
+    """
+    if len(dates) == 0:
+        return np.zeros(0, dtype=np.int64)
+    parts = np.fromiter((32 * date.month + date.day for date in dates), np.int64, len(dates))
+    month, day = parts // 32 - 1, parts % 32
+    if calendar_of(dates) == "360_day":
+        return np.floor((30 * month + day - 0.5) * DAYS / 360.0).astype(np.int64)
+    leap_day = (month == 1) & (day == 29)
+    return np.asarray(_FIRST_OF_MONTH[month] + day - 1 - leap_day, dtype=np.int64)
+
+
+def calendar_of(dates: Dates) -> str:
+    """The CF calendar of dates; plain datetimes have the standard one."""
+    first: Any = dates[0]
+    return str(getattr(first, "calendar", "standard"))

@@ -1,0 +1,150 @@
+"""`climdown qdm`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from climdown.cli.console import log, out, progress_bar
+from climdown.cli.options import parse_selection
+from climdown.config import QDMConfig
+from climdown.errors import ConfigError
+
+
+def qdm(
+    sim: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SIM... OUT",
+            help="Files of the simulation to adjust, or quoted patterns, then the file to write.",
+            show_default=False,
+        ),
+    ],
+    ref: Annotated[
+        list[str] | None,
+        typer.Option(help="Observations or reanalysis: files, or a prior's name. May be repeated."),
+    ] = None,
+    hist: Annotated[
+        list[str] | None,
+        typer.Option(help="The same model in the reference's period. May be repeated."),
+    ] = None,
+    variable: Annotated[
+        str | None, typer.Option(help="Variable in SIM. [default: the only one]")
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|additive|multiplicative",
+            help="Differences or ratios; auto: ratios for precipitation, wind speed, radiation.",
+        ),
+    ] = "auto",
+    quantiles: Annotated[
+        int | None, typer.Option(help="[default: 500 for precipitation, else 100]")
+    ] = None,
+    group: Annotated[
+        str,
+        typer.Option(metavar="none|month|dayofyear", help="Which days are judged together."),
+    ] = "month",
+    window: Annotated[int, typer.Option(help="Days around a day of the year.")] = 31,
+    interpolation: Annotated[
+        str, typer.Option(metavar="linear|nearest", help="Of the correction between quantiles.")
+    ] = "linear",
+    tails: Annotated[
+        str,
+        typer.Option(
+            metavar="constant|extremes",
+            help="Beyond the outermost quantile: keep its correction, or go on to the extremes.",
+        ),
+    ] = "constant",
+    max_ratio: Annotated[float, typer.Option(help="Bound of the ratio.")] = 10.0,
+    dry_threshold: Annotated[
+        float | None,
+        typer.Option(help="mm/day; less precipitation is none. [default: 0.05]"),
+    ] = None,
+    years: Annotated[
+        int | None,
+        typer.Option(
+            help="Take the quantiles of each decade of SIM from so many years around it. "
+            "[default: all of SIM is one period]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the values that tell dry days apart.")] = 0,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. [default: SIM's own]"
+        ),
+    ] = None,
+    ref_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,
+    hist_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="START/END", help="Part of SIM to write; all of it counts."),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIM=LABEL", help="Entry of a further dimension: realization=3."),
+    ] = None,
+    save_map: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the trained map.")
+    ] = None,
+    load_map: Annotated[
+        Path | None,
+        typer.Option("--map", metavar="FILE", help="Apply a kept map; no --ref, no --hist."),
+    ] = None,
+    scheduler_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let the workers of a Dask cluster do the work."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to compute.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Adjust a simulation to observations by quantile delta mapping (Cannon et al. 2015).
+
+    The model's own change in every quantile is kept. Calendars may differ, series may hold
+    seasons only. Precipitation: days below the dry threshold count as dry, ratios are bounded.
+    """
+    from climdown.adjust.qdm import qdm_file
+
+    if len(sim) < 2:
+        raise ConfigError("expected at least one SIM and then OUT")
+    options = QDMConfig(
+        kind=cast(Any, kind),
+        quantiles=quantiles,
+        group=cast(Any, group),
+        window=window,
+        interpolation=cast(Any, interpolation),
+        tails=cast(Any, tails),
+        max_ratio=max_ratio,
+        dry_threshold=dry_threshold,
+        years=years,
+        seed=seed,
+    )
+    with progress_bar("blocks") as bar:
+        summary = qdm_file(
+            sim[:-1],
+            sim[-1],
+            ref=ref,
+            hist=hist,
+            options=options,
+            variable=variable,
+            grid=grid,
+            ref_period=ref_period,
+            hist_period=hist_period,
+            period=time,
+            select=dict(parse_selection(select)),
+            load_map=load_map,
+            save_map=save_map,
+            scheduler=scheduler_address,
+            device=device,
+            overwrite=overwrite,
+            command=shlex.join(["climdown", *sys.argv[1:]]),
+            progress=lambda done, total: bar(done, total, ""),
+        )
+    for line in summary.lines:
+        log.info("%s", line)
+    out.print(str(summary.output), highlight=False, markup=False)

@@ -1,0 +1,160 @@
+"""Great circles around cells, and the areas between them and parallels, in closed form.
+
+In longitude and z = sin(latitude), areas on the sphere are areas in the plane, and the great
+circle between two corners is the curve
+
+    z(u) = k cos u / sqrt(1 - k^2 sin^2 u),    integral of z du = arcsin(k sin u),
+
+with u the longitude from the circle's northernmost point and k the sine of its inclination.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from climdown.grid import FloatArray
+from climdown.mesh import unit_vectors
+
+Index = npt.NDArray[np.intp]
+
+_CIRCLE = 2 * np.pi
+_POLE_PIECES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Arcs:
+    """Edges of cells, sorted by cell, each array of shape (arcs,); angles in radians.
+
+    Attributes:
+        cell: number of the cell that the arc belongs to.
+        start, stop: longitudes on the way around the cell, which has no jumps.
+        apex: longitude of the northernmost point of the arc's great circle.
+        sine, cosine: of the circle's inclination to the equator.
+        low, high: least and greatest z on the arc.
+    """
+
+    cell: Index
+    start: FloatArray
+    stop: FloatArray
+    apex: FloatArray
+    sine: FloatArray
+    cosine: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def __getitem__(self, part: slice | Index) -> Arcs:
+        return Arcs(*(getattr(self, field.name)[part] for field in fields(self)))
+
+
+def arcs_around(lat: FloatArray, lon: FloatArray) -> Arcs:
+    """The arcs between corners of cells, degrees, shape (cells, corners), and along a pole.
+
+    The way around a cell that holds a pole, or has a corner there whose longitude says nothing,
+    does not end where it began: arcs on the pole close it.
+    """
+    lam = np.radians(lon)
+    steps = (np.roll(lam, -1, axis=1) - lam + np.pi) % _CIRCLE - np.pi
+    start = lam[:, :1] + np.cumsum(steps, axis=1) - steps
+    stop = start + steps
+    z = np.sin(np.radians(lat))
+    cell = np.repeat(np.arange(len(lat)), lat.shape[1])
+    apex, sine, cosine = (values.ravel() for values in _circles(lat, lon, steps))
+    ends = z.ravel(), np.roll(z, -1, axis=1).ravel()
+    edges = _with_range(cell, start.ravel(), stop.ravel(), apex, sine, cosine, ends)
+    around = np.flatnonzero(np.abs(steps.sum(axis=1)) > np.pi)
+    if around.size == 0:
+        return edges
+    pole = np.where(z[around].mean(axis=1) > 0, 1.0, -1.0)
+    return _joined(edges, _along_pole(around, stop[around, -1], start[around, 0], pole))
+
+
+def area_north_of(arcs: Arcs, start: FloatArray, stop: FloatArray, level: FloatArray) -> FloatArray:
+    """Integral of max(z - level, 0) over longitude, along arcs from `start` to `stop`.
+
+    Args:
+        start, stop: longitudes between those of each arc, radians.
+        level: a parallel's z.
+    """
+    slope = level / np.sqrt(np.maximum((1.0 - level) * (1.0 + level), 1e-300))
+    slope = slope * arcs.cosine / np.maximum(arcs.sine, 1e-300)
+    # The circle lies north of the parallel this far to either side of its apex.
+    reach = np.arccos(np.clip(slope, -1.0, 1.0))
+
+    def primitive(angle: FloatArray) -> FloatArray:
+        sine = np.sin(angle)
+        # arcsin(k sin u), without its loss of digits near a right angle.
+        height = np.arctan2(arcs.sine * sine, np.hypot(np.cos(angle), arcs.cosine * sine))
+        return np.asarray(height - level * angle)
+
+    total, turns = np.zeros(reach.shape), np.zeros(reach.shape)
+    for longitude, sign in ((start, -1.0), (stop, 1.0)):
+        angle = longitude - arcs.apex
+        turn = np.rint(angle / _CIRCLE)
+        total += sign * primitive(np.clip(angle - _CIRCLE * turn, -reach, reach))
+        turns += sign * turn
+    if turns.any():
+        total += 2.0 * turns * primitive(reach)
+    return total
+
+
+def signed_areas(arcs: Arcs, cells: int) -> FloatArray:
+    """Areas of cells, steradian, shape (cells,); negative where corners run anticlockwise."""
+    parts = area_north_of(arcs, arcs.start, arcs.stop, np.full(arcs.cell.shape, -1.0))
+    return np.asarray(np.bincount(arcs.cell, parts, minlength=cells), dtype=np.float64)
+
+
+def _circles(
+    lat: FloatArray, lon: FloatArray, steps: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Apex, and sine and cosine of the inclination, of the circles through successive corners."""
+    x, y, z = np.moveaxis(unit_vectors(lat, lon), -1, 0)
+    next_x, next_y, next_z = (np.roll(values, -1, axis=1) for values in (x, y, z))
+    normal_x, normal_y = y * next_z - z * next_y, z * next_x - x * next_z
+    # From the step, whose sign tells on which side a way across a pole passes it.
+    ring = np.cos(np.radians(lat))
+    normal_z = ring * np.roll(ring, -1, axis=1) * np.sin(steps)
+    sign = np.where(normal_z < 0, 1.0, -1.0)
+    flat = np.hypot(normal_x, normal_y)
+    length = np.maximum(np.hypot(flat, normal_z), 1e-300)
+    apex = np.arctan2(sign * normal_y, sign * normal_x)
+    return apex, flat / length, np.abs(normal_z) / length
+
+
+def _with_range(
+    cell: Index,
+    start: FloatArray,
+    stop: FloatArray,
+    apex: FloatArray,
+    sine: FloatArray,
+    cosine: FloatArray,
+    ends: tuple[FloatArray, FloatArray],
+) -> Arcs:
+    """Complete arcs by the z that they reach, at an end or where the circle turns."""
+    west, east = np.minimum(start, stop) - apex, np.maximum(start, stop) - apex
+
+    def holds(angle: float) -> npt.NDArray[np.bool_]:
+        turns = np.floor((east - angle) / _CIRCLE) - np.floor((west - angle) / _CIRCLE)
+        return np.asarray(turns > 0)
+
+    low = np.where(holds(np.pi), -sine, np.minimum(*ends))
+    high = np.where(holds(0.0), sine, np.maximum(*ends))
+    return Arcs(cell, start, stop, apex, sine, cosine, low, high)
+
+
+def _along_pole(cell: Index, start: FloatArray, stop: FloatArray, pole: FloatArray) -> Arcs:
+    """Arcs on the pole at z = `pole`, in pieces shorter than half a circle."""
+    edges = np.linspace(start, stop, _POLE_PIECES + 1)
+    begin, end = edges[:-1].ravel(), edges[1:].ravel()
+    pole = np.tile(pole, _POLE_PIECES)
+    apex = 0.5 * (begin + end) + np.where(pole > 0, 0.0, np.pi)
+    one, zero = np.ones(pole.size), np.zeros(pole.size)
+    return Arcs(np.tile(cell, _POLE_PIECES), begin, end, apex, one, zero, pole, pole)
+
+
+def _joined(edges: Arcs, closing: Arcs) -> Arcs:
+    pairs = ((getattr(edges, f.name), getattr(closing, f.name)) for f in fields(Arcs))
+    both = Arcs(*(np.concatenate(pair) for pair in pairs))
+    return both[np.argsort(both.cell, kind="stable")]
