@@ -18,6 +18,14 @@ from climdown.grid import Grid
 _BLOCK_BYTES = 64 << 20
 # More values outside the believable range than this share are the rule, not the exception.
 _MANY = 0.01
+# No quantity comes near it: a fill value that the file does not declare.
+_FILL = 1e15
+_FREQUENCIES = (
+    ("hourly", 0.99 / 24, 1.01 / 24),
+    ("daily", 0.99, 1.01),
+    ("monthly", 27.5, 31.5),
+    ("yearly", 359.0, 367.0),
+)
 
 
 @dataclass(frozen=True)
@@ -128,19 +136,24 @@ def inspect_file(path: Path) -> list[VariableReport]:
 def _inspect(path: Path, dataset: xr.Dataset, name: str) -> VariableReport:
     array = dataset[name]
     problems: list[str] = []
-    grid = time = None
+    grid, time, values = None, None, None
+    described = {str(d) for d in cf.horizontal_dims(array)}
+    known = cf.known_quantity(array)
     try:
         grid = _grid(array, dataset)
     except ClimdownError as error:
         problems.append(f"grid: {error}")
     try:
-        time = _time(cf.read_time_axis(array, dataset))
+        axis = cf.read_time_axis(array, dataset)
+        described.add(str(dataset[axis.name].dims[0]))
+        cf.check_ascending(axis)
+        time = _time(axis)
     except ClimdownError as error:
         problems.append(f"time: {error}")
-    known = cf.known_quantity(array)
-    values = _values(array, known)
-    horizontal = set(cf.horizontal_dims(array))
-    others = [d for d in map(str, array.dims) if d not in horizontal and not _is_time(array, d)]
+    try:
+        values = _values(array, known)
+    except (OSError, RuntimeError) as error:
+        problems.append(f"values: {error}; the file may be damaged")
     text = {key: str(array.attrs.get(key, "")) for key in ("long_name", "standard_name", "units")}
     return VariableReport(
         file=str(path),
@@ -149,18 +162,15 @@ def _inspect(path: Path, dataset: xr.Dataset, name: str) -> VariableReport:
         cell_methods=str(array.attrs.get("cell_methods", "")),
         quantity=known.quantity.name if known is not None else "",
         dimensions={str(d): n for d, n in array.sizes.items()},
-        other_dimensions={d: cf.labels(array, d) for d in others},
+        other_dimensions={
+            str(d): cf.labels(array, str(d)) for d in array.dims if str(d) not in described
+        },
         grid=grid,
         time=time,
         values=values,
         problems=tuple(problems),
         suspicious=tuple(_suspicions(array, known, time, values)),
     )
-
-
-def _is_time(array: xr.DataArray, dimension: str) -> bool:
-    known = array.cf.coordinates.get("time", [])
-    return dimension in known or dimension == "time"
 
 
 def _grid(array: xr.DataArray, dataset: xr.Dataset) -> GridReport:
@@ -191,11 +201,7 @@ def _time(axis: cf.TimeAxis) -> TimeReport:
 def _frequency(step: float | None) -> str:
     if step is None:
         return "one step"
-    for name, low, high in (
-        ("daily", 0.99, 1.01),
-        ("monthly", 27.5, 31.5),
-        ("yearly", 359.0, 367.0),
-    ):
+    for name, low, high in _FREQUENCIES:
         if low <= step <= high:
             return name
     if step < 1.0 and abs(24.0 * step - round(24.0 * step)) < 1e-3:
@@ -204,12 +210,20 @@ def _frequency(step: float | None) -> str:
 
 
 def _time_text(time: TimeReport) -> str:
-    gaps = f", {time.gaps} gaps" if time.gaps else ""
-    months = ", ".join(map(str, time.months))
+    gaps = f", {_count(time.gaps, 'gap')}" if time.gaps else ""
+    months = "all months" if len(time.months) == 12 else _months(time.months)
     return (
-        f"{time.steps} steps from {time.start[:10]} to {time.end[:10]} ({time.calendar}), "
-        f"{time.frequency}{gaps}, months {months}; {time.units}"
+        f"{_count(time.steps, 'step')} from {time.start[:10]} to {time.end[:10]} "
+        f"({time.calendar}), {time.frequency}{gaps}, {months}; {time.units}"
     )
+
+
+def _months(months: tuple[int, ...]) -> str:
+    return ("month " if len(months) == 1 else "months ") + ", ".join(map(str, months))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _values_text(values: ValueReport) -> str:
@@ -233,35 +247,33 @@ def _values(array: xr.DataArray, known: cf.Known | None) -> ValueReport | None:
         infinite += int(np.isinf(block).sum())
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-            total, count = total + float(finite.sum()), count + finite.size
+            # Shares of the mean, so that fill values of 1e308 do not overflow.
+            total, count = total + float((finite / array.size).sum()), count + finite.size
             strange += int(((finite < limits[0]) | (finite > limits[1])).sum())
-    if count == 0:
-        return ValueReport(None, None, None, 1 - infinite / array.size, infinite, 0.0)
     missing = 1 - (count + infinite) / array.size
-    return ValueReport(low, high, total / count, missing, infinite, strange / count)
+    if count == 0:
+        return ValueReport(None, None, None, missing, infinite, 0.0)
+    return ValueReport(low, high, total * array.size / count, missing, infinite, strange / count)
 
 
 def _limits(array: xr.DataArray, known: cf.Known | None) -> tuple[float, float]:
     """The believable range in the variable's own units."""
     if known is None:
         return -np.inf, np.inf
-    bounds = np.array([known.low, known.high])
-    # Amounts per step (kg m-2) have no rate to compare with: then there is no limit.
-    try:
-        low, high = cf.convert_units(bounds, known.quantity.units, str(array.attrs["units"]))
-    except ValueError:
-        return -np.inf, np.inf
-    return float(low), float(high)
+    return known.range_in(str(array.attrs["units"]))
 
 
 def _blocks(array: xr.DataArray) -> Iterator[npt.NDArray[np.float64]]:
-    first = array.dims[0] if array.dims else None
-    if first is None:
+    """All values in pieces of bounded size, cut along the leading dimensions."""
+    if array.ndim == 0 or 8 * array.size <= _BLOCK_BYTES:
         yield np.asarray(array.values, np.float64)
         return
-    rows = max(1, _BLOCK_BYTES // max(1, array.nbytes // array.sizes[first]))
+    first = array.dims[0]
+    row_bytes = 8 * array.size // array.sizes[first]
+    rows = max(1, _BLOCK_BYTES // row_bytes)
     for start in range(0, array.sizes[first], rows):
-        yield np.asarray(array.isel({first: slice(start, start + rows)}).values, np.float64)
+        part = array.isel({first: slice(start, start + rows)})
+        yield from _blocks(part.isel({first: 0}) if rows == 1 else part)
 
 
 def _suspicions(
@@ -270,26 +282,40 @@ def _suspicions(
     time: TimeReport | None,
     values: ValueReport | None,
 ) -> Iterator[str]:
-    if "units" not in array.attrs:
+    units = array.attrs.get("units")
+    if units is None:
         yield "no units: climdown cannot convert it, and will not guess"
+    elif not cf.units_convertible(str(units), str(units)):
+        yield f"units '{units}' are unknown to UDUNITS: climdown cannot convert them"
     if "standard_name" not in array.attrs:
         yield "no standard_name: it is recognised by its name alone"
     if values is None:
         return
     if values.infinite:
-        yield f"{values.infinite} infinite values"
-    if values.unbelievable > 0 and known is not None:
-        low, high = _limits(array, known)
-        share = f"{values.unbelievable:.2%} of the values"
-        cause = "are the units right?" if values.unbelievable > _MANY else "a fill value?"
-        yield (
-            f"{share} lie outside {low:.4g} to {high:.4g} {array.attrs.get('units', '')}, "
-            f"unbelievable for {known.quantity.name}: {cause}"
-        )
+        yield _count(values.infinite, "infinite value")
+    yield from _unbelievable(array, known, values)
     if values.low is not None and values.low == values.high and array.size > 1:
         yield "all values are equal"
     if time is not None and time.gaps and len(time.months) == 12:
-        yield f"{time.gaps} gaps in a series that has every month: steps are missing"
+        gaps = _count(time.gaps, "gap")
+        yield f"{gaps} in a series that has every month: steps are missing"
+
+
+def _unbelievable(
+    array: xr.DataArray, known: cf.Known | None, values: ValueReport
+) -> Iterator[str]:
+    extremes = [value for value in (values.low, values.high) if value is not None]
+    for value in extremes:
+        if abs(value) > _FILL:
+            yield f"values of {value:.4g}: a fill value that the file does not declare?"
+            return
+    if values.unbelievable > 0 and known is not None:
+        low, high = _limits(array, known)
+        cause = "are the units right?" if values.unbelievable > _MANY else "a fill value?"
+        yield (
+            f"{values.unbelievable:.2%} of the values lie outside {low:.4g} to {high:.4g} "
+            f"{array.attrs['units']}, unbelievable for {known.quantity.name}: {cause}"
+        )
 
 
 def _shortened(labels: list[str], most: int = 12) -> str:

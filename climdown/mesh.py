@@ -77,11 +77,12 @@ class Mesh:
     ) -> Mesh:
         """Build a mesh; a curvilinear grid without corners gets those midway between centres."""
         centres = np.array(lat, np.float64), np.array(lon, np.float64)
-        if centres[0].shape == centres[1].shape:
-            missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
-            missing |= _copies(*centres) > _MOST_COPIES
-            for values in centres:
-                values[missing] = np.nan
+        if centres[0].shape != centres[1].shape:
+            return cls(*centres, None, None)  # which says so
+        missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
+        missing |= _copies(*centres) > _MOST_COPIES
+        for values in centres:
+            values[missing] = np.nan
         if lat_vertices is not None and lon_vertices is not None:
             corners = np.array(lat_vertices, np.float64), np.array(lon_vertices, np.float64)
             return cls(*centres, *_padded(*corners))

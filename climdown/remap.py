@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ import xarray as xr
 
 import climdown
 from climdown import cf, regrid, stream
+from climdown.cf.coordinates import with_coordinates
 from climdown.errors import ClimdownError, ConfigError, GridError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
@@ -25,7 +28,20 @@ from climdown.priors.store import find_prior
 log = logging.getLogger(__name__)
 
 _NUMBER = r"[-+]?\d+(?:\.\d*)?|[-+]?\.\d+"
-_STORAGE_ATTRIBUTES = ("_FillValue", "missing_value", "scale_factor", "add_offset")
+# A field of more cells than this does not fit the memory of what reads it.
+_MOST_CELLS = 200_000_000
+_STORAGE_ATTRIBUTES = {"_FillValue", "missing_value", "scale_factor", "add_offset", "_ChunkSizes"}
+# What says where the old cells lie, and CDO, ICON and UGRID tools believe.
+_CELL_ATTRIBUTES = {
+    *("grid_mapping", "cell_measures", "coordinates", "mesh", "location", "actual_range"),
+    *("CDI_grid_type", "CDI_grid_num_LPE", "grid_type", "number_of_grid_in_reference"),
+}
+# In the type of the stored values; the last ones number categories, which have no means.
+_TYPED_ATTRIBUTES = ("valid_min", "valid_max", "valid_range", "flag_values", "flag_masks")
+_GLOBAL_CELL_ATTRIBUTES = {
+    *("CDI_grid_type", "grid_file_uri", "number_of_grid_used", "uuidOfHGrid"),
+    *("external_variables", "nominal_resolution"),
+}
 SPECIFICATIONS = (
     "a spacing in degrees (1.0), a box WEST,EAST,SOUTH,NORTH,SPACING, a global grid rNXxNY, a "
     "NetCDF file, or a prior's name with :fine or :coarse"
@@ -34,10 +50,17 @@ SPECIFICATIONS = (
 
 @dataclass(frozen=True)
 class RegriddedVariable:
-    """What regridding did to a variable, for the log."""
+    """What regridding did to a variable, for the log.
+
+    Attributes:
+        source: the cells it lay on.
+        backend: what made the weights.
+        covered: share of the target's cells that the source covers.
+    """
 
     name: str
     source: str
+    backend: str
     covered: float
 
 
@@ -59,22 +82,23 @@ def regrid_file(
         min_coverage: target cells of which less is covered by valid source cells are missing.
 
     Returns:
-        one entry per variable; `covered` is the share of target cells that got values.
+        one entry per variable.
 
     Raises:
-        InputError: no file, or no gridded variable.
+        InputError: no file, no gridded variable, or values that cannot be read.
         GridError: grids that the method cannot take, or that do not meet.
-        ConfigError: an unknown grid, method or backend.
+        ConfigError: an unknown grid, method or backend, or the output is the input.
         OutputError: the output exists or cannot be written.
     """
-    stream.check_output(output, overwrite=overwrite)
     if not 0 < min_coverage <= 1:
         raise ConfigError(f"min coverage is {min_coverage:g}; need 0 < coverage <= 1")
     source = cf.expand_paths([source])[0]
     if output.exists() and source.samefile(output):
         raise ConfigError(f"{output} is both input and output; choose another output")
+    stream.check_output(output, overwrite=overwrite)
     with cf.open_dataset(source) as dataset:
-        plan = _FilePlan(source, dataset, grid, method, backend)
+        plan = _FilePlan(source, with_coordinates(dataset), grid, method, backend)
+        plan.warn_of_losses()
         stream.write_on_grid(
             output,
             source,
@@ -93,20 +117,21 @@ def target_grid(spec: str, cells: regrid.Cells | None = None) -> Grid:
     Args:
         spec: a spacing in degrees (over the extent of `cells`, in multiples of it), a box
             "WEST,EAST,SOUTH,NORTH,SPACING", "rNXxNY" (global, first longitude centred on 0, as
-            CDO has it), a NetCDF file (the grid of its first gridded variable), or a prior's name
-            or folder, followed by ":fine" (the default) or ":coarse".
+            CDO has it), a NetCDF file (the grid of its first rectilinear variable), or a prior's
+            name or folder, followed by ":fine" (the default) or ":coarse". A box whose east is
+            less than its west lies across the seam.
 
     Raises:
-        ConfigError: it names none of these.
-        GridError: the file's grid is not rectilinear.
+        ConfigError: it names none of these, or more cells than fit.
+        InputError: the file has no gridded variable.
+        GridError: the file's grids are not rectilinear.
     """
     if re.fullmatch(_NUMBER, spec):
         return _spaced(float(spec), cells)
     if match := re.fullmatch(r"r(\d+)x(\d+)", spec):
         return _global_grid(int(match[1]), int(match[2]))
     if re.fullmatch(rf"(?:({_NUMBER}),){{4}}({_NUMBER})", spec):
-        west, east, south, north, spacing = map(float, spec.split(","))
-        return Grid.regular(south, north, west, east, spacing)
+        return _box(*map(float, spec.split(",")))
     if Path(spec).is_file():
         return _grid_of_file(Path(spec))
     name, _, which = spec.partition(":")
@@ -133,7 +158,7 @@ class _FilePlan:
         backend: regrid.Backend,
     ) -> None:
         self.source, self.dataset, self.method = source, dataset, method
-        names = [n for n in cf.gridded_variables(dataset) if _is_numeric(dataset[n])]
+        names = [n for n in cf.gridded_variables(dataset) if _is_field(dataset[n])]
         if not names:
             found = ", ".join(map(str, dataset.data_vars)) or "no variables"
             raise InputError(
@@ -141,21 +166,25 @@ class _FilePlan:
             )
         self.arrays: dict[str, xr.DataArray] = {}
         self.weights: dict[str, regrid.Weights] = {}
-        try:
-            cells = {n: cf.horizontal_cells(dataset[n], dataset) for n in names}
-            self.grid = target_grid(grid, cells[names[0]][0])
-            for name, (found_cells, array) in cells.items():
-                self.arrays[name] = array
-                self.weights[name] = regrid.weights(found_cells, self.grid, method, backend=backend)
-                if not self.weights[name].coverage.any():
-                    raise GridError(
-                        f"the grid of '{name}' ({found_cells.describe()}) does not touch the "
-                        f"target ({self.grid.describe()})"
-                    )
-        except ConfigError:
-            raise
-        except ClimdownError as error:
-            raise type(error)(f"{source}: {error}") from None
+        with _naming(source):
+            cells, self.arrays[names[0]] = cf.horizontal_cells(dataset[names[0]], dataset)
+        self.grid = target_grid(grid, cells)
+        with _naming(source):
+            self._weigh(names, method, backend)
+
+    def _weigh(self, names: list[str], method: regrid.Method, backend: regrid.Backend) -> None:
+        for name in names:
+            cells, self.arrays[name] = cf.horizontal_cells(self.dataset[name], self.dataset)
+            weights = regrid.weights(cells, self.grid, method, backend=backend)
+            if not weights.coverage.any():
+                raise GridError(
+                    f"the grid of '{name}' ({cells.describe()}) does not touch the target "
+                    f"({self.grid.describe()})"
+                )
+            self.weights[name] = weights
+        self.backends = {
+            n: regrid.choose_backend(w.source, method, backend) for n, w in self.weights.items()
+        }
 
     def leading(self, name: str) -> tuple[str, ...]:
         """Dimensions other than the horizontal ones."""
@@ -163,37 +192,45 @@ class _FilePlan:
         return tuple(str(d) for d in array.dims[: array.ndim - len(self._shape(name))])
 
     def outputs(self) -> list[stream.GriddedVariable]:
-        kept = set(self.copied())
+        kept = {*self.copied(), *self.arrays}
         return [
             stream.GriddedVariable(
                 name=name,
                 dims=self.leading(name),
                 shape=tuple(self.arrays[name].sizes[d] for d in self.leading(name)),
-                attributes=_variable_attributes(self.dataset[name], kept),
+                attributes=_variable_attributes(self.dataset[name], kept, self.method),
+                double=_needs_double(self.dataset[name]),
+                cells=math.prod(self._shape(name)),
             )
             for name in self.arrays
         ]
 
     def copied(self) -> list[str]:
         """Variables without horizontal dimensions, less those that describe the old cells."""
-        dropped: set[str] = set()
-        horizontal: set[str] = set()
-        for name in self.arrays:
-            dropped |= {name} | cf.horizontal_names(self.dataset[name], self.dataset)
-            horizontal |= set(cf.horizontal_dims(self.dataset[name]))
+        described, horizontal = self._described(), self._horizontal()
         return [
             str(name)
             for name, variable in self.dataset.variables.items()
-            if name not in dropped
-            and not horizontal & set(map(str, variable.dims))
-            and name not in ("lat", "lon", "lat_bnds", "lon_bnds")
+            if name not in described and not horizontal & {str(name), *map(str, variable.dims)}
         ]
+
+    def warn_of_losses(self) -> None:
+        """Say which variables are in the input and not in the output."""
+        kept = {*self.copied(), *self._described(), *self._horizontal()}
+        coordinates = set(map(str, self.dataset.coords))
+        lost = [str(n) for n in self.dataset.variables if n not in kept | coordinates]
+        bounds = {str(v.attrs.get("bounds")) for v in self.dataset.variables.values()}
+        if lost := [name for name in lost if name not in bounds]:
+            log.warning("%s: left out, no fields of means: %s", self.source, ", ".join(lost))
 
     def read(
         self, name: str, block: tuple[slice, ...], min_coverage: float
     ) -> npt.NDArray[np.floating]:
         part = self.arrays[name].isel(dict(zip(self.leading(name), block, strict=True)))
-        values = np.asarray(part.values, dtype=np.float64)
+        try:
+            values = np.asarray(part.values, dtype=np.float64)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{self.source}: '{name}' cannot be read ({error})") from None
         values = np.where(np.isfinite(values), values, np.nan)
         return self.weights[name].apply(values, min_coverage=min_coverage)
 
@@ -202,13 +239,34 @@ class _FilePlan:
             RegriddedVariable(
                 name,
                 weights.source.describe(),
+                self.backends[name],
                 float((weights.coverage >= min_coverage).mean()),
             )
             for name, weights in self.weights.items()
         ]
 
+    def _described(self) -> set[str]:
+        names = (cf.horizontal_names(self.dataset[name], self.dataset) for name in self.arrays)
+        return set(self.arrays).union(*names)
+
+    def _horizontal(self) -> set[str]:
+        """Names that the old cells have, or the new ones take."""
+        dims = (cf.horizontal_dims(self.dataset[name]) for name in self.arrays)
+        return {"lat", "lon", "lat_bnds", "lon_bnds"}.union(*dims)
+
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.weights[name].source.shape
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """Say in which file grids are wrong; wrong options speak for themselves."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ClimdownError as error:
+        raise type(error)(f"{source}: {error}") from None
 
 
 def _attributes(dataset: xr.Dataset, plan: _FilePlan, command: str) -> dict[str, Any]:
@@ -217,36 +275,67 @@ def _attributes(dataset: xr.Dataset, plan: _FilePlan, command: str) -> dict[str,
     provenance = {
         "climdown_version": climdown.__version__,
         "regridding_method": plan.method,
+        "regridding_backend": ", ".join(sorted(set(plan.backends.values()))),
         "regridded_from": cells.describe(),
     }
-    title = str(dataset.attrs.get("title", "regridded"))
+    parent = {k: v for k, v in dataset.attrs.items() if k not in _GLOBAL_CELL_ATTRIBUTES}
+    if not isinstance(parent.get("history", ""), str):  # several strings
+        parent["history"] = "\n".join(map(str, parent["history"]))
+    for name, value in (("grid", plan.grid.describe()), ("grid_label", "gr")):
+        if name in parent:
+            parent[name] = value
+    title = str(parent.get("title", "regridded"))
     return cf.global_attributes(
-        dict(dataset.attrs), title=title, command=command, provenance=provenance, now=now
+        parent, title=title, command=command, provenance=provenance, now=now
     )
 
 
-def _variable_attributes(array: xr.DataArray, kept: set[str]) -> dict[str, Any]:
+def _variable_attributes(
+    array: xr.DataArray, kept: set[str], method: regrid.Method
+) -> dict[str, Any]:
     """CF attributes less those of storage, and less references to the old cells."""
-    gone = (*_STORAGE_ATTRIBUTES, "grid_mapping", "cell_measures", "coordinates", "_ChunkSizes")
+    gone = _STORAGE_ATTRIBUTES | _CELL_ATTRIBUTES
     attributes = {k: v for k, v in array.attrs.items() if k not in gone}
-    named = str(array.encoding.get("coordinates", array.attrs.get("coordinates", ""))).split()
-    if coordinates := [name for name in named if name in kept]:
-        attributes["coordinates"] = " ".join(coordinates)
+    typed = {n: np.asarray(attributes.pop(n)) for n in _TYPED_ATTRIBUTES if n in attributes}
+    if not _is_packed(array):
+        kind = "f8" if _needs_double(array) else "f4"
+        kept_types = _TYPED_ATTRIBUTES if method == "nearest" else _TYPED_ATTRIBUTES[:3]
+        attributes |= {n: value.astype(kind) for n, value in typed.items() if n in kept_types}
+    if not {"flag_values", "flag_masks"} & set(attributes):
+        attributes.pop("flag_meanings", None)
+    references = {
+        "coordinates": array.encoding.get("coordinates", array.attrs.get("coordinates", "")),
+        "ancillary_variables": attributes.pop("ancillary_variables", ""),
+    }
+    for name, stated in references.items():
+        if names := [n for n in str(stated).split() if n in kept]:
+            attributes[name] = " ".join(names)
     if "units" not in attributes and "units" in array.encoding:  # a duration, left undecoded
         attributes["units"] = array.encoding["units"]
     return attributes
 
 
-def _is_numeric(array: xr.DataArray) -> bool:
-    return np.issubdtype(array.dtype, np.number) or array.dtype == bool
+def _is_field(array: xr.DataArray) -> bool:
+    """Whether means over cells say something: of numbers, but not of the old cells' areas."""
+    numeric = np.issubdtype(array.dtype, np.number) or array.dtype == bool
+    return numeric and array.attrs.get("standard_name") != "cell_area"
+
+
+def _is_packed(array: xr.DataArray) -> bool:
+    return bool({"scale_factor", "add_offset"} & set(array.encoding))
+
+
+def _needs_double(array: xr.DataArray) -> bool:
+    """Whether single precision would lose digits that the file has."""
+    stored = np.dtype(array.encoding.get("dtype", array.dtype))
+    digits = stored.itemsize > (4 if stored.kind == "f" else 2)
+    return digits and not _is_packed(array)
 
 
 def _spaced(spacing: float, cells: regrid.Cells | None) -> Grid:
     if not spacing > 0:
         raise ConfigError(f"grid spacing is {spacing:g}; need degrees > 0")
-    if cells is None:
-        return Grid.regular(-90.0, 90.0, -180.0, 180.0, spacing)
-    south, north, west, east = _extent(cells)
+    south, north, west, east = (-90.0, 90.0, -180.0, 180.0) if cells is None else _extent(cells)
 
     def snapped(low: float, high: float) -> tuple[float, float]:
         first = math.floor(low / spacing + 1e-6) * spacing
@@ -258,7 +347,27 @@ def _spaced(spacing: float, cells: regrid.Cells | None) -> Grid:
         east = west + 360.0
     else:
         west, east = snapped(west, east)
-    return Grid.regular(max(south, -90.0), min(north, 90.0), west, min(east, west + 360.0), spacing)
+    return _box(west, min(east, west + 360.0), max(south, -90.0), min(north, 90.0), spacing)
+
+
+def _box(west: float, east: float, south: float, north: float, spacing: float) -> Grid:
+    east = east if east > west else east + 360.0
+    if not (spacing > 0 and -90.0 <= south < north <= 90.0 and west < east <= west + 360.0):
+        raise ConfigError(
+            f"no grid of {spacing:g} degrees fits the box {west:g},{east:g},{south:g},{north:g} "
+            "(west, east, south, north); need spacing > 0 and -90 <= south < north <= 90, and at "
+            "most 360 degrees from west to east"
+        )
+    _check_size((east - west) / spacing, (north - south) / spacing)
+    return Grid.regular(south, north, west, east, spacing)
+
+
+def _check_size(nx: float, ny: float) -> None:
+    if not nx * ny <= _MOST_CELLS:
+        raise ConfigError(
+            f"a grid of {nx:.4g} x {ny:.4g} cells is too large; at most {_MOST_CELLS:.0e} cells "
+            "can be written: choose a larger spacing or a smaller box"
+        )
 
 
 def _extent(cells: regrid.Cells) -> tuple[float, float, float, float]:
@@ -277,6 +386,7 @@ def _extent(cells: regrid.Cells) -> tuple[float, float, float, float]:
 def _global_grid(nx: int, ny: int) -> Grid:
     if nx < 1 or ny < 1:
         raise ConfigError(f"a global grid of {nx} x {ny} cells is empty")
+    _check_size(nx, ny)
     lat_edges = np.linspace(-90.0, 90.0, ny + 1)
     lon_edges = np.linspace(-180.0 / nx, 360.0 - 180.0 / nx, nx + 1)
     lat, lon = (0.5 * (e[:-1] + e[1:]) for e in (lat_edges, lon_edges))
@@ -284,13 +394,17 @@ def _global_grid(nx: int, ny: int) -> Grid:
 
 
 def _grid_of_file(path: Path) -> Grid:
-    with cf.open_dataset(path) as dataset:
+    mesh = None
+    with cf.open_dataset(path) as dataset, _naming(path):
+        dataset = with_coordinates(dataset)
         for name in cf.gridded_variables(dataset):
             cells, _ = cf.horizontal_cells(dataset[name], dataset)
             if isinstance(cells, Grid):
                 return cells
+            mesh = mesh or (name, cells)
+        if mesh is not None:
             raise GridError(
-                f"{path}: '{name}' lies on a mesh ({cells.describe()}); the target must be "
+                f"'{mesh[0]}' lies on a mesh ({mesh[1].describe()}); the target must be "
                 "rectilinear (one latitude and one longitude axis)"
             )
-    raise InputError(f"{path}: no variable with latitude and longitude to take a grid from")
+        raise InputError("no variable with latitude and longitude to take a grid from")

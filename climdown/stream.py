@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
@@ -356,12 +356,16 @@ class GriddedVariable:
 
     Attributes:
         dims, shape: of its leading dimensions, in the source's names.
+        double: whether it is written in double precision.
+        cells: how many it has in the source, which bounds how much is read at once.
     """
 
     name: str
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     attributes: Mapping[str, Any]
+    double: bool = False
+    cells: int = 1
 
 
 def write_on_grid(
@@ -384,6 +388,7 @@ def write_on_grid(
     """
     with netCDF4.Dataset(source) as parent, _placed(path) as temporary:
         parent.set_auto_maskandscale(False)
+        parent.set_auto_chartostring(False)
         with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
             file.setncatts(dict(attributes))
             kept = {d for v in variables for d in v.dims}
@@ -392,23 +397,41 @@ def write_on_grid(
                 if name in kept:
                     file.createDimension(name, None if dimension.isunlimited() else dimension.size)
             for name in copied:
-                _copy_variable(file, parent[name])
+                _copy_variable(file, parent[name], copied)
             _add_horizontal(file, grid)
             for variable in variables:
                 _write_blocks(file, variable, grid, read)
 
 
-def _copy_variable(file: netCDF4.Dataset, stored: netCDF4.Variable[Any]) -> None:
+def _copy_variable(
+    file: netCDF4.Dataset, stored: netCDF4.Variable[Any], copied: Sequence[str]
+) -> None:
     attributes = {name: stored.getncattr(name) for name in stored.ncattrs()}
     fill = attributes.pop("_FillValue", None)
-    # Along an unlimited dimension the default is one value per chunk.
-    chunks = stored.shape if stored.dimensions and 0 not in stored.shape else None
+    if "coordinates" in attributes:  # less those of the old cells
+        names = [name for name in str(attributes.pop("coordinates")).split() if name in copied]
+        attributes |= {"coordinates": " ".join(names)} if names else {}
     target = file.createVariable(
-        stored.name, stored.dtype, stored.dimensions, fill_value=fill, chunksizes=chunks
+        stored.name,
+        stored.dtype,
+        stored.dimensions,
+        fill_value=fill,
+        chunksizes=_copied_chunks(file, stored),
     )
     target.set_auto_maskandscale(False)
+    target.set_auto_chartostring(False)
     target.setncatts(attributes)
-    target[...] = stored[...]
+    if 0 not in stored.shape:
+        target[...] = stored[...]
+
+
+def _copied_chunks(file: netCDF4.Dataset, stored: netCDF4.Variable[Any]) -> tuple[int, ...] | None:
+    """Along an unlimited dimension the default is one value per chunk."""
+    unlimited = any(file.dimensions[name].isunlimited() for name in stored.dimensions)
+    if not unlimited or 0 in stored.shape:
+        return None
+    entry = 8 * math.prod(stored.shape[1:])
+    return (max(1, min(stored.shape[0], _CHUNK_BYTES // entry)), *stored.shape[1:])
 
 
 def _write_blocks(
@@ -417,7 +440,7 @@ def _write_blocks(
     grid: Grid,
     read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
 ) -> None:
-    size = 4 * grid.lat.size * grid.lon.size
+    size = (8 if variable.double else 4) * grid.lat.size * grid.lon.size
     chunks = [1] * len(variable.dims)
     if chunks:
         chunks[0] = max(1, min(variable.shape[0], _CHUNK_BYTES // size))
@@ -426,8 +449,10 @@ def _write_blocks(
         OutputVariable(variable.name, variable.attributes),
         (*variable.dims, "lat", "lon"),
         (*chunks, grid.lat.size, grid.lon.size),
+        kind="f8" if variable.double else "f4",
     )
-    for block in _blocks(variable.shape, _BLOCK_BYTES // size):
+    largest = _BLOCK_BYTES // (8 * max(variable.cells, grid.lat.size * grid.lon.size))
+    for block in _blocks(variable.shape, largest):
         target[block] = np.ma.masked_invalid(read(variable.name, block))
 
 
@@ -544,18 +569,20 @@ def _add_compressed(
     variable: OutputVariable,
     dimensions: tuple[str, ...],
     chunks: tuple[int, ...],
+    kind: Literal["f4", "f8"] = "f4",
 ) -> netCDF4.Variable[Any]:
     target = file.createVariable(
         variable.name,
-        "f4",
+        kind,
         dimensions,
         compression="zlib",
         complevel=4,
         shuffle=True,
-        fill_value=FILL_VALUE,
+        fill_value=np.dtype(kind).type(FILL_VALUE),
         chunksizes=chunks,
     )
-    target.setncatts({**variable.attributes, "missing_value": FILL_VALUE})
+    fill = np.dtype(kind).type(FILL_VALUE)
+    target.setncatts({**variable.attributes, "missing_value": fill})
     return target
 
 

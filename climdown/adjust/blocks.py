@@ -17,7 +17,7 @@ from climdown.adjust.engine import Engine, to_device, to_host
 from climdown.adjust.inputs import Climatology, Series
 from climdown.adjust.periods import moving_periods
 from climdown.bias import maps, quantile
-from climdown.bias.dry import spread_dry_quantiles
+from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
@@ -311,7 +311,7 @@ def _adjust_task(task: _Task) -> tuple[npt.NDArray[np.float32], quantile.Quantil
         if settings.dry is not None:
             days[place] = int(np.isfinite(values).sum())
             dry[place] = int((values < settings.dry).sum())
-            values = quantile.jitter_dry(
+            values = jitter_dry(
                 values,
                 settings.dry,
                 seed=settings.options.seed,
@@ -324,7 +324,7 @@ def _adjust_task(task: _Task) -> tuple[npt.NDArray[np.float32], quantile.Quantil
     sim = prepared(2, "sim", task.sim)
     scen, bounded, unmapped = _apply(task, trained, sim)
     if settings.dry is not None:
-        scen = quantile.dry_below(scen, settings.dry)
+        scen = dry_below(scen, settings.dry)
         dry[3], days[3] = int((scen == 0).sum()), int(np.isfinite(scen).sum())
     finite = scen[np.isfinite(scen)]
     report = Report(

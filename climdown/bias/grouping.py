@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import array_api_compat
 import cftime
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ Kind = Literal["none", "month", "dayofyear"]
 # Calendar-aware dates, as cftime gives them.
 Dates = Sequence[cftime.datetime] | npt.NDArray[np.object_]
 Indices = npt.NDArray[np.int64]
+# An array of NumPy or of torch: what the two share has no common static type.
+Array = Any
 
 DAYS = 365
 _FIRST_OF_MONTH = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334])
@@ -121,6 +124,50 @@ class Windows:
         length = (members >= 0).sum(axis=1)
         return cls(members[members >= 0], np.cumsum(length) - length, length)
 
+    def runs(self, rows: Array) -> Array:
+        """A view of all runs of the longest length in rows (cells, time), for `cut`.
+
+        Runs lie in one piece in memory, which makes copying them quick. Shape (starts, cells,
+        longest).
+        """
+        xp, device = home(rows)
+        order = np.pad(self.order, (0, self.longest))
+        laid = xp.take(rows, xp.asarray(order, device=device), axis=1)
+        if array_api_compat.is_torch_array(laid):
+            return xp.moveaxis(laid.unfold(1, self.longest, 1), 1, 0)
+        view = np.lib.stride_tricks.sliding_window_view(laid, self.longest, axis=1)
+        return np.moveaxis(view, 1, 0)
+
+    def cut(self, runs: Array, part: slice, padding: float) -> Array:
+        """Values of some of the groups, shape (groups, cells, longest), padded at their ends."""
+        xp, device = home(runs)
+        found = runs[xp.asarray(self.first[part], device=device)]
+        length, longest = self.length[part], self.longest
+        shortest = int(length.min(initial=longest))
+        if shortest < longest:
+            beyond = xp.asarray(np.arange(shortest, longest) >= length[:, None], device=device)
+            tail = found[..., shortest:]
+            tail[...] = xp.where(beyond[:, None], xp.full_like(tail, padding), tail)
+        return found
+
+    def valid(self, rows: Array) -> Indices:
+        """Values of rows (cells, time) in each group that are not missing, shape (cells, groups).
+
+        Or (1, groups), where none is missing.
+        """
+        xp, _ = home(rows)
+        missing = xp.isnan(rows)
+        if not bool(xp.any(missing)):
+            return self.length[None]
+        present = ~np.asarray(array_api_compat.to_device(missing, "cpu"))
+        before = np.pad(np.cumsum(present[:, self.order], axis=1), ((0, 0), (1, 0)))
+        return np.asarray(before[:, self.first + self.length] - before[:, self.first])
+
+
+def home(array: Array) -> tuple[Any, Any]:
+    """Namespace and device of an array of NumPy or torch."""
+    return array_api_compat.array_namespace(array), array_api_compat.device(array)
+
 
 def day_of_year(dates: Dates) -> Indices:
     """Position of each date in a year of 365 days, shape (time,), from 0 to 364.
@@ -134,7 +181,7 @@ def day_of_year(dates: Dates) -> Indices:
     parts = np.fromiter((32 * date.month + date.day for date in dates), np.int64, len(dates))
     month, day = parts // 32 - 1, parts % 32
     if calendar_of(dates) == "360_day":
-        return np.floor((30 * month + day - 0.5) * DAYS / 360.0).astype(np.int64)
+        return np.asarray(np.floor((30 * month + day - 0.5) * DAYS / 360.0), dtype=np.int64)
     leap_day = (month == 1) & (day == 29)
     return np.asarray(_FIRST_OF_MONTH[month] + day - 1 - leap_day, dtype=np.int64)
 

@@ -6,8 +6,8 @@ doi:10.1175/JCLI-D-14-00754.1). The corrections are known at nodes of tau and in
 
 Arrays are (time, cells), float32 or float64, NaN where a value is missing, of NumPy or of torch
 on any device: one code serves all. It works on blocks of cells, whose size a byte budget sets,
-and inside on one cell after the other as a row, because sorting wants contiguous memory. Results
-are the same for every block size and number of threads.
+and turns them round, because sorting wants each cell's values in one piece. Results are the same
+for every block size and number of threads.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from climdown.bias.grouping import Dates, Grouping, Indices, Windows
+from climdown.bias.grouping import Array, Dates, Grouping, Indices, Windows, home
 from climdown.errors import ConfigError, InputError
 
-# An array of NumPy or of torch: what the two share has no common static type.
-Array = Any
 Floats = npt.NDArray[np.float64]
-Result = TypeVar("Result")
 Kind = Literal["additive", "multiplicative"]
 Tails = Literal["constant", "extremes"]
 Interpolation = Literal["linear", "nearest"]
+Result = TypeVar("Result")
 
 # A group of a cell with fewer valid values has no quantiles worth the name: no map there.
 FEWEST = 10
-# On a CPU a block should fit the second-level cache; a GPU wants as much as it can hold.
-CPU_BLOCK_BYTES = 2**22
+# Of one block of cells with all its temporaries. A CPU is quickest where most of it stays in the
+# second-level cache, a GPU where there is much to do at once.
+CPU_BLOCK_BYTES = 2**23
 GPU_BLOCK_BYTES = 2**32
-# Working memory per time step and cell: values, int64 indices and their temporaries.
 _BYTES_PER_STEP = 48
+# The windows of a block are cut out and sorted in parts of this share of its bytes.
+_WINDOWS_SHARE = 16
 
 
 def nodes(count: int) -> Floats:
@@ -73,15 +73,15 @@ def group_quantiles(
     Args:
         values: shape (time, cells).
         members: indices of the time steps of each group, shape (groups, longest), padded with
-            -1, as `Grouping.members` gives them; windows, which are quicker, if they overlap.
-        nodes: ascending, from 0 to 1.
+            -1, as `Grouping.members` gives them; or as windows, quicker where these overlap.
+        nodes: probabilities of the quantiles, from 0 to 1.
         threads: blocks of cells worked on at the same time.
         block_bytes: see `cells_per_block`; a fitting size if None.
     """
-    xp, device = _home(values)
     windows = members if isinstance(members, Windows) else Windows.of_members(members)
-    shape = (values.shape[1], len(windows.first), len(nodes))
+    xp, device = home(values)
     # Cells come first in memory, so that turning the axes again later copies nothing.
+    shape = (values.shape[1], len(windows.first), len(nodes))
     found = xp.empty(shape, dtype=values.dtype, device=device)
 
     def work(cells: slice) -> None:
@@ -98,9 +98,13 @@ class QuantileMap:
     Attributes:
         kind: "additive" or "multiplicative".
         grouping: of the dates; each group has its quantiles.
-        nodes: probabilities of the quantiles, ascending.
+        nodes: probabilities of the quantiles, ascending, shape (nodes,).
         ref, hist: quantiles of the reference and of the model in the reference's period, shape
             (groups, nodes, cells); NaN where there is no map.
+
+    Raises:
+        ConfigError: the kind is unknown, or the nodes do not ascend from 0 to 1.
+        InputError: a shape does not fit.
     """
 
     kind: Kind
@@ -111,12 +115,13 @@ class QuantileMap:
 
     def __post_init__(self) -> None:
         _check_option("kind of map", self.kind, Kind)
-        expected = (self.grouping.count, len(self.nodes))
+        _probabilities(self.nodes)
+        expected = (self.grouping.count, len(self.nodes), self.hist.shape[-1])
         for name, quantiles in (("ref", self.ref), ("hist", self.hist)):
-            if tuple(quantiles.shape[:2]) != expected or quantiles.shape != self.ref.shape:
+            if tuple(quantiles.shape) != expected:
                 raise InputError(
                     f"quantiles of {name} have shape {tuple(quantiles.shape)}; expected "
-                    f"{(*expected, self.ref.shape[-1])} (groups, nodes, cells)"
+                    f"{expected} (groups, nodes, cells)"
                 )
 
     def cells(self, cells: slice) -> QuantileMap:
@@ -129,15 +134,16 @@ class QuantileMap:
         Of a multiplicative map 0/0 is 1 and x/0 is the bound; quantiles below 0, the rounding
         errors of many a model's precipitation, count as 0.
         """
-        xp, _ = _home(self.ref)
+        xp, _ = home(self.ref)
         ref, hist = xp.moveaxis(self.ref, -1, 0), xp.moveaxis(self.hist, -1, 0)
         if self.kind == "additive":
             return ref - hist, xp.zeros_like(ref, dtype=xp.bool)
-        ref, hist = xp.where(ref < 0, 0.0 * ref, ref), xp.where(hist < 0, 0.0 * hist, hist)
+        nothing, one = xp.zeros_like(ref), xp.ones_like(ref)
+        ref, hist = xp.where(ref < 0, nothing, ref), xp.where(hist < 0, nothing, hist)
         bounded, none = ref > max_ratio * hist, hist == 0
-        ratio = ref / xp.where(bounded | none, xp.ones_like(hist), hist)
-        ratio = xp.where(none, xp.ones_like(ratio), ratio)
-        return xp.where(bounded, xp.full_like(ratio, max_ratio), ratio), bounded
+        ratio = ref / xp.where(bounded | none, one, hist)
+        ratio = xp.where(none, one, ratio)
+        return xp.where(bounded, max_ratio * one, ratio), bounded
 
 
 def train(
@@ -170,14 +176,16 @@ def train(
         ConfigError: an unknown kind or tail, too few quantiles or such as do not ascend.
         InputError: dates, reference and model do not fit together.
     """
-    probabilities = _probabilities(quantiles, tails)
+    _check_option("tails", tails, Tails)
+    known = nodes(quantiles) if isinstance(quantiles, int) else _probabilities(quantiles)
+    if tails == "extremes":
+        known = np.union1d(known, [0.0, 1.0])
     _check_series("ref", ref, ref_dates)
-    members = grouping.windows(grouping.group_of(ref_dates))
-    known = group_quantiles(ref, members, probabilities, threads=threads, block_bytes=block_bytes)
+    windows = grouping.windows(grouping.group_of(ref_dates))
     return train_from_quantiles(
-        known,
+        group_quantiles(ref, windows, known, threads=threads, block_bytes=block_bytes),
         hist,
-        nodes=probabilities,
+        nodes=known,
         hist_dates=hist_dates,
         kind=kind,
         grouping=grouping,
@@ -207,11 +215,10 @@ def train_from_quantiles(
         ConfigError: an unknown kind, or nodes that do not ascend.
         InputError: the shapes do not fit together.
     """
-    known = _probabilities(nodes, "constant")
     _check_series("hist", hist, hist_dates)
-    members = grouping.windows(grouping.group_of(hist_dates))
-    found = group_quantiles(hist, members, known, threads=threads, block_bytes=block_bytes)
-    return QuantileMap(kind, grouping, known, ref_quantiles, found)
+    windows = grouping.windows(grouping.group_of(hist_dates))
+    found = group_quantiles(hist, windows, nodes, threads=threads, block_bytes=block_bytes)
+    return QuantileMap(kind, grouping, nodes, ref_quantiles, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +256,7 @@ def adjust(
 
     Args:
         trained: the map, for the same cells.
-        sim: shape (time, cells).
+        sim: shape (time, cells), without infinities.
         dates: calendar-aware dates of sim, in any CF calendar.
         interpolation: of the corrections between nodes, "linear" or "nearest".
         max_ratio: upper bound of a multiplicative correction. Without one, drizzle in a model
@@ -265,19 +272,23 @@ def adjust(
     _check_option("interpolation", interpolation, Interpolation)
     if not max_ratio > 0:
         raise ConfigError(f"the bound on the ratio is {max_ratio}; expected a number above 0")
-    plan = _plan(trained.grouping, dates, None if pool is None else pool_dates or ())
     _check_series("sim", sim, dates)
-    pool = sim if pool is None else pool
+    if pool is None:
+        pool, pool_dates = sim, None
+    else:
+        pool_dates = () if pool_dates is None else pool_dates
+        _check_series("pool", pool, pool_dates)
     if not sim.shape[1] == pool.shape[1] == trained.ref.shape[-1]:
         raise InputError(
             f"sim has {sim.shape[1]} cells, its pool {pool.shape[1]} and the map "
             f"{trained.ref.shape[-1]}; expected the same cells in all three"
         )
-    xp, device = _home(sim)
+    plan = _plan(trained.grouping, dates, pool_dates)
+    xp, device = home(sim)
     values = xp.empty(sim.shape, dtype=sim.dtype, device=device)
 
     def work(cells: slice) -> tuple[int, int]:
-        block = sim[:, cells], pool[:, cells], trained.cells(cells)
+        block = trained.cells(cells), sim[:, cells], pool[:, cells]
         found, bounded, unmapped = _adjust_block(plan, *block, interpolation, max_ratio)
         values[:, cells] = found.T
         return bounded, unmapped
@@ -287,7 +298,67 @@ def adjust(
 
 
 @dataclass(frozen=True, eq=False)
-class _RankTable:
+class _Plan:
+    """What all blocks of cells share.
+
+    Attributes:
+        windows: of the pool.
+        own: whether a member is a step of sim that uses this group's map, (groups, longest).
+        groups: of each step of sim, shape (time,).
+        kept: where the steps of sim lie in the pool, shape (time,); None if sim is the pool.
+        disjoint: no step of the pool belongs to two groups.
+    """
+
+    windows: Windows
+    own: npt.NDArray[np.bool_]
+    groups: Indices
+    kept: Indices | None
+    disjoint: bool
+
+
+def _plan(grouping: Grouping, dates: Dates, pool_dates: Dates | None) -> _Plan:
+    groups = grouping.group_of(dates)
+    kept, pool_groups = None, groups
+    marks = np.append(groups, -1)
+    if pool_dates is not None:
+        pool_groups = grouping.group_of(pool_dates)
+        index = {date: step for step, date in enumerate(pool_dates)}
+        missing = [date for date in dates if date not in index]
+        if missing:
+            raise InputError(f"the pool to rank among lacks {missing[0]}, a step of sim")
+        kept = np.array([index[date] for date in dates], dtype=np.int64)
+        marks = np.full(len(pool_groups) + 1, -1)
+        marks[kept] = groups
+    windows = grouping.windows(pool_groups)
+    own = marks[windows.members()] == np.arange(grouping.count)[:, None]
+    disjoint = grouping.kind != "dayofyear" or grouping.window == 1
+    return _Plan(windows, own, groups, kept, disjoint)
+
+
+def _adjust_block(
+    plan: _Plan, trained: QuantileMap, sim: Array, pool: Array, interpolation: str, max_ratio: float
+) -> tuple[Array, int, int]:
+    """scen of a block of cells, shape (cells, time), and the two counts of `Adjusted`."""
+    xp, device = home(sim)
+    rows = _rows(pool)
+    x = rows if plan.kept is None else _rows(sim)
+    counts = plan.windows.valid(rows)
+    twice = (_disjoint_ranks if plan.disjoint else _window_ranks)(rows, plan)
+    if plan.kept is not None:
+        twice = xp.take(twice, xp.asarray(plan.kept, device=device), axis=1)
+    correction, bounded = trained.corrections(max_ratio)
+    correction = xp.astype(correction, x.dtype, copy=False)
+    if (counts < FEWEST).any():
+        few = xp.asarray(counts < FEWEST, device=device)[..., None]
+        correction = xp.where(few, xp.full_like(correction, xp.nan), correction)
+    table = _rank_table(counts, trained.nodes, interpolation)
+    found, near = _at_nodes(correction, bounded, twice, table, plan.groups)
+    scen = x + found if trained.kind == "additive" else x * found
+    unmapped = int(xp.sum(xp.isnan(scen))) - int(xp.sum(xp.isnan(x)))
+    return scen, 0 if near is None else int(xp.sum(near & ~xp.isnan(scen))), unmapped
+
+
+class _RankTable(NamedTuple):
     """Where among the nodes the possible taus lie: n values have 2n - 1 of them, with halves.
 
     Attributes:
@@ -315,107 +386,45 @@ def _rank_table(counts: Indices, nodes: Floats, interpolation: str) -> _RankTabl
     return _RankTable((ends - sizes)[which.reshape(counts.shape)], low.astype(np.int64), weight)
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What all blocks of cells share.
-
-    Attributes:
-        windows: of the pool.
-        own: whether a member is a step of sim that uses this group's map, (groups, longest).
-        groups: of each step of sim, shape (time,).
-        kept: where the steps of sim lie in the pool, shape (time,); None if sim is the pool.
-        disjoint: no step of the pool belongs to two groups.
-    """
-
-    windows: Windows
-    own: npt.NDArray[np.bool_]
-    groups: Indices
-    kept: Indices | None
-    disjoint: bool
-
-
-def _plan(grouping: Grouping, dates: Dates, pool_dates: Dates | None) -> _Plan:
-    groups = grouping.group_of(dates)
-    kept, pool_groups = None, groups
-    if pool_dates is not None:
-        pool_groups = grouping.group_of(pool_dates)
-        index = {date: step for step, date in enumerate(pool_dates)}
-        missing = [date for date in dates if date not in index]
-        if missing:
-            raise InputError(f"the pool of values lacks {missing[0]}, a step that is to be ranked")
-        kept = np.array([index[date] for date in dates], dtype=np.int64)
-    windows = grouping.windows(pool_groups)
-    marks = np.append(pool_groups if kept is None else np.full(len(pool_groups), -1), -1)
-    if kept is not None:
-        marks[kept] = groups
-    own = marks[windows.members()] == np.arange(grouping.count)[:, None]
-    disjoint = grouping.kind != "dayofyear" or grouping.window == 1
-    return _Plan(windows, own, groups, kept, disjoint)
-
-
-def _adjust_block(
-    plan: _Plan, sim: Array, pool: Array, trained: QuantileMap, interpolation: str, max_ratio: float
-) -> tuple[Array, int, int]:
-    """scen of a block of cells, shape (cells, time), and the two counts of `Adjusted`."""
-    xp, device = _home(sim)
-    x, rows = _rows(sim), _rows(pool)
-    counts = _counts(_lay(rows, plan.windows), plan.windows)
-    twice = (_disjoint_ranks if plan.disjoint else _window_ranks)(rows, plan)
-    if plan.kept is not None:
-        twice = xp.take(twice, xp.asarray(plan.kept, device=device), axis=1)
-    correction, bounded = trained.corrections(max_ratio)
-    correction = xp.astype(correction, x.dtype, copy=False)
-    if (counts < FEWEST).any():
-        few = xp.asarray(counts < FEWEST, device=device)[..., None]
-        correction = xp.where(few, xp.full_like(correction, xp.nan), correction)
-    table = _rank_table(counts, trained.nodes, interpolation)
-    found, near = _at_nodes(correction, bounded, twice, table, plan.groups)
-    scen = x + found if trained.kind == "additive" else x * found
-    unmapped = int(xp.sum(xp.isnan(scen))) - int(xp.sum(xp.isnan(x)))
-    return scen, 0 if near is None else int(xp.sum(near & ~xp.isnan(scen))), unmapped
-
-
 def _at_nodes(
     correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Indices
 ) -> tuple[Array, Array | None]:
     """Corrections of (cells, groups, nodes) at each step's tau, and where a bound had a part."""
-    xp, device = _home(correction)
+    xp, device = home(correction)
     cells, count, nodes = correction.shape
     # Missing values rank behind all valid ones; what they look up is never used.
-    spare = (0, int(2 * twice.shape[-1]))
+    spare = (0, 2 * twice.shape[-1])
+    low = xp.asarray(np.pad(table.low, spare), device=device)
     entry = twice + xp.asarray(table.start[:, groups], device=device)
-    at = _pick(xp.asarray(np.pad(table.low, spare), device=device), entry)
-    at += xp.asarray(np.arange(cells)[:, None] * (count * nodes) + groups * nodes, device=device)
+    at = _pick(low, entry)
+    at += xp.asarray(groups * nodes, device=device)
+    at += count * nodes * xp.reshape(xp.arange(cells, device=device), (-1, 1))
     values, flags = xp.reshape(correction, (-1,)), xp.reshape(bounded, (-1,))
-    found, near = _pick(values, at), None
-    limited = bool(xp.any(bounded))
-    if limited:
-        near = _pick(flags, at)
+    found = _pick(values, at)
+    near = _pick(flags, at) if bool(xp.any(flags)) else None
     if table.weight.any():
         weight = xp.asarray(np.pad(table.weight, spare), dtype=values.dtype, device=device)
-        part = _pick(weight, entry)
-        found += (_pick(values, at + 1) - found) * part
-        if limited:
-            near |= _pick(flags, at + 1) & (part > 0)
+        weight = _pick(weight, entry)
+        at += 1
+        found += (_pick(values, at) - found) * weight
+        if near is not None:
+            near |= _pick(flags, at) & (weight > 0)
     return found, near
 
 
 def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
     """Quantiles of rows (cells, time), shape (cells, groups, nodes)."""
-    xp, device = _home(rows)
-    laid = _lay(rows, windows)
-    counts = _counts(laid, windows).T[..., None]
+    xp, device = home(rows)
+    counts, runs = windows.valid(rows).T[..., None], windows.runs(rows)
     found = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
-    for part in _chunks(rows, windows):
-        window = xp.sort(_cut(laid, windows, part, xp.nan), axis=-1, stable=False)
+    for part in _parts(runs, windows):
+        window = xp.sort(windows.cut(runs, part, xp.nan), axis=-1, stable=False)
         last = np.maximum(counts[part] - 1, 0)
         position = last * nodes
         low = np.floor(position).astype(np.int64)
         weight = xp.asarray(position - low, dtype=rows.dtype, device=device)
-        flat, first = xp.reshape(window, (-1,)), _starts(window)
-        value = _pick(flat, first + xp.asarray(low, device=device))
-        above = _pick(flat, first + xp.asarray(np.minimum(low + 1, last), device=device))
-        value += (above - value) * weight
+        value = _select(window, low)
+        value += (_select(window, np.minimum(low + 1, last)) - value) * weight
         few = counts[part] < FEWEST
         if few.any():
             missing = xp.full_like(value, xp.nan)
@@ -424,14 +433,26 @@ def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
     return found
 
 
+def _select(window: Array, index: Indices) -> Array:
+    """Values at some places of each row of windows (groups, cells, longest).
+
+    The places are of shape (groups, cells or 1, places), the result is (groups, cells, places).
+    """
+    xp, device = home(window)
+    if (index == index[:1, :1]).all():
+        return xp.take(window, xp.asarray(index[0, 0], device=device), axis=-1)
+    return _pick(xp.reshape(window, (-1,)), _starts(window) + xp.asarray(index, device=device))
+
+
 def _disjoint_ranks(rows: Array, plan: _Plan) -> Array:
     """Twice the rank from 0 of each step in its one group, shape (cells, time).
 
-    Twice, because average ranks of equal values are halves.
+    Twice, because average ranks of equal values may be halves.
     """
-    xp, device = _home(rows)
+    xp, device = home(rows)
     cells, steps = rows.shape
-    values = _cut(_lay(rows, plan.windows), plan.windows, slice(None), xp.nan)
+    runs = plan.windows.runs(_missing_last(rows))
+    values = plan.windows.cut(runs, slice(None), xp.inf)
     order = xp.argsort(values, axis=-1, stable=False)
     # Where each value of the ordered rows comes from; padding goes to one step more.
     source = xp.asarray(plan.windows.members(steps), device=device)
@@ -440,8 +461,9 @@ def _disjoint_ranks(rows: Array, plan: _Plan) -> Array:
     longest = values.shape[-1]
     found = xp.empty(cells * (steps + 1), dtype=xp.int64, device=device)
     found[step] = xp.broadcast_to(2 * xp.arange(longest, device=device), step.shape)
-    tied, first, last = _ties(_pick(xp.reshape(values, (-1,)), order + _starts(order)))
-    found[xp.take(xp.reshape(step, (-1,)), tied, axis=0)] = first % longest + last % longest
+    ties = _ties(_pick(xp.reshape(values, (-1,)), order + _starts(order)))
+    shared = ties.first % longest + ties.last % longest
+    found[xp.take(xp.reshape(step, (-1,)), ties.place, axis=0)] = shared
     return xp.reshape(found, (cells, steps + 1))[:, :-1]
 
 
@@ -451,115 +473,126 @@ def _window_ranks(rows: Array, plan: _Plan) -> Array:
     Every window is sorted, so values are first replaced by their place in the whole row: short
     integers, with one more bit that marks the steps the window is for.
     """
-    xp, device = _home(rows)
-    cells, steps = rows.shape
+    xp, device = home(rows)
+    (cells, steps), longest = rows.shape, plan.windows.longest
     dtype = xp.int16 if steps < 2**15 - 1 else xp.int32
     lowest, padding = xp.iinfo(dtype).min, xp.iinfo(dtype).max - 1
+    rows = _missing_last(rows)
     order = xp.argsort(rows, axis=-1, stable=False)
     order += _starts(order)
-    first, last = _run_bounds(_pick(xp.reshape(rows, (-1,)), order))
+    ties = _ties(_pick(xp.reshape(rows, (-1,)), order))
     keys = xp.empty(cells * steps, dtype=dtype, device=device)
     keys[order] = xp.astype(2 * xp.arange(steps, device=device) + lowest, dtype)
-    keys = _lay(xp.reshape(keys, rows.shape), plan.windows)
-    order = xp.reshape(order, (-1,))
+    runs, order = plan.windows.runs(xp.reshape(keys, rows.shape)), xp.reshape(order, (-1,))
     found = xp.zeros(cells * steps, dtype=xp.int64, device=device)
-    for part in _chunks(keys, plan.windows):
-        window = _cut(keys, plan.windows, part, padding)
+    for part in _parts(runs, plan.windows):
+        window = plan.windows.cut(runs, part, padding)
         window += xp.astype(xp.asarray(plan.own[part], device=device), dtype)[:, None]
-        longest = window.shape[-1]
         window = xp.reshape(xp.sort(window, axis=-1, stable=False), (-1,))
         (marked,) = xp.nonzero(xp.astype(window & 1, xp.bool))
         row = marked // longest
         place = (xp.astype(xp.take(window, marked, axis=0), xp.int64) - lowest) >> 1
         place += row % cells * steps
-        found[xp.take(order, place, axis=0)] = 2 * (marked - row * longest)
+        row *= longest
+        twice = 2 * (marked - row)
+        (tied,) = xp.nonzero(xp.take(ties.among, place, axis=0))
+        if tied.shape[0]:
+            run = xp.searchsorted(ties.place, place[tied])
+            bounds = xp.stack([ties.first[run], ties.last[run] + 1])
+            bounds = 2 * (bounds - place[tied] // steps * steps) + lowest
+            below = _count_below(window, row[tied], longest, bounds)
+            twice[tied] = xp.sum(below, axis=0) - 1
+        found[xp.take(order, place, axis=0)] = twice
     return xp.reshape(found, rows.shape)
 
 
-def _ties(ordered: Array) -> tuple[Array, Array, Array]:
-    """Flat places of the values that equal a neighbour along the last axis, and the first and
-    last place of the run of equal values that each is in; all of shape (ties,)."""
-    xp, device = _home(ordered)
-    same = ordered[..., 1:] == ordered[..., :-1]
+class _Ties(NamedTuple):
+    """Values equal to a neighbour in ordered rows, by their places in the rows laid end to end.
+
+    Attributes:
+        place: ascending, shape (ties,).
+        first, last: of the run of equal values that each is in, shape (ties,).
+        among: whether a place is one of them, shape (places,).
+    """
+
+    place: Array
+    first: Array
+    last: Array
+    among: Array
+
+
+def _ties(ordered: Array) -> _Ties:
+    """Ties in rows that ascend along the last axis; infinity stands for missing and has none."""
+    xp, _ = home(ordered)
+    same = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] < xp.inf)
     edge = xp.zeros_like(ordered[..., :1], dtype=xp.bool)
     before = xp.reshape(xp.concat([edge, same], axis=-1), (-1,))
     after = xp.reshape(xp.concat([same, edge], axis=-1), (-1,))
-    (tied,) = xp.nonzero(before | after)
-    opens, closes = ~xp.take(before, tied, axis=0), ~xp.take(after, tied, axis=0)
+    among = before | after
+    (place,) = xp.nonzero(among)
+    opens, closes = ~xp.take(before, place, axis=0), ~xp.take(after, place, axis=0)
     run = xp.cumulative_sum(xp.astype(opens, xp.int64)) - 1
-    return tied, xp.take(tied[opens], run, axis=0), xp.take(tied[closes], run, axis=0)
+    first, last = xp.take(place[opens], run, axis=0), xp.take(place[closes], run, axis=0)
+    return _Ties(place, first, last, among)
 
 
-def _run_bounds(ordered): return None, None
+def _count_below(flat: Array, first: Array, length: int, bounds: Array) -> Array:
+    """How many of the `length` ascending values from `first` on are below each bound.
+
+    Args:
+        flat: rows of ascending values, end to end.
+        first: place of the first value of a row, shape (queries,).
+        bounds: shape (..., queries), as is the result.
+    """
+    xp, _ = home(flat)
+    found, end = xp.zeros_like(bounds), xp.full_like(bounds, length)
+    step = 1 << (length.bit_length() - 1)
+    while step:
+        probe = xp.minimum(found + step, end)
+        found = xp.where(_pick(flat, first + probe - 1) < bounds, probe, found)
+        step //= 2
+    return found
 
 
-def _counts(laid: Array, windows: Windows) -> Indices:
-    """Valid values of each group, shape (cells, groups), or (1, groups) where cells agree."""
-    xp, _ = _home(laid)
-    missing = xp.isnan(laid)
-    if not bool(xp.any(missing)):
-        return windows.length[None]
-    before = np.cumsum(~np.asarray(missing.tolist()), axis=1)
-    before = np.pad(before, ((0, 0), (1, 0)))
-    return before[:, windows.first + windows.length] - before[:, windows.first]
+def _missing_last(rows: Array) -> Array:
+    """Rows with missing values replaced by infinity: NaN would take argsort off its fast path."""
+    xp, _ = home(rows)
+    missing = xp.isnan(rows)
+    return xp.where(missing, xp.full_like(rows, xp.inf), rows) if bool(xp.any(missing)) else rows
 
 
 def _rows(values: Array) -> Array:
     """Cells first and contiguous, shape (cells, time)."""
-    xp, device = _home(values)
+    xp, device = home(values)
     rows = xp.empty((values.shape[1], values.shape[0]), dtype=values.dtype, device=device)
     rows[...] = values.T
     return rows
 
 
-def _lay(rows: Array, windows: Windows) -> Array:
-    """Rows (cells, time) in the order of the windows, long enough to cut at every start."""
-    xp, device = _home(rows)
-    order = np.pad(windows.order, (0, windows.longest))
-    return xp.take(rows, xp.asarray(order, device=device), axis=1)
-
-
-def _cut(laid: Array, windows: Windows, part: slice, padding: float) -> Array:
-    """Values of some of the windows, shape (groups, cells, longest)."""
-    xp, device = _home(laid)
-    longest = windows.longest
-    if array_api_compat.is_torch_array(laid):
-        view = laid.unfold(1, longest, 1)
-    else:
-        view = np.lib.stride_tricks.sliding_window_view(laid, longest, axis=1)
-    found = xp.moveaxis(view, 1, 0)[xp.asarray(windows.first[part], device=device)]
-    length = windows.length[part]
-    shortest = int(length.min(initial=longest))
-    if shortest < longest:
-        beyond = xp.asarray(np.arange(shortest, longest) >= length[:, None], device=device)
-        tail = found[..., shortest:]
-        tail[...] = xp.where(beyond[:, None], xp.full_like(tail, padding), tail)
-    return found
-
-
 def _starts(array: Array) -> Array:
-    """Flat place of the first value of each row along the last axis, kept with length 1."""
-    xp, device = _home(array)
+    """Place of the first value of each row, rows laid end to end, with a last axis of 1."""
+    xp, device = home(array)
     *rows, length = array.shape
     return xp.reshape(length * xp.arange(int(np.prod(rows)), device=device), (*rows, 1))
 
 
 def _pick(flat: Array, index: Array) -> Array:
     """flat[index], by the quicker of the two ways."""
-    xp, _ = _home(flat)
+    xp, _ = home(flat)
     return xp.reshape(xp.take(flat, xp.reshape(index, (-1,)), axis=0), index.shape)
 
 
-def _chunks(rows: Array, windows: Windows) -> Iterator[slice]:
-    """Runs of groups whose values stay within an eighth of a block's bytes."""
-    each = len(rows) * max(windows.longest, 1) * rows.itemsize
-    size = max(1, _default_bytes(rows) // 8 // each)
+def _parts(runs: Array, windows: Windows) -> Iterator[slice]:
+    """Slices of the groups, each with few enough values in all cells to be sorted at once."""
+    each = runs.shape[1] * max(windows.longest, 1) * runs.itemsize
+    size = max(1, _default_bytes(runs) // _WINDOWS_SHARE // each)
     for start in range(0, len(windows.first), size):
         yield slice(start, start + size)
 
 
 def _default_bytes(array: Array) -> int:
-    return CPU_BLOCK_BYTES if str(array_api_compat.device(array)) == "cpu" else GPU_BLOCK_BYTES
+    on_cpu = str(array_api_compat.device(array)) == "cpu"
+    return CPU_BLOCK_BYTES if on_cpu else GPU_BLOCK_BYTES
 
 
 def _in_blocks(
@@ -576,22 +609,11 @@ def _in_blocks(
         return list(executor.map(work, blocks))
 
 
-def _home(array: Array) -> tuple[Any, Any]:
-    """Namespace and device of an array."""
-    return array_api_compat.array_namespace(array), array_api_compat.device(array)
-
-
-def _probabilities(quantiles: int | npt.ArrayLike, tails: str) -> Floats:
-    _check_option("tails", tails, Tails)
-    if isinstance(quantiles, int):
-        found = nodes(quantiles)
-    else:
-        found = np.asarray(quantiles, dtype=np.float64)
-    if tails == "extremes":
-        found = np.unique(np.concatenate([[0.0], found, [1.0]]))
+def _probabilities(quantiles: npt.ArrayLike) -> Floats:
+    found = np.asarray(quantiles, dtype=np.float64)
     ascend = found.ndim == 1 and len(found) > 1 and bool((np.diff(found) > 0).all())
     if not ascend or found[0] < 0 or found[-1] > 1:
-        raise ConfigError("quantiles must be at least two, ascending, from 0 to 1")
+        raise ConfigError("quantiles must be at least two probabilities that ascend from 0 to 1")
     return found
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import ot
 from ot.backend import get_backend
 
@@ -381,18 +382,20 @@ def _solve_dense(problem: _Problem) -> _Solution:
     if problem.start is not None:
         f, g = problem.start.potentials
         warm = (f / reg + log_a, g / reg + log_b)
-    plan, log = ot.bregman.sinkhorn_log(
-        a,
-        b,
-        ot.dist(x, y),
-        reg,
-        numItermax=problem.limit,
-        # POT's error is the Euclidean norm, ours the sum: at most so many times larger.
-        stopThr=problem.tolerance / len(y) ** 0.5,
-        log=True,
-        warn=False,
-        warmstart=warm,
-    )
+    # POT also makes exp(u), which nobody needs and which may overflow.
+    with np.errstate(over="ignore"):
+        plan, log = ot.bregman.sinkhorn_log(
+            a,
+            b,
+            ot.dist(x, y),
+            reg,
+            numItermax=problem.limit,
+            # POT's error is the Euclidean norm, ours the sum: at most so many times larger.
+            stopThr=problem.tolerance / len(y) ** 0.5,
+            log=True,
+            warn=False,
+            warmstart=warm,
+        )
     error = float(nx.sum(abs(nx.sum(plan, axis=0) - b)))
     potentials = (reg * (log["log_u"] - log_a), reg * (log["log_v"] - log_b))
     return potentials, int(log["niter"]) + 1, error

@@ -19,14 +19,8 @@ from climdown.cf.coordinates import (
     horizontal_dims,
     horizontal_names,
 )
-from climdown.cf.fields import (
-    Field,
-    VariableNotFoundError,
-    describe_paths,
-    expand_paths,
-    open_dataset,
-    open_field,
-)
+from climdown.cf.fields import Field, VariableNotFoundError, open_field
+from climdown.cf.files import describe_paths, expand_paths, open_dataset
 from climdown.cf.quantities import (
     Known,
     known_family,
@@ -39,6 +33,7 @@ from climdown.cf.selection import labels
 from climdown.cf.time import (
     TimeAxis,
     calendar_conditions,
+    check_ascending,
     has_time,
     read_time_axis,
     time_axis,
@@ -52,6 +47,7 @@ __all__ = [
     "TimeAxis",
     "VariableNotFoundError",
     "calendar_conditions",
+    "check_ascending",
     "convert_units",
     "describe_paths",
     "expand_paths",

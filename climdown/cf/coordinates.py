@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import cf_xarray  # noqa: F401  (registers the .cf accessor)
+import re
+
 import numpy as np
 import xarray as xr
 
@@ -10,20 +11,46 @@ from climdown.errors import InputError
 from climdown.grid import FloatArray, Grid
 from climdown.mesh import Mesh
 
-_USUAL_NAMES = {
-    "latitude": ("lat", "latitude", "nav_lat", "clat"),
-    "longitude": ("lon", "longitude", "nav_lon", "clon"),
+_KINDS = ("latitude", "longitude")
+_UNITS = {
+    "latitude": re.compile(r"degrees?_?(north|n)", re.IGNORECASE),
+    "longitude": re.compile(r"degrees?_?(east|e)", re.IGNORECASE),
 }
+_USUAL_NAMES = {
+    kind: {*names.split()}
+    for kind, names in (
+        ("latitude", "lat latitude nav_lat clat tlat ulat xlat latcell"),
+        ("longitude", "lon long longitude nav_lon clon tlong ulong tlon ulon xlong loncell"),
+    )
+}
+# What a coordinate found by its name alone may be measured in.
+_PLAIN_UNITS = ("", "1", "deg", "degree", "degrees", "rad", "radian", "radians")
+# Larger values are fill values that the file does not declare, like -999.
+_LARGEST = 720.0
+_SAME = 1e-4  # degrees
+
+
+def with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with its latitudes and longitudes as coordinates, also where no one says so."""
+    names = [
+        str(name)
+        for name, array in dataset.data_vars.items()
+        if 0 < array.ndim <= 3
+        and np.issubdtype(array.dtype, np.floating)
+        and any(_is(array, kind) for kind in _KINDS)
+    ]
+    bounds = {dataset[name].attrs.get("bounds") for name in dataset.variables}
+    return dataset.set_coords([name for name in names if name not in bounds])
 
 
 def gridded_variables(dataset: xr.Dataset) -> list[str]:
     """Names of variables that have latitude and longitude, bounds left out."""
     bounds = {dataset[name].attrs.get("bounds") for name in dataset.variables}
-    names = []
-    for name, array in dataset.data_vars.items():
-        located = all(_coordinate_names(array, kind) for kind in ("latitude", "longitude"))
-        if located and name not in bounds and set(horizontal_dims(array)) <= set(array.dims):
-            names.append(str(name))
+    names = [
+        str(name)
+        for name, array in dataset.data_vars.items()
+        if name not in bounds and _is_gridded(array)
+    ]
     described = set().union(*(horizontal_names(dataset[n], dataset) for n in names))
     return [name for name in names if name not in described]
 
@@ -32,16 +59,31 @@ def horizontal_cells(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | M
     """The cells of a variable, and the variable with its horizontal dimensions last.
 
     Rectilinear: dimensions (..., lat, lon) on ascending axes; descending latitudes are flipped,
-    a longitude axis with a jump is unwrapped. Curvilinear: (..., y, x). Unstructured: (..., cell).
+    a longitude axis with a jump is unwrapped, columns repeated after a full circle are dropped.
+    Two-dimensional coordinates that are but two axes written out are rectilinear, too.
+    Curvilinear: (..., y, x). Unstructured: (..., cell).
 
     Raises:
-        InputError: a coordinate is missing.
+        InputError: a coordinate is missing, moves in time, or could be one of several.
         GridError: the coordinates do not form a grid.
     """
     lat, lon = _coordinate(array, "latitude"), _coordinate(array, "longitude")
+    dims = tuple(str(d) for d in lat.dims)
     if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
-        return _rectilinear(array, dataset, lat, lon)
-    return _mesh(array, dataset, lat, lon)
+        bounds = _bounds(lat, dims, dataset), _bounds(lon, (str(lon.dims[0]),), dataset)
+        axes = (dims[0], str(lon.dims[0]))
+        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds)
+    if set(dims) != {str(d) for d in lon.dims} or len(dims) not in (1, 2):
+        raise InputError(
+            f"variable '{array.name}' has latitude along ({', '.join(dims)}) and longitude along "
+            f"({', '.join(map(str, lon.dims))}); expected the same one or two dimensions"
+        )
+    lon = lon.transpose(*dims)
+    centres = _degrees(lat), _degrees(lon)
+    corners = _bounds(lat, dims, dataset), _bounds(lon, dims, dataset)
+    if len(dims) == 2 and (order := _axes_order(*centres)) is not None:
+        return _written_out(array, dims, centres, corners, order)
+    return _mesh(array, dims, centres, corners)
 
 
 def horizontal_dims(array: xr.DataArray) -> tuple[str, ...]:
@@ -53,138 +95,201 @@ def horizontal_dims(array: xr.DataArray) -> tuple[str, ...]:
 def horizontal_names(array: xr.DataArray, dataset: xr.Dataset) -> set[str]:
     """Names of the variables that describe a variable's cells: coordinates, bounds, mapping."""
     names = set()
-    for kind in ("latitude", "longitude"):
+    for kind in _KINDS:
         coordinate = _coordinate(array, kind)
         names.add(str(coordinate.name))
         if (found := _bounds_name(coordinate, dataset)) is not None:
             names.add(found)
-    mapping = array.attrs.get("grid_mapping") or array.encoding.get("grid_mapping")
-    if mapping:
-        names.add(str(mapping).split(":")[0].strip())
+    for attribute in ("grid_mapping", "mesh"):
+        described = array.attrs.get(attribute) or array.encoding.get(attribute)
+        if described:
+            # "crs", or "crs: lat lon" in the extended form.
+            names.add(str(described).split(":")[0].strip())
     return names
 
 
-def _rectilinear(
-    array: xr.DataArray, dataset: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray
-) -> tuple[Grid, xr.DataArray]:
-    lat_edges, lon_edges = _edges(lat, dataset), _edges(lon, dataset)
-    lat_values, lon_values = _degrees(lat), _degrees(lon)
-    array = array.drop_vars([lat.name, lon.name]).rename({lat.dims[0]: "lat", lon.dims[0]: "lon"})
-    if lat_values.size > 1 and lat_values[0] > lat_values[-1]:
-        lat_values, array = lat_values[::-1], array.isel(lat=slice(None, None, -1))
-        lat_edges = None if lat_edges is None else lat_edges[::-1]
-    if lon_values.size > 1 and (np.diff(lon_values) < 0).sum() > 1:
-        lon_values, array = lon_values[::-1], array.isel(lon=slice(None, None, -1))
-        lon_edges = None if lon_edges is None else lon_edges[::-1]
-    lon_values = _unwrap(lon_values)
-    if lon_edges is not None:
-        lon_edges = _unwrap(lon_edges)
-        lon_edges = lon_edges + 360.0 * np.round((lon_values[0] - lon_edges[0]) / 360.0)
-    grid = Grid.from_centres(lat_values, lon_values, lat_edges=lat_edges, lon_edges=lon_edges)
-    return grid, array.transpose(..., "lat", "lon")
+def _is_gridded(array: xr.DataArray) -> bool:
+    found = [_candidates(array, kind) for kind in _KINDS]
+    if not all(found) or any(_is(array, kind) for kind in _KINDS):
+        return False
+    dims = {d for names in found for d in array[names[0]].dims}
+    # Along time it is the track of a ship.
+    return bool(dims) and not any(_is_time(array[d]) for d in dims if len(dims) == 1)
 
 
-def _mesh(
-    array: xr.DataArray, dataset: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray
-) -> tuple[Mesh, xr.DataArray]:
-    dims = tuple(str(d) for d in lat.dims)
-    if set(dims) != {str(d) for d in lon.dims} or len(dims) not in (1, 2):
-        raise InputError(
-            f"variable '{array.name}' has latitude along ({', '.join(dims)}) and longitude along "
-            f"({', '.join(map(str, lon.dims))}); expected the same one or two dimensions"
-        )
-    lon = lon.transpose(*dims)
-    corners = _vertices(lat, dims, dataset), _vertices(lon, dims, dataset)
-    mesh = Mesh.from_centres(
-        _degrees(lat), _degrees(lon), lat_vertices=corners[0], lon_vertices=corners[1]
-    )
-    names = ("y", "x") if len(dims) == 2 else ("cell",)
-    # Axes along the same dimensions (rlat, i) say nothing more, and may bear the new names.
-    array = array.drop_vars([n for n in array.coords if set(array[n].dims) & set(dims)])
-    array = array.rename(dict(zip(dims, names, strict=True)))
-    return mesh, array.transpose(..., *names)
+def _is_time(coordinate: xr.DataArray) -> bool:
+    return coordinate.dtype.kind == "M" or "calendar" in {**coordinate.attrs, **coordinate.encoding}
+
+
+def _is(coordinate: xr.DataArray, kind: str) -> bool:
+    """Whether a variable is a latitude or longitude: by CF attributes, or by its name."""
+    standard_name = str(coordinate.attrs.get("standard_name", ""))
+    if standard_name in _KINDS or standard_name.startswith(("grid_", "projection_")):
+        return standard_name == kind
+    units = str(coordinate.attrs.get("units", ""))
+    if any(pattern.fullmatch(units) for pattern in _UNITS.values()):
+        return _UNITS[kind].fullmatch(units) is not None
+    return str(coordinate.name).lower() in _USUAL_NAMES[kind] and units.lower() in _PLAIN_UNITS
+
+
+def _candidates(array: xr.DataArray, kind: str) -> list[str]:
+    """Coordinates of a kind, those that suit best: named by the variable, else its own axes."""
+    found = [str(n) for n, coordinate in array.coords.items() if _is(coordinate, kind)]
+    attribute = array.encoding.get("coordinates", array.attrs.get("coordinates", ""))
+    stated = [name for name in found if name in str(attribute).split()]
+    placed = [name for name in stated or found if array[name].ndim > 0]
+    return [name for name in placed if name in array.dims] or placed or stated or found
 
 
 def _coordinate(array: xr.DataArray, kind: str) -> xr.DataArray:
-    names = _coordinate_names(array, kind)
-    on_axis = [name for name in names if name in array.dims] or names
-    if not on_axis:
+    names = _candidates(array, kind)
+    if not names:
         raise InputError(f"variable '{array.name}' has no {kind} coordinate")
-    return array[on_axis[0]]
+    if len(names) > 1:
+        raise InputError(
+            f"variable '{array.name}' has several coordinates of {kind}: {', '.join(names)}; name "
+            "the right ones in its attribute 'coordinates', for example with ncatted"
+        )
+    coordinate = array[names[0]]
+    if coordinate.ndim < 3 and not (coordinate.ndim == 2 and _is_time(array[coordinate.dims[0]])):
+        return coordinate
+    still = coordinate.isel({coordinate.dims[0]: 0}, drop=True)
+    if not np.allclose(coordinate.values, still.values, rtol=0.0, atol=_SAME, equal_nan=True):
+        raise InputError(
+            f"variable '{array.name}' has a {kind} that changes along {coordinate.dims[0]}; "
+            "expected cells that stay in place"
+        )
+    return still
 
 
-def _coordinate_names(array: xr.DataArray, kind: str) -> list[str]:
-    """Coordinates by CF criteria; those without any attribute by their names."""
-    known = array.cf.coordinates.get(kind, [])
-    if known:
-        return [str(name) for name in known]
-    usual = _USUAL_NAMES[kind]
-    return [
-        str(name)
-        for name, coordinate in array.coords.items()
-        if str(name).lower() in usual and "units" not in coordinate.attrs
-    ]
+def _rectilinear(
+    array: xr.DataArray,
+    dims: tuple[str, str],
+    centres: tuple[FloatArray, FloatArray],
+    bounds: tuple[FloatArray | None, FloatArray | None],
+) -> tuple[Grid, xr.DataArray]:
+    (lat, lon), (lat_bounds, lon_bounds) = centres, bounds
+    array = _renamed(array, dims, ("lat", "lon"))
+    if lat.size > 1 and lat[0] > lat[-1]:
+        lat, array = lat[::-1], array.isel(lat=slice(None, None, -1))
+        lat_bounds = None if lat_bounds is None else lat_bounds[::-1]
+    if lon.size > 1 and (np.diff(lon) < 0).sum() > 1:
+        lon, array = lon[::-1], array.isel(lon=slice(None, None, -1))
+        lon_bounds = None if lon_bounds is None else lon_bounds[::-1]
+    lon = _unwrap(lon)
+    once = int(np.searchsorted(lon, lon[0] + 360.0 - _SAME))
+    if 1 < once < lon.size:
+        lon, array = lon[:once], array.isel(lon=slice(0, once))
+        lon_bounds = None if lon_bounds is None else lon_bounds[:once]
+    if lon_bounds is not None:
+        lon_bounds = lon_bounds + 360.0 * np.round((lon[:, None] - lon_bounds) / 360.0)
+    edges = _edges(lat_bounds), _edges(lon_bounds)
+    return Grid.from_centres(lat, lon, lat_edges=edges[0], lon_edges=edges[1]), array
+
+
+def _axes_order(lat: FloatArray, lon: FloatArray) -> tuple[int, int] | None:
+    """Which dimensions latitude and longitude follow, if each follows one; else None."""
+    if min(lat.shape) < 2 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
+        return None
+    for along_lat, along_lon in ((0, 1), (1, 0)):
+        first = lon.take([0], along_lat)
+        aside = (lon - first + 180.0) % 360.0 - 180.0
+        if np.ptp(lat, axis=along_lon).max() < _SAME and np.abs(aside).max() < _SAME:
+            steps = np.diff(lat.take(0, along_lon))
+            east = (np.diff(lon.take(0, along_lat)) + 180.0) % 360.0 - 180.0
+            steady = (np.abs(steps) > _SAME).all() and abs(np.sign(steps).sum()) == steps.size
+            onward = (np.abs(east) > _SAME).all() and abs(np.sign(east).sum()) == east.size
+            return (along_lat, along_lon) if steady and onward else None
+    return None
+
+
+def _written_out(
+    array: xr.DataArray,
+    dims: tuple[str, ...],
+    centres: tuple[FloatArray, FloatArray],
+    corners: tuple[FloatArray | None, FloatArray | None],
+    order: tuple[int, int],
+) -> tuple[Grid, xr.DataArray]:
+    """Two-dimensional coordinates of a rectilinear grid as its two axes."""
+    axes: list[FloatArray] = []
+    bounds: list[FloatArray | None] = []
+    for values, vertices, along in zip(centres, corners, order, strict=True):
+        line = (slice(None), 0) if along == 0 else (0, slice(None))
+        axes.append(values[line])
+        bounds.append(None if vertices is None else _outer(vertices[line], axes[-1]))
+    names = (dims[order[0]], dims[order[1]])
+    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]))
+
+
+def _outer(vertices: FloatArray, centres: FloatArray) -> FloatArray:
+    """Lowest and highest corner of each cell, shape (n, 2), on the side of the circle it is on."""
+    near = vertices + 360.0 * np.round((centres[:, None] - vertices) / 360.0)
+    return np.stack([near.min(axis=1), near.max(axis=1)], axis=1)
+
+
+def _mesh(
+    array: xr.DataArray,
+    dims: tuple[str, ...],
+    centres: tuple[FloatArray, FloatArray],
+    corners: tuple[FloatArray | None, FloatArray | None],
+) -> tuple[Mesh, xr.DataArray]:
+    known = corners if all(c is not None and c.shape[-1] > 2 for c in corners) else (None, None)
+    mesh = Mesh.from_centres(*centres, lat_vertices=known[0], lon_vertices=known[1])
+    return mesh, _renamed(array, dims, ("y", "x") if len(dims) == 2 else ("cell",))
+
+
+def _renamed(array: xr.DataArray, dims: tuple[str, ...], names: tuple[str, ...]) -> xr.DataArray:
+    """The array with these dimensions last and under their new names."""
+    # Coordinates along them (rlat, i) say nothing more; others may bear the new names.
+    gone = [n for n, c in array.coords.items() if set(c.dims) & set(dims) or n in names]
+    array = array.drop_vars(gone)
+    return array.rename(dict(zip(dims, names, strict=True))).transpose(..., *names)
 
 
 def _degrees(coordinate: xr.DataArray, like: xr.DataArray | None = None) -> FloatArray:
     """Values in degrees; some models write radians. Bounds take the units of their axis."""
     values = np.array(coordinate.values, dtype=np.float64)
-    # Fill values that the file does not declare.
-    values[~(np.abs(values) < 1e4)] = np.nan
-    units = str(
-        coordinate.attrs.get(
-            "units", (like if like is not None else coordinate).attrs.get("units", "")
-        )
-    )
-    return np.degrees(values) if units.lower().startswith("rad") else values
+    values[~(np.abs(values) < _LARGEST)] = np.nan
+    units = coordinate.attrs.get("units") or (like.attrs.get("units") if like is not None else "")
+    return np.degrees(values) if str(units).lower().startswith("rad") else values
 
 
 def _bounds_name(coordinate: xr.DataArray, dataset: xr.Dataset) -> str | None:
     """The bounds variable, by attribute or, where files forget that, by its usual names."""
     name = str(coordinate.name)
     declared = coordinate.attrs.get("bounds") or coordinate.encoding.get("bounds")
-    usual = [
-        f"{name}_bnds",
-        f"{name}_bounds",
-        f"{name}_vertices",
-        f"vertices_{name}",
-        f"bounds_{name}",
-    ]
+    ends, starts = ("bnds", "bounds", "vertices", "corners"), ("vertices", "bounds")
+    usual = [f"{name}_{end}" for end in ends] + [f"{start}_{name}" for start in starts]
     for candidate in [declared, *usual]:
         if candidate in dataset.variables:
             return str(candidate)
     return None
 
 
-def _vertices(
+def _bounds(
     coordinate: xr.DataArray, dims: tuple[str, ...], dataset: xr.Dataset
 ) -> FloatArray | None:
-    """Corners of shape (*cells, corners), or None."""
+    """Bounds of shape (*cells, corners), degrees, or None where there are no usable ones."""
     name = _bounds_name(coordinate, dataset)
     if name is None:
         return None
     bounds = dataset[name]
+    if bounds.ndim == len(dims) + 2:  # of cells that stay in place
+        bounds = bounds.isel({bounds.dims[0]: 0})
     extra = [d for d in bounds.dims if str(d) not in dims]
-    if len(extra) != 1 or len(bounds.dims) != len(dims) + 1 or bounds.sizes[extra[0]] < 3:
+    if len(extra) != 1 or bounds.ndim != len(dims) + 1 or bounds.sizes[extra[0]] < 2:
         return None
     return _degrees(bounds.transpose(*dims, extra[0]), like=coordinate)
 
 
-def _edges(axis: xr.DataArray, dataset: xr.Dataset) -> FloatArray | None:
-    """Contiguous edges from an axis's bounds variable, or None to infer them."""
-    name = _bounds_name(axis, dataset)
-    if name is None or dataset[name].ndim != 2:
+def _edges(bounds: FloatArray | None) -> FloatArray | None:
+    """Edges of ascending cells from their bounds, shape (n, 2); None if cells do not touch."""
+    if bounds is None or bounds.shape[1] != 2 or not np.isfinite(bounds).all():
         return None
-    bounds = np.sort(_degrees(dataset[name], like=axis), axis=1)
-    if bounds.shape != (axis.size, 2) or not np.isfinite(bounds).all():
-        return None
-    if axis.size > 1 and axis.values[0] > axis.values[-1]:
-        edges = np.append(bounds[:, 1], bounds[-1, 0])
-        contiguous = np.allclose(bounds[:-1, 0], bounds[1:, 1], atol=1e-3)
-    else:
-        edges = np.append(bounds[:, 0], bounds[-1, 1])
-        contiguous = np.allclose(bounds[:-1, 1], bounds[1:, 0], atol=1e-3)
-    return edges if contiguous else None
+    low, high = bounds.min(axis=1), bounds.max(axis=1)
+    edges: FloatArray = np.append(low, high[-1])
+    touching = np.allclose(high[:-1], low[1:], rtol=0.0, atol=1e-3)
+    return edges if touching and (np.diff(edges) > 0).all() else None
 
 
 def _unwrap(lon: FloatArray) -> FloatArray:

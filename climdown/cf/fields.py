@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown.cf.coordinates import gridded_variables, horizontal_cells, horizontal_dims
+from climdown.cf.files import describe_paths, expand_paths, first_line, open_dataset
 from climdown.cf.recognition import Mismatch, Quantity, mismatch, rate_units
 from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
@@ -99,7 +99,8 @@ class Field:
             values = convert_units(values, self.source_units, self.quantity.units)
             for apply in self._maps:
                 values = apply(values)
-            result[rows] = values
+            with np.errstate(over="ignore"):  # undeclared fill values become infinite
+                result[rows] = values
             done = rows.stop
         return result
 
@@ -147,7 +148,7 @@ class Field:
             where = block.encoding.get("source", self._where())
             raise InputError(
                 f"{where}: variable '{self.source_name}' cannot be read "
-                f"({_first_line(error)}); the file may be damaged, fetch it again"
+                f"({first_line(error)}); the file may be damaged, fetch it again"
             ) from None
 
     def _cut(self, part: slice) -> Iterator[xr.DataArray]:
@@ -162,47 +163,6 @@ class Field:
 
     def _where(self) -> str:
         return describe_paths(self.paths)
-
-
-def describe_paths(paths: Sequence[Path]) -> str:
-    """The first path, and how many more."""
-    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-
-
-def expand_paths(patterns: Iterable[str | Path]) -> list[Path]:
-    """Files named by paths and quoted glob patterns, in sorted order within a pattern.
-
-    Raises:
-        InputError: a path does not exist or a pattern matches nothing.
-    """
-    paths: list[Path] = []
-    for pattern in patterns:
-        # A file's own name wins over its reading as a pattern.
-        named = Path(pattern).is_file()
-        found = [str(pattern)] if named else sorted(glob.glob(str(pattern)))  # noqa: PTH207
-        files = [Path(name) for name in found if Path(name).is_file()]
-        if not files:
-            kind = "no file matches" if glob.has_magic(str(pattern)) else "no such file:"
-            raise InputError(f"{kind} {pattern}")
-        paths.extend(files)
-    return paths
-
-
-def open_dataset(path: Path) -> xr.Dataset:
-    """Open a NetCDF file lazily, with calendar-aware dates for every calendar.
-
-    Raises:
-        InputError: the file is not NetCDF, or its time axis cannot be decoded.
-    """
-    coder = xr.coders.CFDatetimeCoder(use_cftime=True)
-    try:
-        return xr.open_dataset(path, engine="netcdf4", decode_times=coder, decode_timedelta=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as NetCDF ({_first_line(error)})") from None
-    except ValueError as error:
-        raise InputError(
-            f"{path}: the time axis cannot be decoded ({_first_line(error)})"
-        ) from None
 
 
 def open_field(
@@ -434,10 +394,6 @@ def _touching_longitudes(grid: Grid, target: Grid) -> tuple[npt.NDArray[np.intp]
     centres = low + (grid.lon - grid.lon_edges[:-1])[columns]
     edges = np.append(low, low[-1] + width[-1])
     return columns, Grid(grid.lat, centres, grid.lat_edges, edges)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:

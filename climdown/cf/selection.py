@@ -13,11 +13,12 @@ from climdown.errors import InputError
 
 
 def labels(array: xr.DataArray, dimension: str) -> list[str]:
-    """Labels along a dimension as text; positions from 0 where it has no coordinate."""
+    """Labels along a dimension as text; positions from 0 where it has none, or not unique ones."""
     coordinate = _labelling(array, dimension)
-    if coordinate is None:
-        return [str(i) for i in range(array.sizes[dimension])]
-    return [_text(value) for value in np.atleast_1d(coordinate.values)]
+    texts = [] if coordinate is None else [_text(v) for v in np.atleast_1d(coordinate.values)]
+    if texts and len(set(texts)) == len(texts):
+        return texts
+    return [str(i) for i in range(array.sizes[dimension])]
 
 
 def select_entries(

@@ -204,6 +204,19 @@ def _time_names(array: xr.DataArray) -> list[str]:
     return axes or sorted(dated, key=lambda name: name not in array.dims)
 
 
+def check_ascending(axis: TimeAxis) -> None:
+    """Check that every date comes after the one before it.
+
+    Raises:
+        InputError: one does not.
+    """
+    for before, after in itertools.pairwise(axis.dates):
+        if _sort_key(after) <= _sort_key(before):
+            raise InputError(
+                f"times do not ascend: {after} follows {before}; do two files overlap?"
+            )
+
+
 def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
     """One axis from consecutive ones, in the units of the first.
 
@@ -212,11 +225,7 @@ def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
     """
     first = axes[0]
     dates = np.concatenate([axis.dates for axis in axes])
-    for before, after in itertools.pairwise(dates):
-        if _sort_key(after) <= _sort_key(before):
-            raise InputError(
-                f"times do not ascend: {after} follows {before}; do two files overlap?"
-            )
+    check_ascending(replace(first, dates=dates))
     if len(axes) == 1:
         return first
     known = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]

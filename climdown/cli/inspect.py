@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from climdown.cli.console import out
 from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:
     from climdown.inspection import VariableReport
+    from climdown.priors.card import Prior
+
+_WIDE = 10_000
 
 
 def inspect(
@@ -37,9 +42,10 @@ def inspect(
     """
     from climdown import cf, inspection
 
+    known = _bundled() if priors else {}
     for path in cf.expand_paths(files):
         reports = inspection.inspect_file(path)
-        verdicts = _verdicts(path) if priors else {}
+        verdicts = {name: _verdict(prior, path) for name, prior in known.items()}
         if as_json:
             entry: dict[str, Any] = {
                 "file": str(path),
@@ -48,36 +54,49 @@ def inspect(
             }
             out.file.write(json.dumps(entry, allow_nan=False) + "\n")
         else:
-            out.print(_table(path, reports, verdicts), highlight=False, markup=False)
+            # Off a terminal nothing is lost by long lines, and much by folded ones.
+            console = out if out.is_terminal else Console(file=out.file, width=_WIDE)
+            console.print(_table(path, reports, verdicts), highlight=False, markup=False)
 
 
 def _table(path: Path, reports: list[VariableReport], verdicts: dict[str, str]) -> Table:
-    table = Table("", "", title=str(path), show_header=False, title_justify="left")
+    table = Table(title=str(path), show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     if not reports:
         table.add_row("variables", "none with latitude and longitude")
     for report in reports:
         for label, text in report.rows():
-            table.add_row(label, text)
+            table.add_row(Text(label), Text(text))
         table.add_section()
     for name, verdict in verdicts.items():
-        table.add_row(f"prior {name}", verdict)
+        table.add_row(Text(f"prior {name}"), Text(verdict))
     return table
 
 
-def _verdicts(path: Path) -> dict[str, str]:
-    """What each bundled prior would make of a file."""
-    from climdown import matching
+def _bundled() -> dict[str, Prior | ClimdownError]:
+    """The bundled priors by name, or why one cannot be read."""
     from climdown.priors.store import bundled_names, load_prior
 
-    verdicts = {}
+    known: dict[str, Prior | ClimdownError] = {}
     for name in bundled_names():
         try:
-            prior = load_prior(name)
-            fields = matching.match(prior, [path], None)
-            free = [v.name for v in prior.card.variables if v.name not in fields]
-            verdicts[name] = f"fits: guided by {', '.join(fields)}" + (
-                f"; free: {', '.join(free)}" if free else ""
-            )
+            known[name] = load_prior(name)
         except ClimdownError as error:
-            verdicts[name] = f"does not fit: {str(error).removeprefix(f'{path}: ')}"
-    return verdicts
+            known[name] = error
+    return known
+
+
+def _verdict(prior: Prior | ClimdownError, path: Path) -> str:
+    """What a bundled prior would make of a file."""
+    from climdown import matching
+
+    if isinstance(prior, ClimdownError):
+        return f"cannot be read: {prior}"
+    try:
+        fields = matching.match(prior, [path], None)
+    except ClimdownError as error:
+        return f"does not fit: {str(error).removeprefix(f'{path}: ')}"
+    free = [v.name for v in prior.card.variables if v.name not in fields]
+    unguided = f"; free: {', '.join(free)}" if free else ""
+    return f"fits: guided by {', '.join(fields)}{unguided}"

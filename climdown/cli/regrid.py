@@ -27,7 +27,7 @@ def regrid(
         typer.Option(
             metavar="SPEC",
             help="Target: a spacing in degrees, a box WEST,EAST,SOUTH,NORTH,SPACING, rNXxNY "
-            "(global), a NetCDF file, or a prior's name with :fine or :coarse.",
+            "(global, as CDO has it), a NetCDF file, or a prior's name with :fine or :coarse.",
             show_default=False,
         ),
     ],
@@ -41,8 +41,8 @@ def regrid(
         str,
         typer.Option(
             metavar="auto|native|xesmf",
-            help="Who builds the weights: auto is native for rectilinear grids (exact), and for "
-            "others xesmf where esmpy is installed.",
+            help="Who builds the weights: auto is native (exact), but for bilinear from "
+            "curvilinear grids where esmpy is installed.",
         ),
     ] = "auto",
     min_coverage: Annotated[
@@ -71,9 +71,10 @@ def regrid(
         command=command,
     ):
         log.info(
-            "%s: %s; %.1f %% of the target's cells covered",
+            "%s: %s; weights %s, %.1f %% of the target's cells covered",
             report.name,
             report.source,
+            report.backend,
             100 * report.covered,
         )
     out.print(str(output), highlight=False, markup=False)

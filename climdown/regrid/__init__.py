@@ -1,8 +1,8 @@
 """Regridding by sparse weights, from cells of any shape to rectilinear grids.
 
-Between rectilinear grids weights are exact products of two small per-axis matrices; cells of
-other shapes are intersected as polygons on the sphere (spherely), or handed to ESMF where it
-is installed. Everything after the weights is shared.
+Between rectilinear grids weights are exact products of two small per-axis matrices; overlaps of
+cells of other shapes are exact integrals along their edges, or those of ESMF where it is asked
+for. Everything after the weights is shared.
 """
 
 from climdown.regrid.build import Backend, choose_backend, weights

@@ -78,8 +78,8 @@ def area_north_of(arcs: Arcs, start: FloatArray, stop: FloatArray, level: FloatA
         start, stop: longitudes between those of each arc, radians.
         level: a parallel's z.
     """
-    slope = level / np.sqrt(np.maximum((1.0 - level) * (1.0 + level), 1e-300))
-    slope = slope * arcs.cosine / np.maximum(arcs.sine, 1e-300)
+    across = arcs.sine * np.sqrt(np.maximum((1.0 - level) * (1.0 + level), 0.0))
+    slope = level * arcs.cosine / np.maximum(across, 1e-300)
     # The circle lies north of the parallel this far to either side of its apex.
     reach = np.arccos(np.clip(slope, -1.0, 1.0))
 

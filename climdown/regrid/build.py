@@ -25,8 +25,8 @@ def weights(source: Cells, target: Grid, method: Method, *, backend: Backend = "
 
     Args:
         backend: "native" needs nothing but this package; "xesmf" needs esmpy; "auto" is native
-            for rectilinear sources, where it is exact and a thousand times faster, and xesmf for
-            others where esmpy is there and ESMF can take the cells.
+            but for bilinear from curvilinear cells where esmpy is there: ESMF interpolates in
+            their quadrilaterals, native in triangles. Conservative is exact and faster native.
 
     Raises:
         ConfigError: an unknown method or backend, or esmpy is missing.
@@ -43,9 +43,9 @@ def choose_backend(source: Cells, method: Method, backend: Backend) -> Literal["
     """What "auto" stands for."""
     if backend != "auto":
         return backend
-    if isinstance(source, Grid) or not esmf.esmf_available():
+    if isinstance(source, Grid) or method != "bilinear" or not esmf.esmf_knows(source, method):
         return "native"
-    return "xesmf" if esmf.esmf_knows(source, method) else "native"
+    return "xesmf" if esmf.esmf_available() else "native"
 
 
 class _Key:
@@ -82,7 +82,8 @@ def _cached(key: _Key) -> Weights:
 
 def _build(key: _Key) -> sp.csr_array:
     if key.backend == "xesmf":
-        return esmf.esmf_weights(key.source, key.target, key.method)
+        matrix = esmf.esmf_weights(key.source, key.target, key.method)
+        return _within_reach(key, matrix) if key.method == "nearest" else matrix
     assert isinstance(key.source, Mesh)
     build = {
         "conservative": polygons.conservative_weights,
@@ -90,3 +91,13 @@ def _build(key: _Key) -> sp.csr_array:
         "nearest": points.nearest_weights,
     }
     return build[key.method](key.source, key.target)
+
+
+def _within_reach(key: _Key, matrix: sp.csr_array) -> sp.csr_array:
+    """ESMF takes the nearest cell however far it is: keep the targets that native weights reach."""
+    if isinstance(key.source, Grid):
+        near = rectilinear.rectilinear_weights(key.source, key.target, "nearest")
+    else:
+        near = points.nearest_weights(key.source, key.target)
+    reached = np.asarray(near.sum(axis=1)) > 0
+    return sp.csr_array(sp.diags_array(reached.astype(np.float64)) @ matrix)

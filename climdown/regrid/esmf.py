@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
+from functools import lru_cache
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,8 +24,19 @@ _ESMF_METHODS: dict[Method, str] = {
 
 
 def esmf_available() -> bool:
-    """Whether esmpy can be imported."""
-    return importlib.util.find_spec("esmpy") is not None
+    """Whether xESMF and esmpy can be imported."""
+    return _problem() is None
+
+
+@lru_cache(maxsize=1)
+def _problem() -> str | None:
+    """Why xESMF cannot be imported; None if it can."""
+    try:
+        # A broken ESMF shows only here: its library missing, or ESMFMKFILE unset.
+        import xesmf  # noqa: F401
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def esmf_knows(source: Cells, method: Method) -> bool:
@@ -34,6 +45,8 @@ def esmf_knows(source: Cells, method: Method) -> bool:
         return True
     if not np.isfinite(source.lat).all():
         return False
+    if source.lat.ndim == 1:
+        return method == "nearest"
     return method != "conservative" or _corner_nodes(source) is not None
 
 
@@ -44,18 +57,20 @@ def esmf_weights(source: Cells, target: Grid, method: Method) -> sp.csr_array:
     them and corrupt polar rows without a word.
 
     Raises:
-        ConfigError: esmpy is not installed.
+        ConfigError: esmpy is not installed, or broken.
         GridError: cells that ESMF cannot take.
     """
-    if not esmf_available():
+    problem = _problem()
+    if problem is not None:
         raise ConfigError(
-            "the xesmf backend needs esmpy, which pip cannot install: take it from conda-forge "
-            "(environment.yml), or use --backend native"
+            f"the xesmf backend needs esmpy, which pip cannot install ({problem}): take it from "
+            "conda-forge (environment.yml), or use --backend native"
         )
     if not esmf_knows(source, method):
         raise GridError(
-            "ESMF takes curvilinear cells that share their corners and have no holes; this grid "
-            "is another: use --backend native"
+            f"ESMF cannot take these cells for the method {method} ({source.describe()}): it "
+            "needs curvilinear cells that share their corners, without holes and repeated "
+            "columns; use --backend native"
         )
     import xesmf
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.spatial import Delaunay, KDTree
+from scipy.spatial import Delaunay, KDTree, QhullError
 
 from climdown.errors import GridError
 from climdown.grid import FloatArray, Grid
@@ -14,18 +14,25 @@ from climdown.mesh import Mesh, places, unit_vectors
 # Neighbours that tell how far a cell without corners reaches; of a square grid's eight, four lie
 # across corners.
 _NEIGHBOURS = 6
+# Longer sides than this, in distances to the nearest neighbour, bridge a hole of the mesh.
+_LONGEST = 8.0
 
 
 def nearest_weights(source: Mesh, target: Grid) -> sp.csr_array:
-    """The cell whose centre is nearest; none where that is farther off than its corners."""
+    """The cell whose centre is nearest; none outside the mesh and in its holes.
+
+    A target lies in the mesh if it is within the corners' distance of one of the centres near it.
+    """
     points, spread, first = _distinct_points(source)
     tree = KDTree(points)
-    neighbours = tree.query(points, k=min(_NEIGHBOURS + 1, len(points)))[0][:, -1]
+    count = min(_NEIGHBOURS + 1, len(points))
+    # The first neighbour of a centre is itself.
+    neighbours = tree.query(points, k=[count])[0][:, 0]
     reach = source.reach.ravel()[first]
     reach = np.where(np.isfinite(reach), reach, neighbours) * (1.0 + 1e-9)
-    distance, found = tree.query(_target_points(target))
-    rows = np.flatnonzero(distance <= reach[found])
-    return _matrix(rows, found[rows], np.ones(rows.size), spread, distance.size)
+    distances, found = tree.query(_target_points(target), k=np.arange(1, count + 1))
+    rows = np.flatnonzero((distances <= reach[found]).any(axis=1))
+    return _matrix(rows, found[rows, 0], np.ones(rows.size), spread, len(distances))
 
 
 def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
@@ -37,39 +44,52 @@ def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
     """
     points, spread, _ = _distinct_points(source)
     wanted = _target_points(target)
+    longest = _LONGEST * _typical_side(points)
     parts = []
     for sign in (1.0, -1.0):
         # Sources reach over the equator, so that triangles there are whole.
-        near = np.flatnonzero(sign * points[:, 2] > -0.5)
+        near = np.flatnonzero(sign * points[:, 2] > -min(2.0 * longest, 0.5))
         rows = np.flatnonzero(wanted[:, 2] >= 0 if sign > 0 else wanted[:, 2] < 0)
-        if near.size >= 3 and rows.size:
-            parts.append(_triangle_weights(points, near, wanted, rows, sign))
+        if (triangles := _triangles(points[near], sign)) is not None:
+            parts.append(_triangle_weights(triangles, points, near, wanted, rows, sign, longest))
     if not parts:
-        raise GridError("cannot interpolate between fewer than three cells")
+        raise GridError(
+            f"cannot interpolate between {len(points)} cells whose centres span no triangle: use "
+            "--method nearest"
+        )
     rows, columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return _matrix(rows, columns, values, spread, len(wanted))
 
 
+def _triangles(points: FloatArray, sign: float) -> Delaunay | None:
+    """None for fewer than three points, and for those on one line."""
+    try:
+        return Delaunay(_stereographic(points, sign)) if len(points) > 2 else None
+    except QhullError:
+        return None
+
+
 def _triangle_weights(
+    triangles: Delaunay,
     points: FloatArray,
     near: npt.NDArray[np.intp],
     wanted: FloatArray,
     rows: npt.NDArray[np.intp],
     sign: float,
+    longest: float,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
-    plane = _stereographic(points[near], sign)
-    triangles = Delaunay(plane)
     position = _stereographic(wanted[rows], sign)
     simplex = triangles.find_simplex(position)
     inside = simplex >= 0
     rows, position, simplex = rows[inside], position[inside], simplex[inside]
     corners = near[triangles.simplices[simplex]]
-    # Barycentric coordinates of the ray through the point, in the flat triangle of the sphere.
-    matrices = np.swapaxes(points[corners], 1, 2)
-    shares = np.linalg.solve(matrices, wanted[rows][..., None])[..., 0]
-    shares = np.clip(shares, 0.0, None)
+    # Barycentric coordinates, in the flat triangle, of where the ray through the point meets it.
+    a, b, c = np.moveaxis(points[corners], 1, 0)
+    volumes = [(wanted[rows] * np.cross(p, q)).sum(axis=1) for p, q in ((b, c), (c, a), (a, b))]
+    shares = np.stack(volumes, axis=1)
+    shares = np.clip(shares * np.sign(shares.sum(axis=1, keepdims=True)), 1e-300, None)
     shares /= shares.sum(axis=1, keepdims=True)
-    compact = _side(points[corners]) < 8.0 * _typical_side(points)
+    compact = _side(points[corners]) < longest
     keep = np.repeat(compact[:, None], 3, axis=1)
     return np.repeat(rows, 3)[keep.ravel()], corners[keep], shares[keep]
 
@@ -80,8 +100,7 @@ def _side(corners: FloatArray) -> FloatArray:
 
 
 def _typical_side(points: FloatArray) -> float:
-    """The distance to the nearest neighbour that 19 in 20 points keep: long triangles over a
-    hole of the mesh are no interpolation."""
+    """The distance to the nearest neighbour that 19 in 20 points keep."""
     sample = points[:: max(1, len(points) // 2000)]
     return float(np.quantile(KDTree(points).query(sample, k=2)[0][:, 1], 0.95))
 

@@ -68,7 +68,8 @@ class Weights:
             weight = np.broadcast_to(self.coverage.reshape(-1, 1), total.shape)
         else:
             weight = self.matrix @ valid.astype(np.float64)
-        kept = weight >= min_coverage
+        # A whole cell may lack a rounding error.
+        kept = weight >= min_coverage * (1.0 - 1e-6)
         result = np.where(kept, total / np.where(kept, weight, 1.0), np.nan)
         leading = values.shape[: values.ndim - len(shape)]
         return result.T.reshape(*leading, *self.target.shape).astype(values.dtype)
