@@ -253,7 +253,7 @@ def _values(array: xr.DataArray, known: cf.Known | None) -> ValueReport | None:
     missing = 1 - (count + infinite) / array.size
     if count == 0:
         return ValueReport(None, None, None, missing, infinite, 0.0)
-    return ValueReport(low, high, total * array.size / count, missing, infinite, strange / count)
+    return ValueReport(low, high, total * (array.size / count), missing, infinite, strange / count)
 
 
 def _limits(array: xr.DataArray, known: cf.Known | None) -> tuple[float, float]:

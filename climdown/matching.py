@@ -107,7 +107,7 @@ def match(
             prior.card.name,
             known,
         )
-    chosen = first.time.select(period)
+    chosen = _select_period(first, period)
     _check_months(prior, first, first.time.isel(chosen))
     return {name: _cover(prior, field.isel(chosen)) for name, field in fields.items()}
 
@@ -270,6 +270,13 @@ def _steps(axis: cf.TimeAxis) -> tuple[str, list[tuple[int, ...]]]:
 def _span(axis: cf.TimeAxis) -> str:
     first, last = (date.strftime("%Y-%m-%d %H:%M") for date in (axis.dates[0], axis.dates[-1]))
     return f"{len(axis)} steps from {first} to {last}, {axis.calendar}"
+
+
+def _select_period(field: cf.Field, period: str | None) -> slice:
+    try:
+        return field.time.select(period)
+    except InputError as error:
+        raise InputError(f"{cf.describe_paths(field.paths)}: {error}") from None
 
 
 def _check_months(prior: Prior, field: cf.Field, axis: cf.TimeAxis) -> None:

@@ -136,6 +136,26 @@ class Mesh:
         """How many cells have each cell's centre, shape of the mesh; 1 where it is unknown."""
         return _copies(self.lat, self.lon)
 
+    def filled_copies(self, values: FloatArray) -> FloatArray:
+        """Values, shape (cells, fields), with those missing in a copy of a cell taken from others.
+
+        Models mask their halos, and ocean grids repeat a row along their fold.
+        """
+        cells = np.flatnonzero(self.copies > 1)
+        missing = np.isnan(values[cells])
+        if not missing.any():
+            return values
+        _, place = np.unique(
+            places(self.lat.ravel()[cells], self.lon.ravel()[cells]), return_inverse=True
+        )
+        total, count = np.zeros((2, place.max() + 1, values.shape[1]))
+        np.add.at(total, place, np.where(missing, 0.0, values[cells]))
+        np.add.at(count, place, ~missing)
+        means = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)[place]
+        values = values.copy()
+        values[cells] = np.where(missing, means, values[cells])
+        return values
+
     @cached_property
     def spacing(self) -> float:
         """Median distance from a cell to its nearest neighbour, degrees of arc."""

@@ -14,7 +14,6 @@ import xarray as xr
 
 from climdown.cf import Field, Quantity
 from climdown.grid import Grid
-from climdown.mesh import Mesh
 
 Floats = npt.NDArray[np.float64]
 # Values at (latitude, longitude, step), the first two as broadcast arrays in degrees.
@@ -169,73 +168,6 @@ def along(
     return result.assign_coords({dimension: (dimension, coordinate, attributes or {})})
 
 
-def rotated_mesh(
-    ny: int, nx: int, spacing: float, *, lat: float = 41.5, lon: float = -2.0, turn: float = 20.0
-) -> Mesh:
-    """Cells of a regular grid around (0, 0), turned by `turn` degrees and moved to (lat, lon)."""
-
-    def moved(y: Floats, x: Floats) -> tuple[Floats, Floats]:
-        phi, lam = np.radians(y), np.radians(x)
-        point = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)])
-        a, b, c = np.radians([turn, lat, lon])
-        around = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-        north = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
-        east = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-        p = np.einsum("ij,j...->i...", east @ north @ around, point)
-        return np.degrees(np.arcsin(p[2])), np.degrees(np.arctan2(p[1], p[0]))
-
-    y = spacing * (np.arange(ny) - 0.5 * (ny - 1))[:, None] + np.zeros((ny, nx))
-    x = spacing * (np.arange(nx) - 0.5 * (nx - 1))[None, :] + np.zeros((ny, nx))
-    half = 0.5 * spacing
-    corners = [moved(y + dy, x + dx) for dy, dx in _around(half)]
-    return Mesh(
-        *moved(y, x),
-        np.stack([corner[0] for corner in corners], axis=-1),
-        np.stack([corner[1] for corner in corners], axis=-1),
-    )
-
-
-def flattened(grid: Grid) -> Mesh:
-    """The cells of a rectilinear grid as an unstructured mesh."""
-    lat, lon = (a.ravel() for a in np.meshgrid(grid.lat, grid.lon, indexing="ij"))
-    south, west = np.meshgrid(grid.lat_edges[:-1], grid.lon_edges[:-1], indexing="ij")
-    north, east = np.meshgrid(grid.lat_edges[1:], grid.lon_edges[1:], indexing="ij")
-    lats = np.stack([a.ravel() for a in (south, south, north, north)], axis=-1)
-    lons = np.stack([a.ravel() for a in (west, east, east, west)], axis=-1)
-    return Mesh(lat, lon, lats, lons)
-
-
-def make_mesh_dataset(
-    mesh: Mesh,
-    *,
-    path: Path | None = None,
-    corners: bool = True,
-    name: str = "tas",
-    standard_name: str = "air_temperature",
-    units: str = "K",
-    times: Sequence[float] = (0.5, 1.5, 2.5),
-    values: Wave = wave,
-) -> xr.Dataset:
-    """A CF dataset on a mesh, with encoded times; written if `path` is given."""
-    dims = ("y", "x") if mesh.lat.ndim == 2 else ("ncells",)
-    data = np.stack([values(mesh.lat, mesh.lon, step) for step in range(len(times))])
-    described = {"standard_name": standard_name, "units": units, "coordinates": "lat lon"}
-    variables: dict[str, Any] = {name: (("time", *dims), data.astype(np.float32), described)}
-    lat_attributes = {"standard_name": "latitude", "units": "degrees_north"}
-    lon_attributes = {"standard_name": "longitude", "units": "degrees_east"}
-    if corners:
-        variables["lat_vertices"] = ((*dims, "nv"), mesh.lat_vertices)
-        variables["lon_vertices"] = ((*dims, "nv"), mesh.lon_vertices)
-        lat_attributes["bounds"], lon_attributes["bounds"] = "lat_vertices", "lon_vertices"
-    variables["lat"] = (dims, mesh.lat, lat_attributes)
-    variables["lon"] = (dims, mesh.lon, lon_attributes)
-    time = {"standard_name": "time", "units": "days since 2001-01-01", "axis": "T"}
-    dataset = xr.Dataset(variables, {"time": ("time", np.asarray(times, np.float64), time)})
-    if path is not None:
-        dataset.to_netcdf(path)
-    return dataset
-
-
 def gaussian_grid(ny: int) -> Grid:
     """A global Gaussian grid of `ny` latitudes whose edges hold exactly the quadrature weights."""
     sines, quadrature = np.polynomial.legendre.leggauss(ny)
@@ -254,10 +186,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set CLIMDOWN_SHARED_DATA to their folder")
     return folder
-
-
-def _around(half: float) -> tuple[tuple[float, float], ...]:
-    return ((-half, -half), (-half, half), (half, half), (half, -half))
 
 
 def _bounds(centres: Floats) -> Floats:

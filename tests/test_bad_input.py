@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +13,21 @@ import torch
 import xarray as xr
 
 from climdown.priors.card import MODEL_FILE
-from tests.commands import Shell, warmth, write_pr, write_tas
-from tests.factories import Floats, make_dataset
+from tests.commands import LAT, LON, Shell, warmth, write_pr, write_tas
+from tests.factories import Floats, along, make_dataset
+from tests.meshes import mesh_dataset, rotated_pole
 from tests.priors import write_tiny_prior
 
 Prepare = Callable[[], tuple[str, ...]]
 
 
 @pytest.fixture(autouse=True)
-def tiny(shell: Shell) -> None:
-    """Every test finds the prior `tiny` in its folder."""
+def tiny(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Every test finds the prior `tiny` in its folder, and keeps weights out of the user's."""
     write_tiny_prior(Path("tiny"))
+    monkeypatch.setenv("CLIMDOWN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
 
 
 def no_such_file() -> tuple[str, ...]:
@@ -139,19 +144,154 @@ def different_times() -> tuple[str, ...]:
     return ("tas.nc", "pr.nc", "out.nc")
 
 
-def curvilinear() -> tuple[str, ...]:
-    y, x = np.meshgrid([40.5, 41.5, 42.5], [-3.5, -2.5, -1.5, -0.5], indexing="ij")
-    attributes = {"standard_name": "air_temperature", "units": "K"}
-    dataset = xr.Dataset(
-        {"tas": (("time", "j", "i"), np.full((1, 3, 4), 280.0), attributes)},
-        {
-            "time": ("time", [0.5], {"units": "days since 2001-01-01", "standard_name": "time"}),
-            "lat": (("j", "i"), y, {"standard_name": "latitude", "units": "degrees_north"}),
-            "lon": (("j", "i"), x, {"standard_name": "longitude", "units": "degrees_east"}),
-        },
-    )
-    dataset.to_netcdf("tas.nc")
+def mesh_of_half_the_region() -> tuple[str, ...]:
+    cells = rotated_pole(ny=20, nx=10, spacing=0.5, south_west=(-12.0, -20.0))
+    mesh_dataset(cells=cells, path=Path("tas.nc"))
     return ("tas.nc", "out.nc")
+
+
+def mesh_elsewhere() -> tuple[str, ...]:
+    mesh_dataset(cells=rotated_pole(south_west=(-10.0, 40.0)), path=Path("tas.nc"))
+    return ("tas.nc", "out.nc")
+
+
+def members_left_open() -> tuple[str, ...]:
+    along(_coarse(), "realization", [3, 4]).to_netcdf("tas.nc")
+    return ("tas.nc", "out.nc")
+
+
+def unknown_member() -> tuple[str, ...]:
+    along(_coarse(), "realization", [3, 4]).to_netcdf("tas.nc")
+    return ("tas.nc", "out.nc", "--select", "realization=5")
+
+
+def unknown_dimension() -> tuple[str, ...]:
+    along(_coarse(), "realization", [3, 4]).to_netcdf("tas.nc")
+    return ("tas.nc", "out.nc", "--select", "member=3")
+
+
+def dimension_of_one_file_only() -> tuple[str, ...]:
+    along(_coarse(), "realization", [3, 4]).to_netcdf("tas.nc")
+    write_pr(Path("pr.nc"))
+    return ("tas.nc", "pr.nc", "out.nc", "--select", "realization=3")
+
+
+def selection_without_label() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"))
+    return ("tas.nc", "out.nc", "--select", "realization")
+
+
+def selection_without_dimension() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"))
+    return ("tas.nc", "out.nc", "--select", "=3")
+
+
+def selection_twice() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"))
+    return ("tas.nc", "out.nc", "--select", "m=3", "--select", "m=4")
+
+
+def upper_air() -> tuple[str, ...]:
+    write_tas(Path("ta.nc"), name="ta", height=None)
+    return ("ta.nc", "out.nc")
+
+
+def an_extreme() -> tuple[str, ...]:
+    write_tas(Path("tasmax.nc"), name="tasmax")
+    return ("tasmax.nc", "out.nc")
+
+
+def two_candidates() -> tuple[str, ...]:
+    twin = {"standard_name": "air_temperature", "units": "K"}
+    write_tas(Path("tas.nc"), name="a", others={"b": twin})
+    return ("tas.nc", "out.nc")
+
+
+def overlapping_files() -> tuple[str, ...]:
+    write_tas(Path("tas_1.nc"))
+    write_tas(Path("tas_2.nc"), days=(2.5, 3.5))
+    return ("tas_*.nc", "out.nc")
+
+
+def mixed_calendars() -> tuple[str, ...]:
+    write_tas(Path("tas_1.nc"))
+    write_tas(Path("tas_2.nc"), days=(3.5, 4.5), calendar="360_day")
+    return ("tas_*.nc", "out.nc")
+
+
+def mixed_grids() -> tuple[str, ...]:
+    write_tas(Path("tas_1.nc"))
+    write_tas(Path("tas_2.nc"), days=(3.5, 4.5), lat=(40.5, 41.5))
+    return ("tas_*.nc", "out.nc")
+
+
+def mixed_units() -> tuple[str, ...]:
+    write_tas(Path("tas_1.nc"))
+    write_tas(Path("tas_2.nc"), days=(3.5, 4.5), units="degC")
+    return ("tas_*.nc", "out.nc")
+
+
+def unknown_units() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"), units="degrees of frost")
+    return ("tas.nc", "out.nc")
+
+
+def no_units() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"), units=None)
+    return ("tas.nc", "out.nc")
+
+
+def rain_of_unknown_length() -> tuple[str, ...]:
+    write_pr(Path("pr.nc"), units="mm", days=(0.5,))
+    return ("pr.nc", "out.nc")
+
+
+def celsius_labelled_kelvin() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"), values=lambda lat, lon, t: warmth(lat, lon, t) - 273.15)
+    return ("tas.nc", "out.nc")
+
+
+def undeclared_fill() -> tuple[str, ...]:
+    dataset = _coarse()
+    dataset["tas"][1, 2] = 1e36
+    dataset.to_netcdf("tas.nc", encoding={"tas": {"_FillValue": None}})
+    return ("tas.nc", "out.nc")
+
+
+def undecodable_times() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"), time_units="months since 2000-01-01")
+    return ("tas.nc", "out.nc")
+
+
+def descending_times() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"), days=(2.5, 1.5, 0.5))
+    return ("tas.nc", "out.nc")
+
+
+def a_folder() -> tuple[str, ...]:
+    write_tas(Path("tas.nc"))
+    return (".", "out.nc")
+
+
+def damaged_values() -> tuple[str, ...]:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(3, 60, 80))
+    dataset = _coarse(
+        lat=np.linspace(39.0, 44.0, 60),
+        lon=np.linspace(-5.0, 1.0, 80),
+        values=lambda lat, lon, step: 280.0 + noise[step],
+    )
+    dataset.to_netcdf("tas.nc", encoding={"tas": {"zlib": True, "chunksizes": (1, 60, 80)}})
+    content = bytearray(Path("tas.nc").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    Path("tas.nc").write_bytes(bytes(content))
+    return ("tas.nc", "out.nc")
+
+
+def _coarse(**options: Any) -> xr.Dataset:
+    settings = {"lat": LAT, "lon": LON, "values": warmth, **options}
+    return make_dataset(**settings)
 
 
 def only_one_file() -> tuple[str, ...]:
@@ -194,7 +334,31 @@ def bad_filter_scale() -> tuple[str, ...]:
         (corrupt_prior, 5, ["model.safetensors has SHA-256", "damaged"]),
         (missing_prior, 5, ["no prior 'tiny'"]),
         (different_times, 3, ["time axis of pr", "differs from"]),
-        (curvilinear, 3, ["curvilinear", "cdo remapcon"]),
+        (mesh_of_half_the_region, 4, ["tas.nc: the grid (curvilinear", "need at least 90%"]),
+        (mesh_elsewhere, 4, ["tas.nc: the grid (curvilinear", "does not touch"]),
+        (members_left_open, 3, ["(realization=2)", "--select realization=3"]),
+        (unknown_member, 3, ["tas.nc", "no realization '5'; it has 3, 4"]),
+        (unknown_dimension, 3, ["tas.nc", "no dimension 'member'", "longitude: realization"]),
+        (dimension_of_one_file_only, 3, ["pr.nc", "no dimension 'realization'", "none"]),
+        (selection_without_label, 2, ["--select is 'realization'", "expected DIM=LABEL"]),
+        (selection_without_dimension, 2, ["--select is '=3'", "expected DIM=LABEL"]),
+        (selection_twice, 2, ["--select names a dimension twice"]),
+        (upper_air, 3, ["'ta' (on a pressure level, by its name)"]),
+        (an_extreme, 3, ["'tasmax' (an extreme, by its name)"]),
+        (two_candidates, 3, ["tas.nc: several variables could be tas: a, b", "cdo selname"]),
+        (overlapping_files, 3, ["tas_1.nc and tas_2.nc: times do not ascend"]),
+        (mixed_calendars, 3, ["tas_2.nc: its calendar 360_day differs from standard of tas_1.nc"]),
+        (mixed_grids, 3, ["tas_2.nc: its grid", "differs from that of tas_1.nc"]),
+        (mixed_units, 3, ["tas_2.nc: its units 'degC' differ from 'K' of tas_1.nc"]),
+        (unknown_units, 3, ["tas.nc", "'tas' (units 'degrees of frost')"]),
+        (no_units, 3, ["tas.nc", "'tas' (no units)"]),
+        (rain_of_unknown_length, 3, ["pr.nc: variable 'pr' holds amounts", "add bounds of time"]),
+        (celsius_labelled_kelvin, 3, ["tas.nc", "100.00% of its values", "its units are 'K'"]),
+        (undeclared_fill, 3, ["tas.nc", "1e+36 values, first at 2001-01-02", "_FillValue"]),
+        (undecodable_times, 3, ["tas.nc: the time axis cannot be decoded", "months since"]),
+        (descending_times, 3, ["tas.nc: times do not ascend"]),
+        (a_folder, 3, [". is a folder; name its files"]),
+        (damaged_values, 3, ["tas.nc: variable 'tas' cannot be read", "may be damaged"]),
         (only_one_file, 2, ["at least one INPUT and then OUTPUT"]),
         (bad_period, 2, ["cannot read the period 'yesterday'"]),
         (bad_batch_size, 2, ["batch size is 'many'"]),

@@ -566,11 +566,9 @@ def test_files_in_any_order_and_by_pattern_are_one_series(tmp_path: Path, first:
             first_step=2 * year,
         )
     names = [tmp_path / f"tas_{i}.nc" for i in (first, 2, 1 - first)]
-    for inputs in (
-        names,
-        str(tmp_path / "tas_?.nc"),
-        [str(tmp_path / "tas_[12].nc"), names[0], names[2]],
-    ):
+    patterns: list[str | Path] = [str(tmp_path / "tas_?.nc")]
+    mixed: list[str | Path] = [tmp_path / "tas_[12].nc", names[0], names[2]]
+    for inputs in (names, patterns, mixed):
         field = open_field(inputs, TAS)
         assert_holds_truth(field)
         assert [path.name for path in field.paths] == ["tas_2.nc", "tas_1.nc", "tas_0.nc"]

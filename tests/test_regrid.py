@@ -49,6 +49,49 @@ def test_conservative_weights_keep_the_global_integral(source: Grid, target: Gri
     np.testing.assert_allclose(after, before, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "quarter",
+    [
+        Grid.from_centres(np.linspace(-90, 90, 721), 0.25 * np.arange(1440)),
+        Grid.regular(-90, 90, -180, 180, 0.25),
+    ],
+    ids=["721 with poles", "720"],
+)
+def test_t85_and_a_quarter_degree_conserve_both_ways(quarter: Grid) -> None:
+    gaussian = gaussian_grid(128)
+    for source, target in ((gaussian, quarter), (quarter, gaussian)):
+        operator = weights(source, target, "conservative")
+        field = noise(source) + 3.0
+        result = operator.apply(field)
+        assert np.isfinite(result).all()
+        before, after = (field * source.areas).sum(), (result * target.areas).sum()
+        assert after == pytest.approx(before, rel=1e-12)
+        np.testing.assert_allclose(operator.apply(np.full(source.shape, 287.5)), 287.5, rtol=1e-13)
+        assert field.min() <= result.min() <= result.max() <= field.max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(source=random_grids(), target=random_grids(low=-360.0))
+def test_nearest_takes_the_nearest_centre_of_each_axis(source: Grid, target: Grid) -> None:
+    field = noise(source)
+    lon = target.lon + 360.0
+    rows = np.abs(target.lat[:, None] - source.lat).argmin(axis=1)
+    columns = np.abs(lon[:, None] - source.lon).argmin(axis=1)
+    expected = field[np.ix_(rows, columns)]
+    beyond_lat = (target.lat < source.lat_edges[0]) | (target.lat > source.lat_edges[-1])
+    beyond_lon = (lon < source.lon_edges[0]) | (lon > source.lon_edges[-1])
+    expected[beyond_lat] = np.nan
+    expected[:, beyond_lon] = np.nan
+    # Half-way between two centres, rounding decides.
+    found = weights(source, target, "nearest").apply(field)
+    ties = [
+        np.diff(np.sort(np.abs(points[:, None] - centres), axis=1)[:, :2], axis=1)[:, 0] < 1e-9
+        for points, centres in ((target.lat, source.lat), (lon, source.lon))
+    ]
+    known = ~(ties[0][:, None] | ties[1][None, :])
+    np.testing.assert_array_equal(found[known], expected[known])
+
+
 def test_forward_and_backward_conservative_weights_are_adjoint_under_cell_areas() -> None:
     there = weights(T42, REGULAR, "conservative")
     back = weights(REGULAR, T42, "conservative")
@@ -242,6 +285,11 @@ def test_fields_of_another_shape_are_refused() -> None:
     operator = weights(REGULAR, T42, "conservative")
     with pytest.raises(GridError, match=r"field has \(64, 128\) cells, the weights expect"):
         operator.apply(np.zeros(T42.shape))
+
+
+def test_whole_cells_reach_a_coverage_of_one() -> None:
+    operator = weights(T42, REGULAR, "conservative")
+    assert np.isfinite(operator.apply(noise(T42), min_coverage=1.0)).all()
 
 
 def test_unknown_methods_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -13,9 +14,12 @@ import xarray as xr
 from climdown import pipeline, regrid
 from climdown.config import RunConfig
 from climdown.errors import ConfigError, Requeue
+from climdown.grid import Grid
+from climdown.mesh import Mesh
 from climdown.priors.card import Prior
-from tests.commands import Shell, read_members, write_pr, write_tas
-from tests.factories import shared_data
+from tests.commands import LAT, LON, Shell, rain, read_members, write_pr, write_tas
+from tests.factories import Floats, along, make_dataset, shared_data
+from tests.meshes import as_mesh, mesh_dataset, rotated_pole
 from tests.priors import FINE
 
 
@@ -248,6 +252,147 @@ def test_real_gcm_file_runs_with_the_bundled_prior(shell: Shell) -> None:
     values = read_members("out.nc")
     assert values.shape == (2, 2, 41, 61)
     assert 255 < np.nanmean(values) < 300
+
+
+# --- other shapes of input
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of meshes are kept apart from the user's."""
+    monkeypatch.setenv("CLIMDOWN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+def slope(lat: Floats, lon: Floats, step: int) -> Floats:
+    """A temperature whose mean over a cell is the one at its centre; a degree warmer each day."""
+    return np.asarray(280.0 - 2.0 * (lat - 41.5) + 1.5 * (lon + 2.0) + step)
+
+
+def write_mesh(path: Path, mesh: Mesh) -> None:
+    mesh_dataset(cells=mesh, path=path, steps=3, values=slope(mesh.lat, mesh.lon, 0))
+
+
+def downscaled(shell: Shell, prior: Prior, name: str, *options: str) -> Floats:
+    common = ("--prior", prior.folder, "--members", 2, "--steps", 8, "--overwrite")
+    result = shell("run", name, "out.nc", *common, *options)
+    assert result.code == 0, result.err
+    return read_members("out.nc")
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_unstructured_copy_of_a_file_gives_its_results(shell: Shell, tiny_prior: Prior) -> None:
+    around = Grid.regular(38.0, 45.0, -6.0, 2.0, 1.0)
+    write_tas(Path("plain.nc"), lat=around.lat, lon=around.lon, values=slope)
+    cells = as_mesh(around)
+    assert cells.lat_vertices is not None
+    assert cells.lon_vertices is not None
+    corners = (cells.lat_vertices.reshape(-1, 4), cells.lon_vertices.reshape(-1, 4))
+    write_mesh(Path("icon.nc"), Mesh(cells.lat.ravel(), cells.lon.ravel(), *corners))
+    plain = downscaled(shell, tiny_prior, "plain.nc")
+    # The same noise, guided by values that great circles for parallels move by some mK.
+    np.testing.assert_allclose(downscaled(shell, tiny_prior, "icon.nc"), plain, rtol=0, atol=0.01)
+    other = downscaled(shell, tiny_prior, "plain.nc", "--seed", "1")
+    assert np.nanmax(np.abs(other - plain)) > 0.5, "the tolerance would let anything pass"
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("spacing", [0.5, 1.0])
+def test_a_rotated_file_gives_nearly_the_results_of_a_rectilinear_one(
+    shell: Shell, tiny_prior: Prior, spacing: float
+) -> None:
+    write_tas(Path("plain.nc"), values=slope)
+    ny, nx = round(10 / spacing), round(12 / spacing)
+    cells = rotated_pole(ny=ny, nx=nx, spacing=spacing, south_west=(-12.0, -20.5))
+    write_mesh(Path("regional.nc"), cells)
+    plain = downscaled(shell, tiny_prior, "plain.nc")
+    regional = downscaled(shell, tiny_prior, "regional.nc")
+    np.testing.assert_array_equal(np.isnan(regional), np.isnan(plain))
+    # Cells that overlap one of the prior's lean out of it on all sides, by some tenths of
+    # themselves more on one than on the other; the temperature changes by 2.5 K a degree.
+    assert np.nanmax(np.abs(regional - plain)) < 0.3 * spacing
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_plan_for_a_mesh_says_what_it_becomes(shell: Shell, tiny_prior: Prior) -> None:
+    cells = rotated_pole(ny=40, nx=48, spacing=0.25, south_west=(-12.0, -20.5))
+    write_mesh(Path("tas.nc"), cells)
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--dry-run")
+    assert result.code == 0, result.err
+    assert "input grid:  12 x 16 cells of 0.25 deg, 40N..43N, 4W..0E" in result.out
+    assert "guided at:   3 x 4 cells of 1 deg" in result.out
+    assert "tas is regridded from curvilinear, 40 x 48 cells" in result.err
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], ["r1i1p1f1", "r2i1p1f1", "r3i1p1f1"]])
+def test_a_member_of_a_file_is_downscaled_as_if_alone(
+    shell: Shell, tiny_prior: Prior, labels: list[int] | list[str]
+) -> None:
+    dataset = make_dataset(lat=LAT, lon=LON, values=slope)
+    along(dataset, "realization", np.array(labels, dtype=object), shift=2.0).to_netcdf("all.nc")
+    make_dataset(
+        path=Path("second.nc"), lat=LAT, lon=LON, values=lambda y, x, t: slope(y, x, t) + 2.0
+    )
+    alone = downscaled(shell, tiny_prior, "second.nc")
+    chosen = downscaled(shell, tiny_prior, "all.nc", "--select", f"realization={labels[1]}")
+    np.testing.assert_array_equal(chosen, alone)
+    with netCDF4.Dataset("out.nc") as output:
+        assert json.loads(output.climdown_options)["select"] == {"realization": str(labels[1])}
+
+
+def test_several_dimensions_are_chosen_by_repeating_select(shell: Shell, tiny_prior: Prior) -> None:
+    dataset = make_dataset(lat=LAT, lon=LON, values=slope)
+    levelled = along(dataset, "height", [2.0, 10.0], attributes={"units": "m"}, shift=1.0)
+    members = xr.concat([levelled["tas"], levelled["tas"] + 2.0], dim="realization")
+    members = members.assign_attrs(dataset["tas"].attrs).assign_coords(realization=[1, 2])
+    levelled.assign(tas=members).to_netcdf("all.nc")
+    dataset.to_netcdf("one.nc")
+    chosen = ("--select", "height=2", "--select", "realization=1")
+    values = downscaled(shell, tiny_prior, "all.nc", *chosen)
+    np.testing.assert_array_equal(values, downscaled(shell, tiny_prior, "one.nc"))
+
+
+def test_files_of_a_split_series_give_the_results_of_the_whole(
+    shell: Shell, tiny_prior: Prior
+) -> None:
+    write_tas(Path("whole.nc"), days=(0.5, 1.5, 2.5))
+    write_tas(Path("tas_b.nc"), days=(0.5, 1.5))
+    write_tas(Path("tas_a.nc"), days=(2.5,), first_step=2)
+    whole = downscaled(shell, tiny_prior, "whole.nc")
+    np.testing.assert_array_equal(downscaled(shell, tiny_prior, "tas_*.nc"), whole)
+
+
+@pytest.mark.parametrize(
+    ("units", "offset", "factor"),
+    [("degC", 273.15, 1.0), ("deg C", 273.15, 1.0), ("degF", 459.67, 1.8)],
+)
+def test_units_of_the_input_change_nothing_but_the_units(
+    shell: Shell, tiny_prior: Prior, units: str, offset: float, factor: float
+) -> None:
+    write_tas(Path("kelvin.nc"), values=slope)
+    write_tas(
+        Path("other.nc"), units=units, values=lambda y, x, t: factor * slope(y, x, t) - offset
+    )
+    kelvin = downscaled(shell, tiny_prior, "kelvin.nc")
+    other = downscaled(shell, tiny_prior, "other.nc")
+    np.testing.assert_allclose((other + offset) / factor, kelvin, rtol=0, atol=1e-3)
+    with netCDF4.Dataset("out.nc") as output:
+        assert output["tas"].units == units.replace(" ", "")
+
+
+def test_daily_sums_come_out_as_rates(shell: Shell, tiny_prior: Prior) -> None:
+    settings: dict[str, Any] = {
+        "name": "rr",
+        "standard_name": "thickness_of_rainfall_amount",
+        "units": "mm",
+        "attributes": {"cell_methods": "time: sum"},
+        "values": lambda lat, lon, step: 86400.0 * rain(lat, lon, step),
+    }
+    write_pr(Path("rr.nc"), **settings)
+    result = shell("run", "rr.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 1)
+    assert result.code == 0, result.err
+    with netCDF4.Dataset("out.nc") as output:
+        found = [output["pr"].getncattr(n) for n in ("units", "standard_name", "cell_methods")]
+    assert found == ["mm day-1", "precipitation_flux", "time: mean"]
 
 
 @pytest.mark.parametrize("masked", [False, True])

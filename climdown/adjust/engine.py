@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from climdown.errors import ConfigError
+
+_PATIENCE = 10.0  # seconds in which a scheduler must answer
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -21,24 +27,41 @@ class Engine:
     """Where blocks are computed: here, by threads or on a CUDA device, or by Dask workers.
 
     Attributes:
-        executor: of a Dask cluster, or None.
+        client: of a Dask cluster, or None.
         depth: blocks under way at once on the cluster; bounds memory.
         threads: that share one block.
     """
 
-    executor: Executor | None
+    client: Any
     depth: int
     threads: int
     device: str
 
-    def map(self, work: Callable[[Any], Any], tasks: Iterator[Any]) -> Iterator[Any]:
-        """Results in order."""
-        if self.executor is None:
-            yield from map(work, tasks)
-            return
-        waiting: deque[Future[Any]] = deque()
+    def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """Results in order.
+
+        Raises:
+            ConfigError: the cluster lost a block, or the device ran out of memory.
+        """
+        try:
+            yield from map(work, tasks) if self.client is None else self._submit(work, tasks)
+        except Exception as error:
+            # Named, not imported: neither package need be there.
+            remedy = {
+                "KilledWorker": "a Dask worker died, likely for want of memory; give workers more",
+                "FutureCancelledError": "the Dask cluster went away; start it and run again",
+                "OutOfMemoryError": "the CUDA device ran out of memory; use --device cpu",
+            }.get(type(error).__name__)
+            if remedy is None:
+                raise
+            raise ConfigError(remedy) from None
+
+    def _submit(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        waiting: deque[Any] = deque()
         for task in tasks:
-            waiting.append(self.executor.submit(work, task))
+            # Scattered, since a task's arrays are too large for a graph.
+            data = self.client.scatter(task, hash=False)
+            waiting.append(self.client.submit(work, data, pure=False))
             if len(waiting) >= self.depth:
                 yield waiting.popleft().result()
         while waiting:
@@ -50,24 +73,49 @@ def open_engine(scheduler: str | None = None, device: str = "cpu") -> Iterator[E
     """An engine; a Dask scheduler's address hands the blocks to its workers.
 
     Raises:
-        ConfigError: an unknown device, no CUDA, Dask not installed, or no scheduler there.
+        ConfigError: an unknown device, no CUDA, Dask not installed, no scheduler there or one
+            without workers.
     """
-    check_device(device)
     if scheduler is None:
-        threads = 1 if device == "cuda" else max(1, len(os.sched_getaffinity(0)))
-        yield Engine(None, 1, threads, device)
+        check_device(device)
+        yield Engine(None, 1, 1 if device == "cuda" else _cores(), device)
         return
+    if device != "cpu":
+        raise ConfigError("--device is for this machine; Dask workers compute on their CPUs")
+    with _connect(scheduler) as client:
+        cores = sum(client.ncores().values())
+        if cores == 0:
+            raise ConfigError(f"the Dask scheduler at {scheduler} has no workers; start some")
+        yield Engine(client, 2 * cores, 1, device)
+
+
+def _connect(scheduler: str) -> Any:
     try:
-        from distributed import Client
+        from distributed import Client, comm
     except ImportError:
         raise ConfigError("--scheduler-address needs Dask: pip install 'climdown[hpc]'") from None
+
+    async def knock() -> None:
+        await (await comm.connect(scheduler, timeout=_PATIENCE)).close()
+
     try:
-        client = Client(scheduler, timeout="10s")
+        # A client that found nobody would complain once more when it is deleted. In a thread,
+        # since notebooks have a loop of their own.
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(asyncio.run, knock()).result()
+        return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no Dask scheduler answers at {scheduler} ({error})") from None
-    with client:
-        cores = max(1, sum(client.ncores().values()))
-        yield Engine(client.get_executor(pure=False), 2 * cores, 1, device)
+        raise ConfigError(
+            f"no Dask scheduler answers at {scheduler} ({error}); give --scheduler-address "
+            "HOST:PORT of a running one"
+        ) from None
+
+
+def _cores() -> int:
+    """Those this process may use, which not every system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_device(device: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf, matching, remap
-from climdown.errors import ConfigError, InputError, PriorError
+from climdown.cf.recognition import mismatch
+from climdown.errors import ConfigError, GridError, InputError, PriorError
 from climdown.grid import Grid
-from climdown.priors.card import Prior
+from climdown.priors.card import Prior, Variable
 from climdown.priors.store import load_prior
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,13 @@ class Climatology:
 
     Attributes:
         quantiles: shape (months + 1, nodes, ny, nx), the last entry over all months together, in
-            `units`.
+            the units of the simulation.
     """
 
     prior: str
     grid: Grid
     months: tuple[int, ...]
     quantiles: npt.NDArray[np.float32]
-    units: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,7 @@ def open_variables(
         InputError: a variable is missing, there is none, or there are too many to choose from.
     """
     paths = cf.expand_paths(sim)
+    where = cf.describe_paths(paths)
     quantities: dict[str, cf.Quantity] = {}
     for path in paths:
         with cf.open_dataset(path) as dataset:
@@ -83,17 +84,16 @@ def open_variables(
                 if "units" in dataset[name].attrs and cf.has_time(dataset[name]):
                     quantities.setdefault(name, cf.quantity_like(dataset[name]))
     listed = ", ".join(quantities) or "none"
+    if not quantities:
+        raise InputError(f"{where}: no variable with units, time, latitude and longitude")
     if missing := [name for name in variables if name not in quantities]:
         raise InputError(
-            f"{cf.describe_paths(paths)}: no variable '{missing[0]}' with units, time, latitude "
-            f"and longitude; found {listed}"
+            f"{where}: no variable '{missing[0]}' with units, time, latitude and longitude; found "
+            f"{listed}"
         )
-    names = list(variables) or list(quantities)
-    if not names or (most is not None and len(names) > most):
-        raise InputError(
-            f"{cf.describe_paths(paths)}: variables with units, time, latitude and longitude are "
-            f"{listed}; choose with --variable"
-        )
+    names = list(variables or quantities)
+    if most is not None and len(names) > most:
+        raise InputError(f"{where}: several variables could be adjusted; choose with --variable: {listed}")
     return [cf.open_field(paths, quantities[name], select=select) for name in names]
 
 
@@ -109,10 +109,9 @@ def open_series(
     """Reference, historical and simulated values on one grid."""
     if not ref or not hist:
         missing = "--hist" if ref else "--ref"
-        raise ConfigError(f"{missing} is missing; both --ref and --hist are needed, or --map")
-    historical = cf.open_field(hist, sim.quantity, select=select)
-    historical = historical.isel(historical.time.select(hist_period))
-    reference = open_reference(ref, sim.quantity, ref_period)
+        raise ConfigError(f"{missing} is missing; give both --ref and --hist, or --map")
+    historical = open_period(hist, sim.quantity, hist_period, select)
+    reference = _open_reference(ref, sim, ref_period, select)
     target = _working_grid(sim, reference, spec)
     if isinstance(reference, Climatology):
         if target.digest != reference.grid.digest:
@@ -121,57 +120,102 @@ def open_series(
                 "quantiles are; leave --grid out"
             )
     else:
-        reference = matching.onto(reference, target, min_coverage=REF_COVERAGE)
-    return Series(reference, matching.onto(historical, target), matching.onto(sim, target))
+        reference = brought(reference, target, min_coverage=REF_COVERAGE)
+    return Series(reference, brought(historical, target), brought(sim, target))
 
 
-def open_reference(ref: Paths, quantity: cf.Quantity, period: str | None) -> cf.Field | Climatology:
-    """Observations in files, or the quantiles of a prior.
+def open_period(
+    paths: Paths, quantity: cf.Quantity, period: str | None, select: Mapping[str, str] | None
+) -> cf.Field:
+    """A quantity in files, cut to a period; entries are selected along dimensions they have.
 
     Raises:
-        InputError: no file and no prior of that name, or the variable is missing.
+        InputError: no file has the variable, or no step lies in the period.
     """
+    field = cf.open_field(paths, quantity, select=_known(cf.expand_paths(paths), select or {}))
+    return field.isel(select_period(field, period))
+
+
+def select_period(field: cf.Field, period: str | None) -> slice:
+    """The steps of a period; an error names the field's files."""
+    try:
+        return field.time.select(period)
+    except InputError as error:
+        raise InputError(f"{cf.describe_paths(field.paths)}: {error}") from None
+
+
+def _known(paths: Sequence[Path], select: Mapping[str, str]) -> dict[str, str]:
+    """Of observations and of models, one may have members where the other has none."""
+    names: set[str] = set()
+    for path in paths:
+        with cf.open_dataset(path) as dataset:
+            along = (name for name, array in dataset.coords.items() if array.ndim)
+            names.update(map(str, (*dataset.dims, *along)))
+    return {name: label for name, label in select.items() if name in names}
+
+
+def _open_reference(
+    ref: Paths, sim: cf.Field, period: str | None, select: Mapping[str, str] | None
+) -> cf.Field | Climatology:
     name = str(ref[0])
-    if len(ref) == 1 and not Path(name).is_file() and not any(c in name for c in "*?["):
-        try:
-            prior = load_prior(name)
-        except PriorError as error:
-            raise InputError(
-                f"the reference '{name}' is neither a file nor a prior: {error}"
-            ) from None
-        if period is not None:
-            raise ConfigError("a prior's quantiles have no dates; leave --ref-period out")
-        return prior_climatology(prior, quantity)
-    field = cf.open_field(ref, quantity)
-    return field.isel(field.time.select(period))
+    if len(ref) > 1 or Path(name).is_file() or any(c in name for c in "*?["):
+        return open_period(ref, sim.quantity, period, select)
+    try:
+        prior = load_prior(name)
+    except PriorError as error:
+        raise InputError(f"the reference '{name}' is neither a file nor a prior: {error}") from None
+    if period is not None:
+        raise ConfigError("a prior's quantiles have no dates; leave --ref-period out")
+    array, level = cf.like_array(sim), sim.quantity.level
+    for variable in prior.card.variables:
+        if mismatch(array, matching.quantity(variable)) is None and level in (None, variable.level):
+            return prior_climatology(prior, variable, sim.quantity.units)
+    names = ", ".join(variable.name for variable in prior.card.variables)
+    raise PriorError(
+        f"prior {prior.card.name} has no variable like {sim.source_name} of "
+        f"{cf.describe_paths(sim.paths)}, only {names}; give observations as the reference"
+    )
 
 
-def prior_climatology(prior: Prior, quantity: cf.Quantity) -> Climatology:
-    """The quantiles a prior carries of a quantity, in its units.
+def prior_climatology(prior: Prior, variable: Variable, units: str) -> Climatology:
+    """The quantiles a prior carries of a variable, in other units.
 
     Raises:
-        PriorError: it has no such variable, or carries no quantiles.
+        PriorError: it carries none.
     """
-    for variable in prior.card.variables:
-        if set(variable.standard_names) & set(quantity.standard_names):
-            values = prior.quantiles(variable.name)
-            if values is None:
-                raise PriorError(
-                    f"prior {prior.card.name} carries no quantiles of {variable.name}; give "
-                    "observations instead"
-                )
-            converted = cf.convert_units(values, variable.units, quantity.units)
-            return Climatology(
-                prior=prior.card.name,
-                grid=prior.card.coarse_grid,
-                months=prior.card.months,
-                quantiles=converted.astype(np.float32),
-                units=quantity.units,
-            )
-    raise PriorError(
-        f"prior {prior.card.name} has no variable with standard_name "
-        f"{' or '.join(quantity.standard_names)}"
-    )
+    values = prior.quantiles(variable.name)
+    if values is None:
+        raise PriorError(
+            f"prior {prior.card.name} carries no quantiles of {variable.name}; give observations "
+            "as the reference"
+        )
+    converted = cf.convert_units(values, variable.units, units).astype(np.float32)
+    return Climatology(prior.card.name, prior.card.coarse_grid, prior.card.months, converted)
+
+
+def brought(field: cf.Field, grid: Grid, *, min_coverage: float = 0.5) -> cf.Field:
+    """A field on another grid, lazily; of a larger file only what is needed is read.
+
+    Raises:
+        GridError: the two do not touch, or the field's cells cannot be regridded.
+    """
+    if isinstance(field.cells, Grid) and not grid.periodic:
+        try:
+            exact = field.crop(grid)
+            field = exact if exact.grid.digest == grid.digest else field.crop(_wider(grid, field))
+        except GridError:
+            pass  # the next step knows better what is wrong
+    return matching.onto(field, grid, min_coverage=min_coverage)
+
+
+def _wider(grid: Grid, field: cf.Field) -> Grid:
+    """One cell as large as a grid, and as what interpolation to its rim needs around it."""
+    margin = 2.0 * max(grid.spacing, field.grid.spacing)
+    south, north = max(grid.lat_edges[0] - margin, -90.0), min(grid.lat_edges[-1] + margin, 90.0)
+    west = grid.lon_edges[0] - margin
+    east = min(grid.lon_edges[-1] + margin, west + 360.0)
+    lat, lon = np.array([south, north]), np.array([west, east])
+    return Grid(lat.mean(keepdims=True), lon.mean(keepdims=True), lat, lon)
 
 
 def _working_grid(sim: cf.Field, ref: cf.Field | Climatology, spec: str | None) -> Grid:
@@ -183,23 +227,49 @@ def _working_grid(sim: cf.Field, ref: cf.Field | Climatology, spec: str | None) 
     return sim.crop(ref.grid).grid if isinstance(ref.cells, Grid) else sim.grid
 
 
-def check_months(series: Series) -> None:
-    """Say which months of the simulation will come out missing."""
+def shared_months(series: Series) -> set[int]:
+    """Months that reference and historical simulation both have."""
     ref = series.ref.months if isinstance(series.ref, Climatology) else series.ref.time.months
-    known = set(ref) & set(series.hist.time.months)
-    lacking = [month for month in series.sim.time.months if month not in known]
-    if not set(series.sim.time.months) & known:
+    return set(ref) & set(series.hist.time.months)
+
+
+def check_months(sim: cf.Field, known: Collection[int], group: str) -> None:
+    """Say what becomes of months of the simulation that the others do not share.
+
+    Args:
+        known: months that reference and historical simulation share.
+        group: "none", "season", "month" or "dayofyear": which days are adjusted together.
+
+    Raises:
+        InputError: none of the simulation's months is known.
+    """
+    months = sim.time.months
+    if not set(months) & set(known):
         raise InputError(
-            f"{cf.describe_paths(series.sim.paths)}: has months "
-            f"{_numbers(series.sim.time.months)}; the reference and the historical simulation "
-            f"share months {_numbers(sorted(known)) or 'none'}"
+            f"{cf.describe_paths(sim.paths)}: has months {_numbers(months)}; the reference and the "
+            f"historical simulation share months {_numbers(sorted(known)) or 'none'}"
         )
-    if lacking:
-        log.warning(
-            "months %s of the simulation are not in the reference and the historical simulation: "
-            "they will be missing",
-            _numbers(lacking),
-        )
+    together = {"none": lambda _: 0, "season": season}.get(group, lambda month: month)
+    taught = {together(month) for month in known}
+    lacking = [month for month in months if month not in known]
+    for chosen, fate in (
+        ([m for m in lacking if together(m) not in taught], "will be missing"),
+        ([m for m in lacking if together(m) in taught], "are adjusted as the other months"),
+    ):
+        if chosen:
+            near = ", but for days near those that are" if group == "dayofyear" else ""
+            log.warning(
+                "months %s of the simulation are not in both reference and historical simulation: "
+                "they %s%s",
+                _numbers(chosen),
+                fate,
+                near,
+            )
+
+
+def season(month: int) -> int:
+    """December to February is 0, and so on."""
+    return month % 12 // 3
 
 
 def _numbers(values: Sequence[int]) -> str:

@@ -360,6 +360,8 @@ def _chosen_epsilon(hist: _Sample, ref: _Sample, options: OTConfig) -> float:
         fit_ref,
         held_hist,
         held_ref,
+        # Averaging over many days costs variance, which an adjustment must keep.
+        slack=0.02,
         tolerance=options.tolerance,
         max_iterations=options.max_iterations,
     )

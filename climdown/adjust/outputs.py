@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import climdown
 from climdown import cf, stream
+from climdown.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,20 @@ class Summary:
 
     output: Path
     lines: tuple[str, ...]
+
+
+def refuse_inputs(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Check that an output is none of the files it is made from, given as paths and patterns.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if not output.exists():
+        return
+    for pattern in inputs:
+        files = [str(pattern)] if Path(pattern).is_file() else glob.glob(str(pattern))  # noqa: PTH207
+        if any(output.samefile(path) for path in files):
+            raise ConfigError(f"{output} is both input and output; choose another output")
 
 
 def output_variable(sim: cf.Field, description: str) -> stream.OutputVariable:

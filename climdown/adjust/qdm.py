@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from climdown import cf, matching, stream
-from climdown.adjust.blocks import Progress, Settings, adjust_series, choose_settings
-from climdown.adjust.engine import open_engine
+import numpy as np
+import numpy.typing as npt
+
+from climdown import cf, stream
+from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
+from climdown.adjust.engine import Engine, open_engine
 from climdown.adjust.inputs import (
     Paths,
     Series,
+    brought,
     check_months,
     open_series,
     open_variables,
+    select_period,
+    shared_months,
 )
-from climdown.adjust.outputs import Summary, global_attributes, output_variable
+from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
+from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
 from climdown.bias import maps
-from climdown.bias.grouping import Grouping
 from climdown.bias.maps import StoredMap
+from climdown.bias.scratch import Scratch
+from climdown.cf.recognition import mismatch
 from climdown.config import QDMConfig
 from climdown.errors import ConfigError, InputError
 
@@ -34,8 +40,8 @@ def qdm_file(
     sim: Paths,
     output: str | Path,
     *,
-    ref: Paths | None,
-    hist: Paths | None,
+    ref: Paths | None = None,
+    hist: Paths | None = None,
     options: QDMConfig | None = None,
     variable: str | None = None,
     grid: str | None = None,
@@ -60,6 +66,7 @@ def qdm_file(
         grid: None works on the simulation's own grid, or on the prior's coarse one.
         ref_period, hist_period: "START/END", what to train on.
         period: what to write; the rest of `sim` still takes part in its quantiles.
+        select: the entry to take along further dimensions, where files have them.
         load_map: a map saved before, instead of `ref` and `hist`.
         save_map: where to keep the map.
         scheduler: address of a Dask scheduler that is to do the work.
@@ -68,94 +75,128 @@ def qdm_file(
         ClimdownError: one of its kinds.
     """
     output = Path(output)
-    stream.check_output(output, overwrite=overwrite)
-    if save_map is not None:
-        stream.check_output(save_map, overwrite=overwrite)
+    kept = [] if load_map is None else [load_map]
+    _check_outputs(output, save_map, [*sim, *(ref or ()), *(hist or ()), *kept], overwrite)
     (source,) = open_variables(sim, () if variable is None else (variable,), select, most=1)
+    written = select_period(source, period)
     stored = None if load_map is None else maps.read_map(cf.expand_paths([load_map])[0])
-    if stored is not None:
-        if ref or hist:
-            raise ConfigError("--map holds what --ref and --hist gave; leave them out")
-        series, settings = _series_of_map(source, stored, options or QDMConfig())
-    else:
+    if stored is None:
         series = open_series(source, ref, hist, grid, ref_period, hist_period, select)
         settings = choose_settings(series, options or QDMConfig())
-    check_months(series)
-    written = source.time.select(period)
+        known = shared_months(series)
+    else:
+        if ref or hist or grid or ref_period or hist_period or save_map:
+            raise ConfigError(
+                "--map holds what was trained on --ref and --hist; leave these, --grid, their "
+                "periods and --save-map out"
+            )
+        settings = settings_of_map(stored, options or QDMConfig())
+        series = _series_of_map(source, stored)
+        known = set(stored.settings.months)
+    check_months(series.sim, known, settings.grouping.kind)
     log.info("%s", settings.describe())
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(scheduler, device))
-        keep = None
-        if save_map is not None:
-            keep = stack.enter_context(_map_writer(save_map, series, settings))
-        scratch, report = adjust_series(
-            series,
-            settings,
-            stack=stack,
-            scratch=output.resolve().with_name(f".{output.name}.{os.getpid()}"),
-            engine=engine,
-            stored=stored,
-            keep=keep,
-            progress=progress,
+        scratch, report = _adjust(
+            series, settings, output.resolve().parent, stack, engine, stored, save_map, progress
         )
+        _check_report(series.sim, report)
         lines = report.lines(settings, series.sim.quantity.units)
         stream.write_series(
             output,
             grid=series.grid,
-            time=series.sim.time.isel(written),
+            time=source.time.isel(written),
             variables=[output_variable(source, settings.describe())],
             attributes=global_attributes(source, command, lines),
-            read=lambda _, part: scratch.read_times(
-                written.start + part.start, written.start + part.stop
-            ).reshape(-1, *series.grid.shape),
+            read=lambda _, part: _read(series.sim, source, scratch, written.start, part),
             scalars=source.scalars,
         )
     return Summary(output, tuple(lines))
 
 
-def _series_of_map(sim: cf.Field, stored: StoredMap, options: QDMConfig) -> tuple[Series, Settings]:
-    """A simulation on a kept map's grid, and the settings the map was trained with.
+def _check_outputs(
+    output: Path, save_map: Path | None, inputs: list[str | Path], overwrite: bool
+) -> None:
+    for path in (output, save_map):
+        if path is not None:
+            stream.check_output(path, overwrite=overwrite)
+            refuse_inputs(path, inputs)
+    if save_map is not None and save_map.resolve() == output.resolve():
+        raise ConfigError(f"{output} is both output and map; choose another --save-map")
+
+
+def _adjust(
+    series: Series,
+    settings: Settings,
+    folder: Path,
+    stack: ExitStack,
+    engine: Engine,
+    stored: StoredMap | None,
+    save_map: Path | None,
+    progress: Progress | None,
+) -> tuple[Scratch, Report]:
+    """Adjust, and place the map when it is whole."""
+    with ExitStack() as until_kept:
+        keep = None
+        if save_map is not None:
+            keep = until_kept.enter_context(_map_writer(save_map, series, settings))
+        return adjust_series(
+            series,
+            settings,
+            stack=stack,
+            scratch=folder,
+            engine=engine,
+            stored=stored,
+            keep=keep,
+            progress=progress,
+        )
+
+
+def _check_report(sim: cf.Field, report: Report) -> None:
+    if report.values == 0:
+        raise InputError(
+            f"{cf.describe_paths(sim.paths)}: no value of {sim.source_name} could be adjusted; "
+            "each cell and group of days needs at least 10 values in reference, historical and "
+            "simulated files: give longer ones, or --group none"
+        )
+
+
+def _read(
+    sim: cf.Field, source: cf.Field, scratch: Scratch, first: int, part: slice
+) -> npt.NDArray[np.floating]:
+    """Adjusted values in the units of the source; a kept map may have others."""
+    values = scratch.read_times(first + part.start, first + part.stop)
+    values = values.reshape(-1, *sim.grid.shape)
+    if sim.quantity.units == source.quantity.units:
+        return values
+    return cf.convert_units(values, sim.quantity.units, source.quantity.units)
+
+
+def _series_of_map(sim: cf.Field, stored: StoredMap) -> Series:
+    """A simulation on a kept map's grid and in its units.
 
     Raises:
         InputError: the map is for another quantity.
     """
-    entries = stored.settings
-    if not cf.units_convertible(entries["units"], sim.source_units) or (
-        sim.attributes.get("standard_name") not in (None, *entries["standard_names"])
-    ):
-        raise InputError(
-            f"{stored.path} maps {entries['variable']} [{entries['units']}]; "
-            f"{cf.describe_paths(sim.paths)} has {sim.source_name} [{sim.source_units}]"
-        )
-    # The map's quantiles are in its own units, and so must the simulation be.
-    field = replace(sim, quantity=replace(sim.quantity, units=entries["units"]))
-    grouping = Grouping(entries["group"], entries["window"])
-    trained = replace(
-        options, group=entries["group"], window=entries["window"], tails=entries["tails"]
+    trained = stored.settings
+    wanted = cf.Quantity(
+        trained.variable, trained.standard_names, trained.names, trained.units, trained.level
     )
-    settings = Settings(entries["kind"], grouping, entries["nodes"], entries["dry"], trained)
-    on_grid = matching.onto(field, stored.grid)
-    return Series(on_grid, on_grid, on_grid), settings
+    if mismatch(cf.like_array(sim), wanted) is not None or sim.quantity.level != wanted.level:
+        level = "" if wanted.level is None else f" at {wanted.level / 100:g} hPa"
+        raise InputError(
+            f"{stored.path} maps {wanted.name}{level} [{wanted.units}]; "
+            f"{cf.describe_paths(sim.paths)} has {sim.source_name} [{sim.source_units}]: choose "
+            "another map"
+        )
+    field = replace(sim, quantity=replace(sim.quantity, units=trained.units))
+    on_grid = brought(field, stored.grid)
+    return Series(on_grid, on_grid, on_grid)
 
 
 @contextmanager
-def _map_writer(
-    path: Path, series: Series, settings: Settings
-) -> Iterator[Callable[[slice, Mapping[str, Any]], None]]:
-    sim = series.sim
-    entries = {
-        "variable": sim.source_name,
-        "standard_names": list(sim.quantity.standard_names),
-        "units": sim.quantity.units,
-        "kind": settings.kind,
-        "group": settings.grouping.kind,
-        "window": settings.grouping.window,
-        "tails": settings.options.tails,
-        "nodes": settings.nodes,
-        "dry": settings.dry,
-        "description": settings.describe(),
-    }
-    described = {"units": sim.quantity.units}
+def _map_writer(path: Path, series: Series, settings: Settings) -> Iterator[Keep]:
+    described = {"units": series.sim.quantity.units}
     with stream.map_writer(
         path,
         grid=series.grid,
@@ -165,6 +206,10 @@ def _map_writer(
             maps.REF: {"long_name": "quantiles of the reference", **described},
             maps.HIST: {"long_name": "quantiles of the historical simulation", **described},
         },
-        attributes={"Conventions": "CF-1.8", **maps.map_attributes(entries)},
+        attributes={
+            "Conventions": "CF-1.8",
+            "title": settings.describe(),
+            **maps.map_attributes(map_settings(series, settings)),
+        },
     ) as write:
         yield write

@@ -14,6 +14,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+# Values worked on at once: what stays in the second-level cache.
+_CHUNK = 1 << 16
+_BITS = 23  # so many, and a half, float32 holds exactly
+
 
 def jitter_dry(
     values: Floats, threshold: float, *, seed: int, stream: str, first_cell: int = 0
@@ -28,21 +32,28 @@ def jitter_dry(
         stream: "ref", "hist" or "sim".
         first_cell: number of the first column among all cells.
     """
-    dry = values < threshold
-    if not dry.any():
-        return values
-    key = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
-    times, cells = np.nonzero(dry)
-    counter = times.astype(np.uint64) << np.uint64(32) | (cells + first_cell).astype(np.uint64)
-    uniform = (_splitmix64(counter, key) >> np.uint64(40)).astype(np.float32) + np.float32(0.5)
+    limit = np.float32(threshold)
+    key = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little")
+    steps, width = values.shape
+    cells = np.arange(first_cell, first_cell + width, dtype=np.uint64)
+    below = np.nextafter(limit, np.float32(0.0))
     result = values.copy()
-    result[dry] = uniform * np.float32(threshold * 2.0**-24)
+    rows = max(1, _CHUNK // max(width, 1))
+    for start in range(0, steps, rows):
+        part = result[start : start + rows]
+        dry = part < limit
+        if dry.any():
+            times = np.arange(start, start + len(part), dtype=np.uint64)
+            hashed = _splitmix64((times[:, None] << np.uint64(32)) | cells, key)
+            even = (hashed >> np.uint64(64 - _BITS)).astype(np.float32) + np.float32(0.5)
+            even *= np.float32(limit * 2.0**-_BITS)
+            np.copyto(part, np.minimum(even, below), where=dry)
     return result
 
 
 def dry_below(values: Floats, threshold: float) -> Floats:
     """Values below the threshold as zero; NaN stays."""
-    return np.where(values < threshold, np.float32(0.0), values)
+    return np.where(values < np.float32(threshold), np.float32(0.0), values)
 
 
 def spread_dry_quantiles(
@@ -53,20 +64,19 @@ def spread_dry_quantiles(
     What the quantiles of a series would be whose dry days went through `jitter_dry`.
 
     Args:
-        quantiles: shape (groups, nodes, cells), ascending along nodes.
+        quantiles: shape (groups, nodes, cells), ascending along nodes; NaN stays.
         nodes: their probabilities, shape (nodes,).
     """
-    dry = quantiles < threshold
-    share = dry.mean(axis=1, keepdims=True)
-    spread = threshold * nodes[None, :, None] / np.where(share > 0, share, 1.0)
-    return np.where(dry, np.minimum(spread, threshold), quantiles).astype(np.float32)
+    dry = quantiles < np.float32(threshold)
+    share = np.maximum(dry.mean(axis=1, keepdims=True), nodes[0])
+    spread = (threshold * nodes[None, :, None] / share).astype(np.float32)
+    return np.where(dry, spread, quantiles)
 
 
-def _splitmix64(counter: npt.NDArray[np.uint64], key: bytes) -> npt.NDArray[np.uint64]:
+def _splitmix64(counter: npt.NDArray[np.uint64], key: int) -> npt.NDArray[np.uint64]:
     """Steele, Lea & Flood 2014 (doi:10.1145/2660193.2660195), started from a key."""
-    start = np.uint64(int.from_bytes(key[:8], "little"))
     with np.errstate(over="ignore"):
-        z = start + counter * np.uint64(0x9E3779B97F4A7C15)
+        z = np.uint64(key) + counter * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ (z >> np.uint64(31)))

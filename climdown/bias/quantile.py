@@ -627,3 +627,5 @@ def _check_series(name: str, values: Array, dates: Dates) -> None:
         raise InputError(
             f"{name} has shape {tuple(values.shape)} for {len(dates)} dates; expected (time, cells)"
         )
+    if not home(values)[0].isdtype(values.dtype, "real floating"):
+        raise InputError(f"{name} has values of type {values.dtype}; expected floating point")

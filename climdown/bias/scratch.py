@@ -7,6 +7,7 @@ memory never holds more than a block of either kind.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -19,19 +20,25 @@ from climdown.errors import OutputError
 class Scratch:
     """Values of (time, cells) in a file, float32, laid out by blocks of cells.
 
+    The file has no name, so that nothing is left of it whatever ends the process.
+
     Args:
-        path: the file, made anew and deleted on leaving the context.
+        folder: where there is room for it.
         times, cells: the whole shape.
         width: cells per block.
+
+    Raises:
+        OutputError: now or later, the folder cannot be written or the disk is full.
     """
 
-    def __init__(self, path: Path, *, times: int, cells: int, width: int) -> None:
-        self.path, self.times, self.cells = path, times, cells
+    def __init__(self, folder: Path, *, times: int, cells: int, width: int) -> None:
+        self.folder, self.times, self.cells = folder, times, cells
         self.blocks = [slice(i, min(i + width, cells)) for i in range(0, cells, width)]
         try:
-            self._file = path.open("w+b")
+            # Unbuffered: a full disk shows when it is written to, not some calls later.
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+            raise self._failure(error) from None
 
     def __enter__(self) -> Scratch:
         return self
@@ -43,7 +50,6 @@ class Scratch:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-        self.path.unlink(missing_ok=True)
 
     def write_times(self, start: int, values: npt.NDArray[np.float32]) -> None:
         """Rows from time `start` on, shape (n, cells)."""
@@ -55,23 +61,42 @@ class Scratch:
         self._write(block, 0, values)
 
     def read_cells(self, block: slice) -> npt.NDArray[np.float32]:
-        """One of the blocks, shape (times, width)."""
+        """One of the blocks, shape (times, width), once it has been written."""
         return self._read(block, 0, self.times)
 
     def read_times(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Rows of all cells, shape (stop - start, cells)."""
-        return np.concatenate([self._read(block, start, stop) for block in self.blocks], axis=1)
+        """Rows of all cells, shape (stop - start, cells), once they have been written."""
+        values = np.empty((stop - start, self.cells), dtype=np.float32)
+        for block in self.blocks:
+            values[:, block] = self._read(block, start, stop)
+        return values
 
     def _write(self, block: slice, start: int, values: npt.NDArray[np.float32]) -> None:
-        self._file.seek(4 * (block.start * self.times + start * (block.stop - block.start)))
+        rest = memoryview(np.ascontiguousarray(values, dtype=np.float32)).cast("B")
         try:
-            self._file.write(np.ascontiguousarray(values, dtype=np.float32).tobytes())
+            self._file.seek(self._place(block, start))
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from None
+            raise self._failure(error) from None
 
     def _read(self, block: slice, start: int, stop: int) -> npt.NDArray[np.float32]:
-        width = block.stop - block.start
-        self._file.seek(4 * (block.start * self.times + start * width))
-        values = np.empty((stop - start, width), dtype=np.float32)
-        self._file.readinto(values.reshape(-1).view(np.uint8).data)
+        values = np.empty((stop - start, block.stop - block.start), dtype=np.float32)
+        rest = memoryview(values.reshape(-1)).cast("B")
+        try:
+            self._file.seek(self._place(block, start))
+            while rest:
+                rest = rest[self._file.readinto(rest) or len(rest) :]
+        except OSError as error:
+            raise self._failure(error) from None
         return values
+
+    def _place(self, block: slice, start: int) -> int:
+        return 4 * (block.start * self.times + start * (block.stop - block.start))
+
+    def _failure(self, error: OSError) -> OutputError:
+        size = 4 * self.times * self.cells / 2**30
+        return OutputError(
+            f"cannot keep a scratch file of {size:.1f} GiB in {self.folder} ({error.strerror}); "
+            "write the output where there is room, or adjust less at once"
+        )

@@ -95,10 +95,9 @@ def horizontal_dims(array: xr.DataArray) -> tuple[str, ...]:
 def horizontal_names(array: xr.DataArray, dataset: xr.Dataset) -> set[str]:
     """Names of the variables that describe a variable's cells: coordinates, bounds, mapping."""
     names = set()
-    for kind in _KINDS:
-        coordinate = _coordinate(array, kind)
-        names.add(str(coordinate.name))
-        if (found := _bounds_name(coordinate, dataset)) is not None:
+    for name in (n for kind in _KINDS for n in _candidates(array, kind)):
+        names.add(name)
+        if (found := _bounds_name(array[name], dataset)) is not None:
             names.add(found)
     for attribute in ("grid_mapping", "mesh"):
         described = array.attrs.get(attribute) or array.encoding.get(attribute)

@@ -32,7 +32,7 @@ _MOST_LISTED = 8
 class VariableNotFoundError(InputError):
     """No file has the quantity; `near` if a variable could be it but for units, level and such."""
 
-    def __init__(self, message: str, *, near: bool) -> None:
+    def __init__(self, message: str, *, near: bool = False) -> None:
         super().__init__(message)
         self.near = near
 

@@ -16,6 +16,7 @@ from climdown.mesh import Mesh, places, unit_vectors
 _NEIGHBOURS = 6
 # Longer sides than this, in distances to the nearest neighbour, bridge a hole of the mesh.
 _LONGEST = 8.0
+_STEPS = 3
 
 
 def nearest_weights(source: Mesh, target: Grid) -> sp.csr_array:
@@ -78,20 +79,31 @@ def _triangle_weights(
     sign: float,
     longest: float,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
-    position = _stereographic(wanted[rows], sign)
-    simplex = triangles.find_simplex(position)
-    inside = simplex >= 0
-    rows, position, simplex = rows[inside], position[inside], simplex[inside]
+    simplex = triangles.find_simplex(_stereographic(wanted[rows], sign))
+    rows, simplex = rows[simplex >= 0], simplex[simplex >= 0]
+    shares = _shares(points[near[triangles.simplices[simplex]]], wanted[rows])
+    # Sides are straight in the plane, and great circles on the sphere: a point between the two
+    # belongs to the next triangle.
+    for _ in range(_STEPS):
+        beyond = triangles.neighbors[simplex, shares.argmin(axis=1)]
+        outside = np.flatnonzero((shares.min(axis=1) < 0) & (beyond >= 0))
+        simplex[outside] = beyond[outside]
+        corners = near[triangles.simplices[simplex[outside]]]
+        shares[outside] = _shares(points[corners], wanted[rows[outside]])
     corners = near[triangles.simplices[simplex]]
-    # Barycentric coordinates, in the flat triangle, of where the ray through the point meets it.
-    a, b, c = np.moveaxis(points[corners], 1, 0)
-    volumes = [(wanted[rows] * np.cross(p, q)).sum(axis=1) for p, q in ((b, c), (c, a), (a, b))]
-    shares = np.stack(volumes, axis=1)
-    shares = np.clip(shares * np.sign(shares.sum(axis=1, keepdims=True)), 1e-300, None)
+    shares = np.clip(shares, 0.0, None)
     shares /= shares.sum(axis=1, keepdims=True)
     compact = _side(points[corners]) < longest
     keep = np.repeat(compact[:, None], 3, axis=1)
     return np.repeat(rows, 3)[keep.ravel()], corners[keep], shares[keep]
+
+
+def _shares(corners: FloatArray, wanted: FloatArray) -> FloatArray:
+    """Barycentric coordinates, in flat triangles, of where the rays through points meet them."""
+    a, b, c = np.moveaxis(corners, 1, 0)
+    volumes = [(wanted * np.cross(p, q)).sum(axis=1) for p, q in ((b, c), (c, a), (a, b))]
+    total = np.sum(volumes, axis=0)
+    return np.asarray(np.stack(volumes, axis=1) / np.where(total == 0, 1.0, total)[:, None])
 
 
 def _side(corners: FloatArray) -> FloatArray:

@@ -62,6 +62,8 @@ class Weights:
                 f"field has {values.shape[-len(shape) :]} cells, the weights expect {shape}"
             )
         columns = np.asarray(values, dtype=np.float64).reshape(-1, self.matrix.shape[1]).T
+        if isinstance(self.source, Mesh):
+            columns = self.source.filled_copies(columns)
         valid = np.isfinite(columns)
         total = self.matrix @ np.where(valid, columns, 0.0)
         if valid.all():

@@ -1,0 +1,144 @@
+"""Quantile delta mapping of a variable with every choice made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from climdown import cf
+from climdown.adjust.inputs import Climatology, Series, shared_months
+from climdown.bias import quantile
+from climdown.bias.grouping import Grouping
+from climdown.bias.maps import MapSettings, StoredMap
+from climdown.config import QDMConfig
+from climdown.errors import ConfigError
+
+_QUANTILES, _RAIN_QUANTILES = 100, 500
+_TAILS = {"constant": "constant correction", "extremes": "out to the extremes"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Quantile delta mapping of one variable, every choice made.
+
+    Attributes:
+        nodes: number of quantiles, the extremes not counted.
+        dry: precipitation below this is none, in the simulation's units; None if it does not apply.
+    """
+
+    kind: quantile.Kind
+    grouping: Grouping
+    nodes: int
+    dry: float | None
+    options: QDMConfig
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Of the quantiles, the extremes' 0 and 1 included, shape (nodes,)."""
+        inner = quantile.nodes(self.nodes)
+        extremes = self.options.tails == "extremes"
+        return np.concatenate([[0.0], inner, [1.0]]) if extremes else inner
+
+    def describe(self) -> str:
+        """One line for people and for the output's attributes."""
+        group = {"none": "all days together", "month": "by calendar month"}.get(
+            self.grouping.kind, f"by day of the year, {self.grouping.window} days around it"
+        )
+        options = self.options
+        bound = f", ratio at most {options.max_ratio:g}" if self.kind == "multiplicative" else ""
+        years = "" if options.years is None else f", ranked within {options.years} years"
+        return (
+            f"quantile delta mapping (Cannon et al. 2015), {self.kind}, {self.nodes} quantiles, "
+            f"{group}, {options.interpolation} between them, beyond them {_TAILS[options.tails]}"
+            f"{bound}{years}"
+        )
+
+
+def choose_settings(series: Series, options: QDMConfig) -> Settings:
+    """Kind, number of quantiles and dry threshold for a variable.
+
+    Raises:
+        ConfigError: a grouping, tail or number of quantiles that the prior does not have.
+    """
+    sim = series.sim
+    known = cf.known_quantity(cf.like_array(sim)) or cf.known_family(sim.quantity)
+    trace = None if known is None else known.trace
+    kind = options.kind
+    if kind == "auto":
+        kind = "additive" if known is None else known.kind
+    dry = None
+    if known is not None and trace is not None and kind == "multiplicative":
+        threshold = trace if options.dry_threshold is None else options.dry_threshold
+        units = known.quantity.units, sim.quantity.units
+        dry = float(cf.convert_units(np.array([threshold]), *units)[0])
+    nodes = options.quantiles or (_QUANTILES if trace is None else _RAIN_QUANTILES)
+    if isinstance(series.ref, Climatology):
+        nodes = series.ref.quantiles.shape[1]
+        _check_options(series.ref.prior, nodes, options)
+    return Settings(kind, Grouping(options.group, options.window), nodes, dry, options)
+
+
+def _check_options(prior: str, nodes: int, options: QDMConfig) -> None:
+    if options.group == "dayofyear":
+        raise ConfigError(
+            f"prior {prior} carries quantiles by month and of all its months; choose group month "
+            "or none, or give observations as the reference"
+        )
+    if options.tails == "extremes":
+        raise ConfigError(
+            f"prior {prior} does not carry the extremes; choose tails constant, or give "
+            "observations as the reference"
+        )
+    if options.quantiles not in (None, nodes):
+        raise ConfigError(
+            f"prior {prior} carries {nodes} quantiles of this variable, not {options.quantiles}; "
+            "leave the number out, or give observations as the reference"
+        )
+
+
+def settings_of_map(stored: StoredMap, options: QDMConfig) -> Settings:
+    """The settings a kept map was trained with; the rest as the options say.
+
+    Raises:
+        ConfigError: an option asks for another training.
+    """
+    known, default = stored.settings, QDMConfig()
+    extremes = known.tails == "extremes"
+    trained = {
+        "kind": known.kind,
+        "quantiles": stored.nodes.size - (2 if extremes else 0),
+        "group": known.group,
+        "window": known.window,
+        "tails": known.tails,
+        "dry_threshold": known.dry,
+    }
+    for name, value in trained.items():
+        if getattr(options, name) not in (getattr(default, name), value):
+            option = name.replace("_", "-")
+            raise ConfigError(
+                f"{stored.path} was trained with {name.replace('_', ' ')} {value}; leave "
+                f"--{option} out, or train another map"
+            )
+    grouping = Grouping(known.group, known.window)
+    options = replace(options, group=known.group, window=known.window, tails=known.tails)
+    return Settings(known.kind, grouping, trained["quantiles"], known.dry, options)
+
+
+def map_settings(series: Series, settings: Settings) -> MapSettings:
+    """What a map must keep to be applied later."""
+    quantity = series.sim.quantity
+    return MapSettings(
+        variable=quantity.name,
+        standard_names=quantity.standard_names,
+        names=quantity.names,
+        units=quantity.units,
+        level=quantity.level,
+        kind=settings.kind,
+        tails=settings.options.tails,
+        group=settings.grouping.kind,
+        window=settings.grouping.window,
+        months=tuple(sorted(shared_months(series))),
+        dry=settings.dry,
+    )
