@@ -251,7 +251,7 @@ class OTConfig:
         epsilon, eofs = self.epsilon, self.eofs
         _require(epsilon is None or epsilon > 0, f"epsilon is {epsilon}; need more than 0")
         _require(
-            eofs is None or 0 < eofs <= 1 or eofs == round(eofs),
+            eofs is None or 0 < eofs <= 1 or (eofs > 1 and eofs == round(eofs)),
             f"eofs is {eofs}; need a share of the variance up to 1, or a whole number",
         )
         _require(self.tolerance > 0, f"tolerance is {self.tolerance}; need more than 0")
@@ -321,9 +321,25 @@ class RunConfig:
             self.bias in ("none", "qdm", "ot"),
             f"unknown bias adjustment '{self.bias}'; expected none, qdm or ot",
         )
+        given = self.historical or self.reference
+        periods = self.historical_period or self.reference_period
         _require(
-            self.bias != "none" or not (self.historical or self.reference),
-            "--historical and --reference are for bias adjustment; give --bias qdm or ot",
+            self.bias != "none" or not (given or periods),
+            "--historical, --reference and their periods are for bias adjustment; give --bias qdm "
+            "or ot",
+        )
+        _require(
+            self.bias == "none" or bool(self.historical),
+            f"--bias {self.bias} needs the same model in the reference's period; give --historical",
+        )
+        _require(
+            self.bias != "ot" or bool(self.reference),
+            "--bias ot needs whole days of observations, and a prior carries quantiles only (the "
+            "licence of its data may not allow more); give --reference",
+        )
+        _require(
+            self.reference_period is None or bool(self.reference),
+            "the prior's quantiles have no dates; leave --ref-period out, or give --reference",
         )
         _require(
             self.batch_size == "auto" or _positive(self.batch_size),

@@ -20,6 +20,8 @@ _BEYOND_POLE = 10.0  # degrees
 # as 0 N 0 E does where a model leaves out blocks of land.
 _MOST_COPIES = 8
 _SAME_PLACE = 1e-4  # degrees
+# Of longitude without cells, in a mesh all round.
+_WIDEST_GAP = 20.0  # degrees
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +59,15 @@ class Mesh:
                 f"latitudes run from {np.nanmin(self.lat):g} to {np.nanmax(self.lat):g}; "
                 "expected degrees within -90 and 90"
             )
-        for vertices in (self.lat_vertices, self.lon_vertices):
-            if vertices is not None and (
-                vertices.shape[:-1] != self.lat.shape or vertices.shape[-1] < 3
-            ):
-                raise GridError(
-                    f"cell corners have shape {vertices.shape}; expected "
-                    f"{(*self.lat.shape, 'three or more')}"
-                )
+        lat, lon = (
+            None if vertices is None else vertices.shape
+            for vertices in (self.lat_vertices, self.lon_vertices)
+        )
+        if lat != lon or (lat is not None and (lat[:-1] != self.lat.shape or lat[-1] < 3)):
+            raise GridError(
+                f"cell corners have shape {lat} in latitude and {lon} in longitude; expected "
+                f"{(*self.lat.shape, 'three or more')} in both"
+            )
 
     @classmethod
     def from_centres(
@@ -190,16 +193,27 @@ class Mesh:
         The longitudes are those outside the widest gap between meridians that hold cells.
         """
         known = np.isfinite(self.lat)
-        south, north = float(self.lat[known].min()), float(self.lat[known].max())
-        lon = np.unique(np.round(np.mod(self.lon[known], 360.0), 6))
-        gaps = np.diff(np.append(lon, lon[0] + 360.0))
-        widest = int(np.argmax(gaps))
-        if gaps[widest] < 20.0:
-            return south, north, -180.0, 180.0
-        west, east = float(lon[(widest + 1) % lon.size]), float(lon[widest])
-        east = east if east >= west else east + 360.0
-        turn = 360.0 if west > 180.0 else 0.0
-        return south, north, west - turn, east - turn
+        return _box(self.lat[known], self.lon[known])
+
+    @cached_property
+    def extent(self) -> tuple[float, float, float, float]:
+        """The like of `box`, of the cells' outer edges: of their corners where they are known."""
+        if self.valid.any() and self.lat_vertices is not None and self.lon_vertices is not None:
+            south, north, west, east = _box(
+                self.lat_vertices[self.valid], self.lon_vertices[self.valid]
+            )
+        else:
+            half = 0.5 * self.spacing
+            south, north, west, east = self.box
+            south, north = max(south - half, -90.0), min(north + half, 90.0)
+            if east - west < 360.0:
+                wide = half / max(np.cos(np.radians(0.5 * (south + north))), 0.2)
+                west, east = west - wide, east + wide
+        if east - west >= 360.0:
+            # The cell over a pole has no corner there.
+            south = -90.0 if south < -90.0 + self.spacing else south
+            north = 90.0 if north > 90.0 - self.spacing else north
+        return south, north, west, east
 
     def describe(self) -> str:
         """One line for people: kind, size, spacing and extent."""
@@ -218,6 +232,20 @@ def unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:
     """Points on the unit sphere, shape (..., 3), from degrees."""
     phi, lam = np.radians(lat), np.radians(lon)
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+
+
+def _box(lat: FloatArray, lon: FloatArray) -> tuple[float, float, float, float]:
+    """South, north, and the meridians beside the widest gap, 360 apart where it is narrow."""
+    south, north = float(lat.min()), float(lat.max())
+    meridians = np.unique(np.round(np.mod(lon, 360.0), 6))
+    gaps = np.diff(np.append(meridians, meridians[0] + 360.0))
+    widest = int(np.argmax(gaps))
+    if gaps[widest] < _WIDEST_GAP:
+        return south, north, -180.0, 180.0
+    west, east = float(meridians[(widest + 1) % meridians.size]), float(meridians[widest])
+    east = east if east >= west else east + 360.0
+    turn = 360.0 if west > 180.0 else 0.0
+    return south, north, west - turn, east - turn
 
 
 def places(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.int64]:

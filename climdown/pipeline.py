@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,14 @@ from torch import Tensor
 import climdown
 from climdown import cf, matching, regrid, stream
 from climdown.adjust import guide
+from climdown.adjust.outputs import refuse_inputs
 from climdown.config import RunConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.guidance import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.sampler import Sampler
 from climdown.diffusion.zssd import ZSSD
-from climdown.errors import (
-    ConfigError,
-    Requeue,
-)
+from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.priors.card import Prior, Variable
 from climdown.transforms import Chain
@@ -157,8 +155,7 @@ def make_plan(
     output = Path(output)
     stream.check_output(output, overwrite=config.overwrite)
     paths = cf.expand_paths(inputs)
-    if any(output.exists() and path.samefile(output) for path in paths):
-        raise ConfigError(f"{output} is both input and output; choose another output")
+    refuse_inputs(output, [*paths, *config.historical, *config.reference])
     for path in paths:  # a file that cannot be read is no matter of priors
         cf.open_dataset(path).close()
     device = choose_device(config.device)
@@ -183,7 +180,7 @@ def make_plan(
         "climdown": climdown.__version__,
         "prior": chosen.card.name,
         "prior_sha256": chosen.digest,
-        "inputs": {path.name: stream.file_fingerprint(path) for path in paths},
+        "inputs": [[path.name, stream.file_fingerprint(path)] for path in paths],
         "variables": list(fields),
         "period": config.period,
         "select": dict(config.select),
@@ -197,22 +194,8 @@ def make_plan(
     }
     adjustment = None
     if config.bias != "none":
-        adjustment = guide.plan_adjustment(
-            chosen,
-            paths,
-            fields,
-            filter_grid,
-            method=config.bias,
-            historical=config.historical,
-            reference=config.reference,
-            historical_period=config.historical_period,
-            reference_period=config.reference_period,
-            select=dict(config.select),
-            qdm=config.qdm,
-            ot=config.ot,
-        )
-        identity["bias"] = guide.identity(adjustment, config.historical, config.reference)
-        identity["bias_options"] = asdict(config.qdm if config.bias == "qdm" else config.ot)
+        adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
+        identity |= guide.identity(adjustment)
     return Plan(
         adjustment=adjustment,
         prior=chosen,
@@ -267,16 +250,13 @@ def _execute(
         identity=plan.identity,
         discard=plan.config.overwrite,
     )
-    model = plan.prior.denoiser(plan.device)
-    adjusted = {}
-    if plan.adjustment is not None:
-        # Computed again by a resumed run: quick, and the same to the last bit.
-        adjusted = plan.adjustment.readers(stack, store.folder / "adjusted", plan.device.type)
-    observer = Observer(plan, adjusted)
     todo = [unit for unit in store.units if not store.done(unit)]
     resumed = plan.total - sum(unit.fields for unit in todo)
     if resumed:
         log.info("resuming: %d of %d fields are done", resumed, plan.total)
+    if todo:
+        model = plan.prior.denoiser(plan.device)
+        observer = Observer(plan, _adjusted(plan, store.folder, stack))
     done = resumed
     if progress is not None:
         progress(done, plan.total)
@@ -293,6 +273,13 @@ def _execute(
     stream.join(store, output_template(plan, command), plan.output)
     store.remove()
     return Summary(plan.output, plan.total, resumed, time.monotonic() - begun)
+
+
+def _adjusted(plan: Plan, scratch: Path, stack: ExitStack) -> dict[str, guide.Reader]:
+    """Adjusted input by variable; a resumed run computes it again, the same to the last bit."""
+    if plan.adjustment is None:
+        return {}
+    return plan.adjustment.readers(stack, scratch, plan.device.type)
 
 
 def sample_unit(

@@ -92,7 +92,9 @@ def regrid_file(
     """
     if not 0 < min_coverage <= 1:
         raise ConfigError(f"min coverage is {min_coverage:g}; need 0 < coverage <= 1")
-    source = cf.expand_paths([source])[0]
+    source, *more = cf.expand_paths([source])
+    if more:
+        raise ConfigError(f"one file is regridded at a time; {1 + len(more)} match, like {more[0]}")
     if output.exists() and source.samefile(output):
         raise ConfigError(f"{output} is both input and output; choose another output")
     stream.check_output(output, overwrite=overwrite)
@@ -221,7 +223,11 @@ class _FilePlan:
         lost = [str(n) for n in self.dataset.variables if n not in kept | coordinates]
         bounds = {str(v.attrs.get("bounds")) for v in self.dataset.variables.values()}
         if lost := [name for name in lost if name not in bounds]:
-            log.warning("%s: left out, no fields of means: %s", self.source, ", ".join(lost))
+            log.warning(
+                "%s: left out, since no means over cells can be taken: %s",
+                self.source,
+                ", ".join(lost),
+            )
 
     def read(
         self, name: str, block: tuple[slice, ...], min_coverage: float
@@ -373,12 +379,7 @@ def _check_size(nx: float, ny: float) -> None:
 def _extent(cells: regrid.Cells) -> tuple[float, float, float, float]:
     """(south, north, west, east) of the cells' outer edges."""
     if isinstance(cells, Mesh):
-        south, north, west, east = cells.box
-        half = 0.5 * cells.spacing
-        wide = half / max(math.cos(math.radians(0.5 * (south + north))), 0.2)
-        if east - west < 360.0:
-            west, east = west - wide, east + wide
-        return max(south - half, -90.0), min(north + half, 90.0), west, east
+        return cells.extent
     lat, lon = cells.lat_edges, cells.lon_edges
     return float(lat[0]), float(lat[-1]), float(lon[0]), float(lon[-1])
 

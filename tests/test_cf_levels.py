@@ -170,6 +170,19 @@ def test_near_surface_temperature_is_never_taken_from_upper_air_names(
         open_field(path, TAS)
 
 
+def test_upper_air_temperature_is_never_taken_from_near_surface_names(path: Path) -> None:
+    ta = Quantity("ta", ("air_temperature",), ("ta",), "K")
+    make_dataset(path=path, name="tas")
+    with pytest.raises(InputError, match=r"'tas' \(no pressure level\)"):
+        open_field(path, ta)
+    path.unlink()
+    make_dataset(path=path, name="T")
+    assert_holds_truth(open_field(path, ta))
+    path.unlink()
+    make_dataset(path=path, name="temp", attributes={"long_name": "at 850 hPa"})
+    assert_holds_truth(open_field(path, ta))
+
+
 def test_an_upper_air_name_at_a_height_is_near_the_surface(path: Path) -> None:
     make_dataset(path=path, name="t", height=2.0)
     assert_holds_truth(open_field(path, TAS))
@@ -365,6 +378,31 @@ def test_a_forecast_file_names_its_axis_valid_time(path: Path) -> None:
     field = open_field(path, TAS)
     assert (field.time.name, field.source_name) == ("valid_time", "t2m")
     assert_holds_truth(field)
+
+
+def test_a_file_of_the_climate_data_store_is_read(path: Path) -> None:
+    dataset = heights(
+        name="z", standard_name="geopotential", units="m**2 s**-2", lat=[47.5, 45.0, 42.5, 40.0]
+    )
+    pressure = {"units": "hPa", "standard_name": "air_pressure", "positive": "down"}
+    dataset = along(dataset, "pressure_level", [850.0, 500.0], attributes=pressure)
+    versions = np.array(["0001", "0001", "0005"], dtype=object)
+    dataset = dataset.rename(time="valid_time").assign_coords(
+        number=0, expver=("valid_time", versions)
+    )
+    dataset.to_netcdf(path)
+    assert_is_entry(open_field(path, replace(ZG500, units="m2 s-2")), 1)
+
+
+def test_the_start_of_a_forecast_is_no_time_axis_but_a_choice(path: Path) -> None:
+    started = {"units": "days since 2000-11-01", "standard_name": "forecast_reference_time"}
+    dataset = along(make_dataset(), "init", [0.0, 365.0], attributes=started)
+    # What remains of the time axis are its units.
+    del dataset["time"].attrs["standard_name"], dataset["time"].attrs["axis"]
+    dataset[["init", "time", "tas"]].to_netcdf(path)
+    with pytest.raises(InputError, match=r"like --select 'init=2000-11-01 00:00:00'$"):
+        open_field(path, TAS)
+    assert_is_entry(open_field(path, TAS, select={"init": "2001-11-01 00:00:00"}), 1)
 
 
 def test_time_may_be_a_coordinate_beside_its_dimension(path: Path) -> None:

@@ -398,6 +398,8 @@ def test_bounds_tell_the_length_of_uneven_steps(path: Path) -> None:
     field = open_field(path, RAIN)
     np.testing.assert_allclose(field.read(slice(None))[:, 0, 0], [1.5, 0.5, 0.75], rtol=1e-6)
     np.testing.assert_allclose(field.read(slice(1, 3))[:, 0, 0], [0.5, 0.75], rtol=1e-6)
+    later = field.isel(slice(1, 3)).read(slice(None))
+    np.testing.assert_allclose(later[:, 0, 0], [0.5, 0.75], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ OUTSIDE_IMPORTS: dict[str, set[str]] = {
     **{name: {"numpy"} for name in PLAIN},
     "diffusion": {"numpy", "torch"},
     **{name: {"numpy", "scipy", *NETCDF} for name in LABELLED},
-    "regrid": {"numpy", "scipy", "spherely", "xesmf", *NETCDF},
-    "bias": {"array_api_compat", "numpy", "ot", "scipy"},
+    "regrid": {"numpy", "scipy", "xesmf", *NETCDF},
+    "bias": {"array_api_compat", "cftime", "netCDF4", "numpy", "ot", "scipy"},
 }
 # Mathematics knows no files, no configuration and no clock.
 WORLDLY = {"datetime", "io", "json", "os", "pathlib", "shutil", "tempfile", "time", "tomllib"}

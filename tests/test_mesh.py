@@ -206,12 +206,19 @@ def test_what_is_no_mesh_is_refused(lat: Floats, lon: Floats, message: str) -> N
         Mesh.from_centres(lat, lon)
 
 
-@pytest.mark.parametrize("shape", [(3, 2), (2, 4), (3, 2, 4)])
-def test_corners_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(GridError, match=re.escape(f"cell corners have shape {shape}; expected")):
-        Mesh.from_centres(
-            [1.0, 2.0, 3.0],
-            [0.0, 0.0, 0.0],
-            lat_vertices=np.zeros(shape),
-            lon_vertices=np.zeros(shape),
-        )
+@pytest.mark.parametrize(
+    ("lat", "lon"),
+    [((3, 2), (3, 2)), ((2, 4), (2, 4)), ((3, 2, 4), (3, 2, 4)), ((3, 4), (3, 5)), ((3, 4), None)],
+)
+def test_corners_of_another_shape_are_refused(
+    lat: tuple[int, ...], lon: tuple[int, ...] | None
+) -> None:
+    message = f"cell corners have shape {lat} in latitude and {lon} in longitude; expected"
+    centres = np.array([1.0, 2.0, 3.0])
+    with pytest.raises(GridError, match=re.escape(message)):
+        Mesh(centres, centres, np.zeros(lat), None if lon is None else np.zeros(lon))
+    if lon is not None:
+        with pytest.raises(GridError, match=re.escape(message)):
+            Mesh.from_centres(
+                centres, centres, lat_vertices=np.zeros(lat), lon_vertices=np.zeros(lon)
+            )

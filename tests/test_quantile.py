@@ -452,6 +452,7 @@ def test_torch_gives_the_same_numbers(grouping: Grouping, kind: Any, step: float
         ({"quantiles": [0.5, 1.2]}, ConfigError, "that ascend from 0 to 1"),
         ({"ref_dates": days(39)}, InputError, r"ref has shape \(40, 3\) for 39 dates"),
         ({"hist_dates": days(39)}, InputError, r"hist has shape \(40, 3\) for 39 dates"),
+        ({"ref": np.zeros((0, 3)), "ref_dates": []}, InputError, r"ref has shape \(0, 3\) for 0"),
         ({"hist": np.zeros((40, 2))}, InputError, r"quantiles of ref have shape \(1, 50, 3\)"),
         ({"ref": np.zeros((40, 3), int)}, InputError, "ref has values of type int64"),
     ],

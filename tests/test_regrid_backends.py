@@ -30,6 +30,7 @@ needs_esmf = pytest.mark.skipif(not esmf.esmf_available(), reason="esmpy is not 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Weights are kept in an empty folder, and nothing in memory."""
     monkeypatch.setenv("CLIMDOWN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
     build._cached.cache_clear()
     yield tmp_path / "cache" / "weights"
     build._cached.cache_clear()

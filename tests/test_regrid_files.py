@@ -39,6 +39,7 @@ BROAD = "-180,180,-90,90,10"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weights are kept in an empty folder."""
     monkeypatch.setenv("CLIMDOWN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
     build._cached.cache_clear()
     yield
     build._cached.cache_clear()

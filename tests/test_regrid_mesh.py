@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from climdown.errors import GridError
 from climdown.grid import Grid
 from climdown.mesh import Mesh, unit_vectors
-from climdown.regrid import METHODS, Method, points, polygons, weights
+from climdown.regrid import METHODS, Method, build, points, polygons, weights
 from climdown.regrid.polygons import cell_areas
 from climdown.regrid.rings import untangled
 from tests.factories import Floats, gaussian_grid
@@ -40,8 +40,9 @@ GLOBAL_MESHES = ["triangles", "hexagons", "rectilinear"]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Weights are kept in an empty folder, and in no other."""
     monkeypatch.setenv("CLIMDOWN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
     yield tmp_path / "cache"
-    weights.__globals__["_cached"].cache_clear()
+    build._cached.cache_clear()
 
 
 def corners(mesh: Mesh) -> tuple[Floats, Floats]:

@@ -18,7 +18,11 @@ from climdown.errors import OutputError
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), times=st.integers(1, 7), cells=st.integers(1, 9), width=st.integers(1, 10))
 def test_any_order_of_writing_and_reading_gives_the_values_back(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, times: int, cells: int, width: int
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+    times: int,
+    cells: int,
+    width: int,
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     with Scratch(folder, times=times, cells=cells, width=width) as scratch:

@@ -82,13 +82,13 @@ def test_map_between_gaussians_has_the_entropic_closed_form(epsilon: float) -> N
     assert fitted.scale == pytest.approx(np.trace(A) + np.trace(B), rel=0.01)
     expected = entropic_map(A, B, fitted.regularisation)
     mapped = fitted.project()
-    # Twice what ten other seeds of the sequence miss the closed form by at worst.
-    np.testing.assert_allclose(linear_part(source, mapped), expected, atol=0.02)
-    np.testing.assert_allclose(mapped.mean(axis=0), mean_b, atol=0.01)
+    # Over twice what ten other seeds miss the closed form by at worst: 0.004, 0.0006, 0.0027.
+    np.testing.assert_allclose(linear_part(source, mapped), expected, atol=0.01)
+    np.testing.assert_allclose(mapped.mean(axis=0), mean_b, atol=0.0015)
     # Off the samples, where the plan has points to go by.
     new = quasi(mean_a, 0.5 * A, n=256, seed=2)
     inside = mean_b + (new - mean_a) @ expected.T
-    assert np.sqrt(np.mean((fitted(new) - inside) ** 2)) < 0.05
+    assert np.sqrt(np.mean((fitted(new) - inside) ** 2)) < 0.007
 
 
 def test_map_between_gaussians_nears_the_optimal_map() -> None:
@@ -99,7 +99,7 @@ def test_map_between_gaussians_nears_the_optimal_map() -> None:
         fitted = fit(source, target, epsilon=epsilon)
         bias = np.abs(entropic_map(A, B, fitted.regularisation) - optimal).max()
         distances.append(np.abs(linear_part(source, fitted.project()) - optimal).max())
-        assert distances[-1] < bias + 0.02
+        assert distances[-1] < bias + 0.01
     assert distances == sorted(distances, reverse=True)
 
 
@@ -595,8 +595,8 @@ def test_held_out_winters_come_near_held_out_observations(
     assert discrepancies[0] < 0.2 * discrepancies[1]
     # Averaging takes little variance: the fitted observations have 1 in each column.
     tas, pr = np.split(mapped.var(axis=0), 2)
-    assert 0.8 < tas.mean() < 1.2
-    assert 0.8 < pr.mean() < 1.2
+    assert 0.75 < tas.mean() < 1.2
+    assert 0.75 < pr.mean() < 1.2
 
 
 @pytest.mark.data

@@ -43,18 +43,8 @@ class Engine:
         Raises:
             ConfigError: the cluster lost a block, or the device ran out of memory.
         """
-        try:
+        with plain_errors():
             yield from map(work, tasks) if self.client is None else self._submit(work, tasks)
-        except Exception as error:
-            # Named, not imported: neither package need be there.
-            remedy = {
-                "KilledWorker": "a Dask worker died, likely for want of memory; give workers more",
-                "FutureCancelledError": "the Dask cluster went away; start it and run again",
-                "OutOfMemoryError": "the CUDA device ran out of memory; use --device cpu",
-            }.get(type(error).__name__)
-            if remedy is None:
-                raise
-            raise ConfigError(remedy) from None
 
     def _submit(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         waiting: deque[Any] = deque()
@@ -89,14 +79,36 @@ def open_engine(scheduler: str | None = None, device: str = "cpu") -> Iterator[E
         yield Engine(client, 2 * cores, 1, device)
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Say in one line that a cluster or a device gave up.
+
+    Raises:
+        ConfigError: the cluster lost a block, or the device ran out of memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Named, not imported: neither package need be there.
+        remedy = {
+            "KilledWorker": "a Dask worker died, likely for want of memory; give workers more",
+            "FutureCancelledError": "the Dask cluster went away; start it and run again",
+            "OutOfMemoryError": "the CUDA device ran out of memory; use --device cpu",
+        }.get(type(error).__name__)
+        if remedy is None:
+            raise
+        raise ConfigError(remedy) from None
+
+
 def _connect(scheduler: str) -> Any:
     try:
-        from distributed import Client, comm
+        from distributed import Client
+        from distributed.comm.core import connect
     except ImportError:
         raise ConfigError("--scheduler-address needs Dask: pip install 'climdown[hpc]'") from None
 
     async def knock() -> None:
-        await (await comm.connect(scheduler, timeout=_PATIENCE)).close()
+        await (await connect(scheduler, timeout=_PATIENCE)).close()
 
     try:
         # A client that found nobody would complain once more when it is deleted. In a thread,

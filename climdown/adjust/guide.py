@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,31 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf, matching, stream
-from climdown.adjust.blocks import Settings, adjust_series, choose_settings
+from climdown.adjust.blocks import adjust_series
 from climdown.adjust.engine import open_engine
 from climdown.adjust.inputs import (
     REF_COVERAGE,
     Series,
+    brought,
     check_months,
-    open_reference,
+    open_period,
     prior_climatology,
+    shared_months,
 )
 from climdown.adjust.ot import describe, transport_series
-from climdown.config import OTConfig, QDMConfig
-from climdown.errors import ConfigError, InputError
+from climdown.adjust.settings import Settings, choose_settings
+from climdown.bias.scratch import Scratch
+from climdown.config import RunConfig
+from climdown.errors import ConvergenceError, InputError
 from climdown.grid import Grid
-from climdown.priors.card import Prior
+from climdown.priors.card import Prior, Variable
 
 log = logging.getLogger(__name__)
 
 Reader = Callable[[slice], npt.NDArray[np.float32]]
 """Values of a block of time steps on the filter grid, shape (time, ny, nx)."""
+
+_CHECK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,74 +45,83 @@ class Adjustment:
     """The bias adjustment of a run, checked; nothing has been computed yet.
 
     Attributes:
+        config: of the run.
         series: by variable, on the filter grid, in the prior's units; the simulation is all of the
             input, so that what a run samples does not change how it is adjusted.
-        first: step of the input that the run begins with.
         settings: of quantile delta mapping, by variable; empty for transport.
+        steps: of the input, that the run samples.
     """
 
+    config: RunConfig
     series: Mapping[str, Series]
     settings: Mapping[str, Settings]
-    transport: OTConfig | None
-    first: int
+    steps: slice
 
     def describe(self) -> str:
         """One line for people and for the output."""
-        if self.transport is not None:
-            return describe(self.transport)
+        if self.config.bias == "ot":
+            return describe(self.config.ot)
         return "; ".join(f"{name}: {s.describe()}" for name, s in self.settings.items())
 
     def readers(self, stack: ExitStack, scratch: Path, device: str) -> dict[str, Reader]:
-        """Adjust all of the input, and give functions that read the result.
+        """Adjust all of the input, and give functions that read the run's steps of the result.
 
         Args:
             stack: keeps scratch files until it is left.
-            scratch: path that their names begin with.
-        """
-        if self.transport is not None:
-            arrays, lines = transport_series(
-                list(self.series.values()), self.transport, device=device
-            )
-            _report("optimal transport", lines)
-            return {
-                name: self._reader(one, _of_array(arrays[one.sim.source_name]))
-                for name, one in self.series.items()
-            }
-        engine = stack.enter_context(open_engine(device=device))
-        readers = {}
-        for name, one in self.series.items():
-            values, report = adjust_series(
-                one,
-                self.settings[name],
-                stack=stack,
-                scratch=Path(f"{scratch}.{name}"),
-                engine=engine,
-            )
-            _report(name, report.lines(self.settings[name], one.sim.quantity.units))
-            readers[name] = self._reader(one, _of_scratch(values, one.grid))
-        return readers
-
-    def _reader(self, series: Series, read: Reader) -> Reader:
-        """Steps counted from the first one of the run; none may have lost all its values.
+            scratch: folder for these.
 
         Raises:
             InputError: a step has no adjusted value: nothing would guide it.
+            ConvergenceError: the transport did not converge.
         """
+        read = (
+            self._transported(device)
+            if self.config.bias == "ot"
+            else self._mapped(stack, scratch, device)
+        )
+        readers = {name: _later(one, self.steps.start) for name, one in read.items()}
+        for name, reader in readers.items():
+            self._check_steps(name, reader)
+        return readers
 
-        def shifted(part: slice) -> npt.NDArray[np.float32]:
-            part = slice(part.start + self.first, part.stop + self.first)
-            values = read(part)
-            empty = np.isnan(values).all(axis=(1, 2))
+    def _transported(self, device: str) -> dict[str, Reader]:
+        series = list(self.series.values())
+        try:
+            adjusted, lines = transport_series(series, self.config.ot, device=device)
+        except ConvergenceError as error:
+            raise ConvergenceError(
+                f"{error}; `climdown ot` has options for these, and its output needs no --bias"
+            ) from None
+        _report("optimal transport", lines)
+        return {
+            name: values.__getitem__ for name, values in zip(self.series, adjusted, strict=True)
+        }
+
+    def _mapped(self, stack: ExitStack, scratch: Path, device: str) -> dict[str, Reader]:
+        engine = stack.enter_context(open_engine(device=device))
+        readers = {}
+        for name, one in self.series.items():
+            settings = self.settings[name]
+            values, report = adjust_series(
+                one, settings, stack=stack, scratch=scratch, engine=engine
+            )
+            _report(name, report.lines(settings, one.sim.quantity.units))
+            readers[name] = _reader(values, one.grid)
+        return readers
+
+    def _check_steps(self, name: str, read: Reader) -> None:
+        sim = self.series[name].sim
+        dates = sim.time.dates[self.steps]
+        block = max(1, _CHECK_BYTES // (4 * sim.grid.areas.size))
+        for start in range(0, len(dates), block):
+            part = slice(start, min(start + block, len(dates)))
+            empty = np.isnan(read(part)).all(axis=(1, 2))
             if empty.any():
-                date = series.sim.time.dates[part][empty][0].isoformat()
                 raise InputError(
-                    f"{cf.describe_paths(series.sim.paths)}: bias adjustment left no value of "
-                    f"{series.sim.source_name} at {date}; choose other steps with --time, or more "
-                    "historical and reference data"
+                    f"{cf.describe_paths(sim.paths)}: bias adjustment left no value of "
+                    f"{sim.source_name} at {dates[part][empty][0].isoformat()}; choose other steps "
+                    "with --time, or give more of --historical and --reference"
                 )
-            return values
-
-        return shifted
 
 
 def plan_adjustment(
@@ -114,84 +129,76 @@ def plan_adjustment(
     inputs: Sequence[Path],
     fields: Mapping[str, cf.Field],
     grid: Grid,
-    *,
-    method: str,
-    historical: Sequence[str],
-    reference: Sequence[str],
-    historical_period: str | None,
-    reference_period: str | None,
-    select: Mapping[str, str],
-    qdm: QDMConfig,
-    ot: OTConfig,
+    config: RunConfig,
 ) -> Adjustment:
     """Open what the adjustment needs, and decide its details.
 
     Args:
         inputs: files of the input; all their steps take part in the adjustment.
         fields: the input that the run samples.
-        method: "qdm" or "ot".
-        historical: files of the input's model in the reference's period.
-        reference: files of observations; empty takes the quantiles that the prior carries.
+        grid: on which the input guides.
+        config: whose `reference` is empty to take the quantiles that the prior carries.
 
     Raises:
-        ConfigError: something is missing that the method needs.
-        InputError, GridError, PriorError: of what cannot be used.
+        InputError, GridError, PriorError, ConfigError: of what cannot be used.
     """
-    if not historical:
-        raise ConfigError(
-            f"--bias {method} needs the same model in the reference's period; give --historical"
-        )
-    if method == "ot" and not reference:
-        raise ConfigError(
-            f"--bias ot needs whole days of observations, and prior {prior.card.name} carries "
-            "quantiles only (its data's licence may not allow more); give --reference"
-        )
-    series = {}
-    for variable in prior.card.variables:
-        if variable.name not in fields:
-            continue
-        wanted = matching.quantity(variable)
-        hist = cf.open_field(historical, wanted, select=select)
-        hist = hist.isel(hist.time.select(historical_period))
-        ref = (
-            open_reference(reference, wanted, reference_period)
-            if reference
-            else prior_climatology(prior, wanted)
-        )
-        if isinstance(ref, cf.Field):
-            ref = matching.onto(ref, grid, min_coverage=REF_COVERAGE)
-        sim = cf.open_field(inputs, wanted, select=select)
-        series[variable.name] = Series(ref, matching.onto(hist, grid), matching.onto(sim, grid))
-        check_months(series[variable.name])
-    some = next(iter(series))
-    begin = fields[some].time.dates[0]
-    first = int(np.flatnonzero(series[some].sim.time.dates == begin)[0])
-    if method == "ot":
-        return Adjustment(series, {}, ot, first)
-    settings = {name: choose_settings(one, qdm) for name, one in series.items()}
-    return Adjustment(series, settings, None, first)
-
-
-def identity(adjustment: Adjustment, historical: Sequence[str], reference: Sequence[str]) -> Any:
-    """Everything about the adjustment that decides the result, as JSON values."""
-    files = [*cf.expand_paths(historical)]
-    if reference and all(Path(name).exists() or "*" in name for name in reference):
-        files += cf.expand_paths(reference)
-    return {
-        "description": adjustment.describe(),
-        "files": {path.name: stream.file_fingerprint(path) for path in files},
-        "reference": list(reference),
+    series = {
+        variable.name: _open(prior, variable, inputs, grid, config)
+        for variable in prior.card.variables
+        if variable.name in fields
     }
+    for one in series.values():
+        if config.bias == "qdm":  # transport says so itself
+            check_months(one.sim, shared_months(one), config.qdm.group)
+    name = next(iter(series))
+    dates = fields[name].time.dates
+    first = int(np.flatnonzero(series[name].sim.time.dates == dates[0])[0])
+    settings = {}
+    if config.bias == "qdm":
+        settings = {name: choose_settings(one, config.qdm) for name, one in series.items()}
+    return Adjustment(config, series, settings, slice(first, first + len(dates)))
+
+
+def _open(
+    prior: Prior, variable: Variable, inputs: Sequence[Path], grid: Grid, config: RunConfig
+) -> Series:
+    wanted, select = matching.quantity(variable), dict(config.select)
+    hist = open_period(config.historical, wanted, config.historical_period, select)
+    sim = cf.open_field(inputs, wanted, select=select)
+    if not config.reference:
+        ref = prior_climatology(prior, variable, variable.units)
+        return Series(ref, brought(hist, grid), brought(sim, grid))
+    observed = open_period(config.reference, wanted, config.reference_period, select)
+    observed = brought(observed, grid, min_coverage=REF_COVERAGE)
+    return Series(observed, brought(hist, grid), brought(sim, grid))
+
+
+def identity(adjustment: Adjustment) -> dict[str, Any]:
+    """Everything about the adjustment that decides the result, as JSON values."""
+    config = adjustment.config
+    return {
+        "bias": adjustment.describe(),
+        "bias_options": asdict(config.qdm if config.bias == "qdm" else config.ot),
+        "historical": _fingerprints(config.historical),
+        "historical_period": config.historical_period,
+        "reference": _fingerprints(config.reference),
+        "reference_period": config.reference_period,
+    }
+
+
+def _fingerprints(names: Sequence[str]) -> list[list[str]]:
+    return [[path.name, stream.file_fingerprint(path)] for path in cf.expand_paths(names)]
+
+
+def _reader(values: Scratch, grid: Grid) -> Reader:
+    return lambda part: values.read_times(part.start, part.stop).reshape(-1, *grid.shape)
+
+
+def _later(read: Reader, first: int) -> Reader:
+    """Steps counted from another first one."""
+    return lambda part: read(slice(part.start + first, part.stop + first))
 
 
 def _report(name: str, lines: Sequence[str]) -> None:
     for line in lines:
         log.info("%s: %s", name, line)
-
-
-def _of_array(values: npt.NDArray[np.float32]) -> Reader:
-    return lambda part: values[part]
-
-
-def _of_scratch(values: Any, grid: Grid) -> Reader:
-    return lambda part: values.read_times(part.start, part.stop).reshape(-1, *grid.shape)

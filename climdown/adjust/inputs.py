@@ -93,7 +93,9 @@ def open_variables(
         )
     names = list(variables or quantities)
     if most is not None and len(names) > most:
-        raise InputError(f"{where}: several variables could be adjusted; choose with --variable: {listed}")
+        raise InputError(
+            f"{where}: several variables could be adjusted; choose with --variable: {listed}"
+        )
     return [cf.open_field(paths, quantities[name], select=select) for name in names]
 
 
@@ -249,12 +251,11 @@ def check_months(sim: cf.Field, known: Collection[int], group: str) -> None:
             f"{cf.describe_paths(sim.paths)}: has months {_numbers(months)}; the reference and the "
             f"historical simulation share months {_numbers(sorted(known)) or 'none'}"
         )
-    together = {"none": lambda _: 0, "season": season}.get(group, lambda month: month)
-    taught = {together(month) for month in known}
+    taught = {_together(month, group) for month in known}
     lacking = [month for month in months if month not in known]
     for chosen, fate in (
-        ([m for m in lacking if together(m) not in taught], "will be missing"),
-        ([m for m in lacking if together(m) in taught], "are adjusted as the other months"),
+        ([m for m in lacking if _together(m, group) not in taught], "will be missing"),
+        ([m for m in lacking if _together(m, group) in taught], "are adjusted as the other months"),
     ):
         if chosen:
             near = ", but for days near those that are" if group == "dayofyear" else ""
@@ -265,6 +266,11 @@ def check_months(sim: cf.Field, known: Collection[int], group: str) -> None:
                 fate,
                 near,
             )
+
+
+def _together(month: int, group: str) -> int:
+    """A number that months share whose days are adjusted together."""
+    return 0 if group == "none" else season(month) if group == "season" else month
 
 
 def season(month: int) -> int:

@@ -105,10 +105,10 @@ def settings_of_map(stored: StoredMap, options: QDMConfig) -> Settings:
         ConfigError: an option asks for another training.
     """
     known, default = stored.settings, QDMConfig()
-    extremes = known.tails == "extremes"
+    nodes = stored.nodes.size - (2 if known.tails == "extremes" else 0)
     trained = {
         "kind": known.kind,
-        "quantiles": stored.nodes.size - (2 if extremes else 0),
+        "quantiles": nodes,
         "group": known.group,
         "window": known.window,
         "tails": known.tails,
@@ -123,7 +123,7 @@ def settings_of_map(stored: StoredMap, options: QDMConfig) -> Settings:
             )
     grouping = Grouping(known.group, known.window)
     options = replace(options, group=known.group, window=known.window, tails=known.tails)
-    return Settings(known.kind, grouping, trained["quantiles"], known.dry, options)
+    return Settings(known.kind, grouping, nodes, known.dry, options)
 
 
 def map_settings(series: Series, settings: Settings) -> MapSettings:

@@ -17,6 +17,8 @@ from climdown.grid import Grid
 from climdown.stream import rows_of
 
 FORMAT = 1
+# What a file raises in which something is missing or of another kind.
+_DAMAGE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REF, HIST = "ref_quantile", "hist_quantile"
 
 
@@ -97,9 +99,7 @@ class StoredMap:
                 f"{self.path}: the quantile map cannot be read ({error}); make it again"
             ) from None
 
-    def _quantiles(
-        self, variable: netCDF4.Variable[Any], cells: slice
-    ) -> npt.NDArray[np.float32]:
+    def _quantiles(self, variable: netCDF4.Variable[Any], cells: slice) -> npt.NDArray[np.float32]:
         rows = (variable[y, columns] for y, columns, _ in rows_of(cells, self.grid.lon.size))
         filled = [np.ma.filled(row.astype(np.float32), np.nan) for row in rows]
         return np.moveaxis(np.concatenate(filled), 0, -1)
@@ -125,7 +125,14 @@ def read_map(path: Path) -> StoredMap:
     try:
         with netCDF4.Dataset(path) as file:
             return _read(path, file)
-    except (ClimdownError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ClimdownError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is a damaged quantile map ({reason}); make it again") from None
 

@@ -278,11 +278,7 @@ def adjust(
     else:
         pool_dates = () if pool_dates is None else pool_dates
         _check_series("pool", pool, pool_dates)
-    if not sim.shape[1] == pool.shape[1] == trained.ref.shape[-1]:
-        raise InputError(
-            f"sim has {sim.shape[1]} cells, its pool {pool.shape[1]} and the map "
-            f"{trained.ref.shape[-1]}; expected the same cells in all three"
-        )
+    _check_cells(trained, sim, pool)
     plan = _plan(trained.grouping, dates, pool_dates)
     xp, device = home(sim)
     values = xp.empty(sim.shape, dtype=sim.dtype, device=device)
@@ -622,8 +618,16 @@ def _check_option(name: str, value: str, options: Any) -> None:
         raise ConfigError(f"unknown {name} '{value}'; expected {' or '.join(get_args(options))}")
 
 
+def _check_cells(trained: QuantileMap, sim: Array, pool: Array) -> None:
+    if not sim.shape[1] == pool.shape[1] == trained.ref.shape[-1]:
+        raise InputError(
+            f"sim has {sim.shape[1]} cells, its pool {pool.shape[1]} and the map "
+            f"{trained.ref.shape[-1]}; expected the same cells in all three"
+        )
+
+
 def _check_series(name: str, values: Array, dates: Dates) -> None:
-    if values.ndim != 2 or values.shape[0] != len(dates):
+    if values.ndim != 2 or values.shape[0] != len(dates) or len(dates) == 0:
         raise InputError(
             f"{name} has shape {tuple(values.shape)} for {len(dates)} dates; expected (time, cells)"
         )

@@ -72,7 +72,7 @@ class Scratch:
         return values
 
     def _write(self, block: slice, start: int, values: npt.NDArray[np.float32]) -> None:
-        rest = memoryview(np.ascontiguousarray(values, dtype=np.float32)).cast("B")
+        rest = np.ascontiguousarray(values, dtype=np.float32).data.cast("B")
         try:
             self._file.seek(self._place(block, start))
             while rest:
@@ -82,7 +82,7 @@ class Scratch:
 
     def _read(self, block: slice, start: int, stop: int) -> npt.NDArray[np.float32]:
         values = np.empty((stop - start, block.stop - block.start), dtype=np.float32)
-        rest = memoryview(values.reshape(-1)).cast("B")
+        rest = values.data.cast("B")
         try:
             self._file.seek(self._place(block, start))
             while rest:
@@ -92,7 +92,8 @@ class Scratch:
         return values
 
     def _place(self, block: slice, start: int) -> int:
-        return 4 * (block.start * self.times + start * (block.stop - block.start))
+        width: int = block.stop - block.start
+        return 4 * (int(block.start) * self.times + start * width)
 
     def _failure(self, error: OSError) -> OutputError:
         size = 4 * self.times * self.cells / 2**30

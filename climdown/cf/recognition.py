@@ -178,10 +178,13 @@ def _level_mismatch(array: xr.DataArray, quantity: Quantity, *, usual_name: bool
         return describe_levels(levels, quantity.level) if found is None else None
     if usual_name:
         return None
+    aloft = _NAMES_ALOFT.get(standard_name(array) or "", ())
+    wanted = quantity.name.lower() in aloft
+    by_name = str(array.name).lower() in aloft and not _has_height(array)
+    if wanted:
+        return None if by_name or levels is not None else "no pressure level"
     if levels is not None:
         return "on a pressure level"
-    aloft = _NAMES_ALOFT.get(standard_name(array) or "", ())
-    by_name = str(array.name).lower() in aloft and not _has_height(array)
     return "on a pressure level, by its name" if by_name else None
 
 

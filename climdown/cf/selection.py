@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,8 @@ def refuse_open_dimensions(array: xr.DataArray, others: Sequence[str]) -> None:
     """
     if remaining := [d for d in others if d in array.dims and array.sizes[d] > 1]:
         sizes = ", ".join(f"{d}={array.sizes[d]}" for d in remaining)
-        examples = " ".join(f"--select {d}={labels(array, d)[0]}" for d in remaining)
+        entries = [shlex.quote(f"{d}={labels(array, d)[0]}") for d in remaining]
+        examples = " ".join(f"--select {entry}" for entry in entries)
         raise InputError(
             f"variable '{array.name}' has further dimensions ({sizes}); choose one entry of "
             f"each, like {examples}"

@@ -248,6 +248,8 @@ def _dates(array: xr.DataArray, name: Hashable) -> bool:
     coordinate = array.coords[name]
     if coordinate.ndim != 1 or coordinate.size == 0 or coordinate.dtype != object:
         return False
+    if coordinate.attrs.get("standard_name") == "forecast_reference_time":
+        return False
     return isinstance(coordinate.values[0], cftime.datetime)
 
 

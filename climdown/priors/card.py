@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from climdown.config import NetworkConfig, SamplingConfig, from_mapping
 from climdown.errors import ConfigError, GridError, PriorError
 from climdown.grid import Grid
+from climdown.priors.bounds import check_card, check_json, check_tensor, check_weights, max_bytes
 from climdown.transforms import Chain
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ CARD_FILE = "card.json"
 MODEL_FILE = "model.safetensors"
 FIELDS_FILE = "fields.safetensors"
 README_FILE = "README.md"
-_MAX_CARD_BYTES = 1 << 20
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,17 @@ class Card:
         if not isinstance(entries, dict):
             raise PriorError("the card is not a JSON object")
         version = entries.get("format")
-        if not isinstance(version, int) or version < 1:
-            raise PriorError(f"the card's format is {version!r}; expected a number from 1")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise PriorError(f"the card's format is {version!r:.40}; expected a number from 1")
         if version > FORMAT:
             raise PriorError(
-                f"the card has format {version}; this climdown reads up to {FORMAT}: upgrade it"
+                f"the card has format {version!r:.20}; this climdown reads up to {FORMAT}: upgrade it"
             )
         try:
+            check_json(entries)
             return _card(entries)
         except (ConfigError, GridError, OverflowError) as error:
-            raise PriorError(f"the card is damaged: {error}") from None
+            raise PriorError(f"the card is damaged: {_short(error)}") from None
 
 
 def _card(entries: dict[str, Any]) -> Card:
@@ -132,7 +136,17 @@ def _card(entries: dict[str, Any]) -> Card:
         raise ConfigError("entry 'variables' is empty")
     if set(card.files) != {MODEL_FILE, FIELDS_FILE}:
         raise ConfigError(f"entry 'files' must name {MODEL_FILE} and {FIELDS_FILE}")
+    for name, digest in card.files.items():
+        if not _SHA256.fullmatch(digest):
+            raise ConfigError(f"entry 'files': {name} has {digest!r:.80}; expected a SHA-256")
+    check_card(card)
     return card
+
+
+def _short(error: Exception) -> str:
+    """One line that quotes no more than a few words of what a card holds."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,9 +202,10 @@ class Prior:
         from safetensors.torch import load_file
 
         try:
+            check_weights(self.folder / MODEL_FILE, self.card)
             model = build_denoiser(self.card, self.fields)
             model.load_state_dict(load_file(self.folder / MODEL_FILE))
-        except (RuntimeError, ValueError, SafetensorError) as error:
+        except (ConfigError, RuntimeError, ValueError, SafetensorError) as error:
             # torch's first line names only the class; the second says what does not fit.
             line = " ".join(str(error).split())[:200]
             raise PriorError(f"prior {self.folder}: the weights do not load ({line})") from None
@@ -242,9 +257,14 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        if path.stat().st_size > _MAX_CARD_BYTES:
-            raise PriorError(f"{path} is larger than {_MAX_CARD_BYTES} bytes; that is no card")
-        text = path.read_text(encoding="utf-8")
+        # A pipe or a device would block, or never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PriorError(f"{path} is no regular file")
+        with path.open("rb") as stream:
+            content = stream.read(max_bytes(CARD_FILE) + 1)
+        if len(content) > max_bytes(CARD_FILE):
+            raise PriorError(f"{path} is larger than {max_bytes(CARD_FILE)} bytes; that is no card")
+        text = content.decode("utf-8")
     except OSError as error:
         raise PriorError(f"{folder} is not a prior: {CARD_FILE}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -266,6 +286,8 @@ def read_prior(folder: Path) -> Prior:
         path = folder / name
         if not path.is_file():
             raise PriorError(f"prior {folder}: the file {name} is missing; fetch the prior again")
+        if (size := path.stat().st_size) > max_bytes(name):
+            raise PriorError(f"prior {folder}: {name} has {size} bytes; at most {max_bytes(name)}")
         if (found := file_digest(path)) != expected:
             raise PriorError(
                 f"prior {folder}: {name} has SHA-256 {found[:12]}..., the card says "
@@ -315,10 +337,12 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
             for name in ("mask", *card.statics, *named):
                 if name not in available:
                     raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
+                check_tensor(file, name)
                 fields[name] = file.get_tensor(name)
             for name in available & {quantiles_field(v.name) for v in card.variables}:
+                check_tensor(file, name)
                 quantiles[name] = file.get_tensor(name)
-    except SafetensorError as error:
+    except (ConfigError, SafetensorError) as error:
         raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
     for name, values in fields.items():
         leading = (len(card.variables),) if name == "mask" else ()

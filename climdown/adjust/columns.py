@@ -1,0 +1,184 @@
+"""Days of several variables as points: what optimal transport moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from climdown import cf
+from climdown.adjust.inputs import Climatology, Series
+from climdown.errors import ConfigError, InputError
+from climdown.transforms import Log
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
+
+# Of reference, historical and simulation together; what is made of them takes twice as much.
+_MOST_BYTES = 4 << 30
+_READ_BYTES = 64 << 20
+_NEARLY_ALWAYS = 0.95
+_NAMES = {"ref": "reference", "hist": "historical simulation", "sim": "simulation"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Fields of one sample on the dates they share.
+
+    Attributes:
+        fields: one per variable.
+        rows: for every field, the row of each of its steps, or -1; shape (time,).
+        dates: of the rows.
+    """
+
+    fields: tuple[cf.Field, ...]
+    rows: tuple[Indices, ...]
+    dates: npt.NDArray[np.object_]
+
+
+class Columns:
+    """Days as rows, cells of all variables as columns, in normalised units.
+
+    Only cells that have values in all three samples are columns.
+
+    Args:
+        series: one per variable, on one grid.
+
+    Attributes:
+        ref, hist, sim: shape (days, columns).
+        dates: of the days, by sample.
+
+    Raises:
+        InputError: grids, dates or cells that do not fit, or more than memory holds.
+        ConfigError: a reference of quantiles.
+    """
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        self._check(series)
+        self.series = series
+        self.transforms = [_transform(one.sim) for one in series]
+        samples = {name: _sample(name, [getattr(one, name) for one in series]) for name in _NAMES}
+        self.dates = {name: sample.dates for name, sample in samples.items()}
+        self._check_size()
+        values = {name: self._read(sample) for name, sample in samples.items()}
+        self.cells = np.logical_and.reduce([_mostly_valid(array) for array in values.values()])
+        if not self.cells.any():
+            raise InputError(
+                "no cell has values on nearly all days of the reference "
+                f"({self._where('ref')}), the historical simulation ({self._where('hist')}) and "
+                f"the simulation ({self._where('sim')})"
+            )
+        self.ref, self.hist, self.sim = (values.pop(name)[:, self.cells] for name in _NAMES)
+
+    def rows(self, name: str, months: frozenset[int]) -> Indices:
+        """Days of a sample in these months that are complete."""
+        complete = np.isfinite(getattr(self, name)).all(axis=1)
+        inside = np.array([date.month in months for date in self.dates[name]])
+        return np.flatnonzero(complete & inside)
+
+    def fields(self, rows: Floats) -> list[Floats]:
+        """Rows in normalised units as fields in the simulation's, one per variable."""
+        shape = self.series[0].grid.shape
+        everywhere = np.full((len(rows), self.cells.size), np.nan, dtype=np.float32)
+        everywhere[:, self.cells] = rows
+        parts = np.split(everywhere, len(self.series), axis=1)
+        return [
+            (part if transform is None else _inverse(transform, part)).reshape(-1, *shape)
+            for part, transform in zip(parts, self.transforms, strict=True)
+        ]
+
+    def _check(self, series: Sequence[Series]) -> None:
+        first = series[0]
+        for one in series:
+            if isinstance(one.ref, Climatology):
+                raise ConfigError(
+                    f"prior {one.ref.prior} carries quantiles, which say nothing of how cells and "
+                    "variables go together (its data's licence may not allow more); give files of "
+                    "observations as --ref"
+                )
+            if one.grid.digest != first.grid.digest:
+                raise InputError(
+                    f"{cf.describe_paths(one.sim.paths)}: {one.sim.source_name} lies on another "
+                    f"grid than {first.sim.source_name}; give --grid"
+                )
+
+    def _check_size(self) -> None:
+        columns = len(self.series) * self.series[0].sim.grid.areas.size
+        size = 4 * columns * sum(map(len, self.dates.values()))
+        if size > _MOST_BYTES:
+            raise InputError(
+                f"{self._where('sim')}: transport would hold {size / 2**30:.1f} GiB of days in "
+                f"memory, and takes at most {_MOST_BYTES / 2**30:.0f} GiB; give it a coarser grid, "
+                "fewer variables or fewer years"
+            )
+
+    def _where(self, name: str) -> str:
+        return cf.describe_paths(getattr(self.series[0], name).paths)
+
+    def _read(self, sample: _Sample) -> Floats:
+        """All variables side by side, normalised."""
+        cells = self.series[0].sim.grid.areas.size
+        values = np.empty((len(sample.dates), cells * len(sample.fields)), dtype=np.float32)
+        steps = max(1, _READ_BYTES // (8 * cells))
+        for i, (field, rows) in enumerate(zip(sample.fields, sample.rows, strict=True)):
+            for start in range(0, len(rows), steps):
+                kept = rows[start : start + steps]
+                block = field.read(slice(start, start + steps)).reshape(-1, cells)[kept >= 0]
+                if np.isinf(block).any():
+                    raise InputError(
+                        f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' has "
+                        "infinite values; set them to missing"
+                    )
+                transform = self.transforms[i]
+                block = block if transform is None else _forward(transform, block)
+                values[kept[kept >= 0], i * cells : (i + 1) * cells] = block
+        return values
+
+
+def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
+    """The days that all variables have; a simulation must have the same in all."""
+    days = [_days(field.time) for field in fields]
+    common = set(days[0]).intersection(*days[1:])
+    for field, own in zip(fields, days, strict=True):
+        if not common or (name == "sim" and len(own) > len(common)):
+            raise InputError(
+                f"{cf.describe_paths(field.paths)}: of the {len(own)} days of {field.source_name} "
+                f"the variables of the {_NAMES[name]} share {len(common)}; give them "
+                f"{'the same days' if name == 'sim' else 'days in common'}"
+            )
+    place = {day: row for row, day in enumerate(sorted(common))}
+    rows = tuple(np.array([place.get(day, -1) for day in own], dtype=np.intp) for own in days)
+    return _Sample(tuple(fields), rows, fields[0].time.dates[rows[0] >= 0])
+
+
+def _days(axis: cf.TimeAxis) -> list[tuple[int, ...]]:
+    """Dates as exact as the step: a daily mean may be stamped at any hour."""
+    exact = 3 if not axis.step_days < 0.99 else 5
+    return [(d.year, d.month, d.day, d.hour, d.minute)[:exact] for d in axis.dates]
+
+
+def _transform(field: cf.Field) -> Log | None:
+    """The logarithm for quantities that are often zero, its offset twice the trace."""
+    known = cf.known_quantity(cf.like_array(field)) or cf.known_family(field.quantity)
+    if known is None or known.trace is None:
+        return None
+    units = known.quantity.units, field.quantity.units
+    return Log(offset=float(cf.convert_units(np.array([2.0 * known.trace]), *units)[0]))
+
+
+def _forward(transform: Log, values: Floats) -> Floats:
+    return np.asarray(transform.forward(values.astype(np.float64)), np.float32)
+
+
+def _inverse(transform: Log, values: Floats) -> Floats:
+    """The way back; less than the trace is none."""
+    amounts: npt.NDArray[Any] = transform.inverse(values.astype(np.float64))
+    return np.where(amounts < 0.5 * transform.offset, 0.0, amounts).astype(np.float32)
+
+
+def _mostly_valid(values: Floats) -> npt.NDArray[np.bool_]:
+    """Columns whose values are there on nearly all days."""
+    return np.asarray(np.isfinite(values).mean(axis=0) > _NEARLY_ALWAYS)

@@ -1,0 +1,275 @@
+"""Reading from the Hub, or a mirror that speaks its protocol, by the client huggingface_hub.
+
+The client asks what a file is, carries the session (proxies, certificates, tokens) and places the
+contents in its cache. The transfer itself is here, because since version 1.18 the client begins a
+file anew when a process was killed (huggingface_hub pull request 4228): a content grows in
+`blobs/HASH.HOST.incomplete`, the next process asks for the rest, and nothing gets its name before
+its hash is right. The host is in the name because on some cluster file systems a lock holds only
+among the processes of one machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from filelock import Timeout
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    get_session,
+    hf_hub_download,
+    hf_hub_url,
+)
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
+
+from climdown import __version__
+from climdown.errors import ConfigError, PriorError
+from climdown.priors.bounds import max_bytes
+from climdown.priors.cache import Cache, is_content
+from climdown.priors.refusals import SLOW_DOWN, Attempt, HTTPError, explained, status_of
+
+log = logging.getLogger(__name__)
+
+_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = re.compile("[0-9a-f]{40}")
+_MOMENTARY = {408, SLOW_DOWN, 500, 502, 503, 504}
+_FAILURES = 3
+_LONGEST_WAIT = 60.0
+_RANGE_REFUSED = 416
+_LIBRARY = {"library_name": "climdown", "library_version": __version__}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository at a commit; `digest` is SHA-256, or SHA-1 as git names blobs."""
+
+    repo_id: str
+    commit: str
+    name: str
+    digest: str
+    size: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The Hub at an address, by default that of HF_ENDPOINT, else huggingface.co."""
+
+    endpoint: str
+
+    @classmethod
+    def at(cls, address: str | None = None) -> Hub:
+        """The Hub at an address.
+
+        Raises:
+            ConfigError: that is no address.
+        """
+        address = address or os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)
+        try:
+            parts = urlsplit(address)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:
+            good = False
+        if not good:
+            raise ConfigError(f"'{address}' is no address of a Hub; expected https://HOST")
+        return cls(address.rstrip("/"))
+
+    def describe(self, repo_id: str, revision: str, name: str, *, root: Path) -> RemoteFile:
+        """Ask what a file is at a revision.
+
+        Raises:
+            PriorError: the Hub cannot be reached, refuses, or does not know the file.
+        """
+        url = hf_hub_url(repo_id, name, revision=revision, endpoint=self.endpoint)
+        with explained(self._attempt(repo_id, revision, root)):
+            found = _patiently(
+                lambda: get_hf_file_metadata(url, endpoint=self.endpoint, **_LIBRARY)
+            )
+        digest, commit, size = found.etag or "", found.commit_hash or "", found.size
+        # Both become names of files: nothing but hashes may.
+        if not _HASH.fullmatch(digest) or not _COMMIT.fullmatch(commit) or size is None:
+            raise PriorError(
+                f"{self.endpoint} does not answer as the Hub does for {repo_id}/{name} (commit, "
+                "hash and size): check HF_ENDPOINT, --from and the proxy"
+            )
+        if size > max_bytes(name):
+            raise PriorError(
+                f"{repo_id}: {name} has {size} bytes; at most {max_bytes(name)} are fetched"
+            )
+        return RemoteFile(repo_id, commit, name, digest, size, found.location)
+
+    def store(self, file: RemoteFile, cache: Cache, report: Callable[[int], None]) -> None:
+        """Fetch a file into the cache, where it is not there yet.
+
+        Args:
+            report: called with the bytes of the file that are there.
+
+        Raises:
+            PriorError: the Hub cannot be reached, refuses, or twice sends another content.
+            OutputError: the cache cannot be written.
+        """
+        blob = cache.blob(file.repo_id, file.digest)
+        with explained(self._attempt(file.repo_id, file.commit, cache.root)):
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(cache.lock(file.repo_id, file.digest), file.name):
+                if not blob.is_file():
+                    self._complete(file, blob, report)
+            report(file.size)
+            hf_hub_download(
+                file.repo_id,
+                file.name,
+                revision=file.commit,
+                cache_dir=cache.root,
+                endpoint=self.endpoint,
+                **_LIBRARY,
+            )
+
+    def _attempt(self, repo_id: str, revision: str, root: Path) -> Attempt:
+        def revisions() -> list[str]:
+            refs = HfApi(endpoint=self.endpoint, **_LIBRARY).list_repo_refs(repo_id)
+            return [ref.name for ref in (*refs.branches, *refs.tags)]
+
+        return Attempt(self.endpoint, repo_id, revision, root=root, revisions=revisions)
+
+    def _complete(self, file: RemoteFile, blob: Path, report: Callable[[int], None]) -> None:
+        """Fetch what is missing of a content; one that turns out wrong is fetched once more."""
+        host = re.sub("[^A-Za-z0-9-]", "-", platform.node())
+        partial = blob.with_name(f"{blob.name}.{host}.incomplete")
+        for _ in range(2):
+            self._transfer(file, partial, report)
+            if is_content(partial, file.digest):
+                partial.chmod(0o666 & ~_umask())
+                partial.replace(blob)
+                return
+            partial.unlink()
+            log.warning("%s arrived damaged", file.name)
+        raise PriorError(
+            f"{self.endpoint} twice sent {file.name} of {file.repo_id} with another hash than it "
+            "says; nothing was kept"
+        )
+
+    def _transfer(self, file: RemoteFile, partial: Path, report: Callable[[int], None]) -> None:
+        """Append to a file until it is whole, patient with connections that break off."""
+        failures = 0
+        while (have := _size(partial)) != file.size or not partial.exists():
+            if have > file.size:
+                partial.unlink()
+                continue
+            try:
+                self._stream(file, partial, have, report)
+                gained = _size(partial) > have
+                broken: Exception = PriorError(f"{file.name} breaks off after {_size(partial)}")
+            except HTTPError as error:
+                if status_of(error) not in {None, *_MOMENTARY}:
+                    raise
+                gained, broken = _size(partial) > have, error
+            if _size(partial) == file.size:
+                return
+            failures = 0 if gained else failures + 1
+            if failures >= _FAILURES:
+                raise broken
+            _pause(failures, broken)
+
+    def _stream(
+        self, file: RemoteFile, partial: Path, have: int, report: Callable[[int], None]
+    ) -> None:
+        headers = build_hf_headers(**_LIBRARY) | {"Accept-Encoding": "identity"}
+        if _origin(file.url) != _origin(self.endpoint):
+            headers.pop("authorization", None)  # a signed address elsewhere needs no token
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        with get_session().stream(
+            "GET", file.url, headers=headers, timeout=timeout, follow_redirects=True
+        ) as response:
+            if response.status_code == _RANGE_REFUSED:
+                partial.unlink()
+                return
+            hf_raise_for_status(response)
+            mode = "ab" if response.status_code == 206 else "wb"
+            # Unbuffered: what has arrived survives a kill.
+            with partial.open(mode, buffering=0) as out:
+                done = have if mode == "ab" else 0
+                for piece in response.iter_bytes():
+                    done += len(piece)
+                    if done > file.size:
+                        raise PriorError(
+                            f"{self.endpoint} sends more of {file.repo_id}/{file.name} than the "
+                            f"{file.size} bytes it announced"
+                        )
+                    _write_all(out, piece)
+                    report(done)
+
+
+def _write_all(out: object, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[out.write(left) :]  # type: ignore[attr-defined]
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Call again when the Hub asks to slow down or fails for a moment."""
+    failures = 0
+    while True:
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            failures += 1
+            if status_of(error) not in _MOMENTARY or failures >= _FAILURES:
+                raise
+            _pause(failures, error)
+
+
+def _pause(failures: int, error: Exception) -> None:
+    """Wait as long as the Hub asks for, or a little longer each time; too long is a failure."""
+    seconds = float(2**failures) / 2
+    if isinstance(error, HfHubHTTPError):
+        asked = error.response.headers.get("Retry-After", "")
+        seconds = float(asked) if asked.isdigit() else seconds
+    if seconds > _LONGEST_WAIT:
+        raise error
+    log.info("waiting %.1f s (%s)", seconds, " ".join(str(error).split())[:120])
+    time.sleep(seconds)
+
+
+@contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    """One process of this machine at a time; the others say that they wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with WeakFileLock(path, timeout=2):
+            yield
+        return
+    except Timeout:
+        log.info("another process fetches %s; waiting for it", name)
+    with WeakFileLock(path):
+        yield
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
