@@ -18,7 +18,8 @@ from scipy.linalg import sqrtm
 from scipy.stats import multivariate_normal, qmc
 
 from climdown.bias import transport
-from climdown.bias.transport import Standardiser, adjust, choose_epsilon, eofs, fit
+from climdown.bias.reduction import Map, Standardiser, leading_eofs
+from climdown.bias.transport import adjust, choose_epsilon, fit
 from climdown.errors import ConfigError, ConvergenceError, InputError
 from climdown.evaluation.metrics import maximum_mean_discrepancy, sliced_wasserstein
 from climdown.grid import Grid
@@ -196,7 +197,7 @@ def assert_same_in_torch(device: str, batch_size: int | None) -> None:
         x, y, z = place(source), place(target), place(new)
         standard = Standardiser.fit(y)
         x, y, z = standard.forward(x), standard.forward(y), standard.forward(z)
-        reduction = eofs(x, y, count=2)
+        reduction = leading_eofs(x, y, count=2)
         fitted = fit(reduction.reduce(x), reduction.reduce(y), batch_size=batch_size)
         return standard.inverse(reduction.lift(fitted)(z)), fitted.project()
 
@@ -363,7 +364,7 @@ def test_standardiser_takes_the_references_numbers() -> None:
 
 def test_all_eofs_are_as_none() -> None:
     source, target = normal(60, 5) * np.arange(1, 6), normal(50, 5, seed=1) + 3
-    reduction = eofs(source, target)
+    reduction = leading_eofs(source, target)
     np.testing.assert_allclose(reduction.eofs @ reduction.eofs.T, np.eye(5), atol=1e-12)
     assert reduction.explained == 1.0
     reduced = fit(reduction.reduce(source), reduction.reduce(target), tolerance=1e-9)
@@ -378,18 +379,18 @@ def test_eofs_are_those_of_the_mean_covariance() -> None:
     variances = np.sort(np.linalg.eigvalsh(covariance))[::-1]
     shares = np.cumsum(variances) / variances.sum()
     for count in (1, 2, 3, 4):
-        reduction = eofs(source, target, count=count)
+        reduction = leading_eofs(source, target, count=count)
         kept = reduction.eofs
         np.testing.assert_allclose(
             kept @ covariance @ kept.T, np.diag(variances[:count]), atol=1e-9
         )
         assert reduction.explained == pytest.approx(shares[count - 1])
-        assert len(eofs(source, target, explained=shares[count - 1] - 1e-3).eofs) == count
+        assert len(leading_eofs(source, target, explained=shares[count - 1] - 1e-3).eofs) == count
 
 
 def test_what_lies_outside_the_eofs_stays_but_for_the_mean() -> None:
     source, target = normal(60, 5), normal(50, 5, seed=1) + np.arange(5)
-    reduction = eofs(source, target, count=2)
+    reduction = leading_eofs(source, target, count=2)
     fitted = fit(reduction.reduce(source), reduction.reduce(target), tolerance=1e-9)
     mapped = reduction.lift(fitted)(source)
     outside = np.eye(5) - reduction.eofs.T @ reduction.eofs
@@ -402,9 +403,9 @@ def test_what_lies_outside_the_eofs_stays_but_for_the_mean() -> None:
 def test_bad_eofs_are_named() -> None:
     samples = normal(9, 3), normal(8, 3)
     with pytest.raises(ConfigError, match=r"^explained variance must lie in \(0, 1\], found 1.5$"):
-        eofs(*samples, explained=1.5)
+        leading_eofs(*samples, explained=1.5)
     with pytest.raises(ConfigError, match=r"^of 3 columns there are 1 to 3 EOFs, found 4$"):
-        eofs(*samples, count=4)
+        leading_eofs(*samples, count=4)
 
 
 def test_mean_change_is_carried_around_the_map() -> None:
@@ -581,9 +582,9 @@ def test_held_out_winters_come_near_held_out_observations(
 ) -> None:
     held = np.array([year for year in range(1991, 1998) if year % 2 == odd], dtype=np.float64)
     source, target, raw, truth = prepared(winters, held)
-    mapping: transport.Map
+    mapping: Map
     if reduced:
-        reduction = eofs(source, target, explained=0.95)
+        reduction = leading_eofs(source, target, explained=0.95)
         assert 10 <= len(reduction.eofs) <= 20
         mapping = reduction.lift(fit(reduction.reduce(source), reduction.reduce(target)))
     else:

@@ -276,11 +276,11 @@ def _count_dry(task: _Task, scen: Floats) -> tuple[npt.NDArray[np.int64], npt.ND
     dry, days = _no_days(), _no_days()
     if task.settings.dry:
         adjusted = np.isfinite(scen).any(axis=0)
-        ref = None if task.ref_dates is None else task.ref
-        for place, values in enumerate((ref, task.hist, task.sim, scen)):
+        # Of a prior's reference every quantile stands for as many days.
+        for place, values in enumerate((task.ref, task.hist, task.sim, scen)):
             if values is not None:
-                dry[place] = (values < np.float32(task.settings.dry))[:, adjusted].sum()
-                days[place] = np.isfinite(values)[:, adjusted].sum()
+                dry[place] = (values < np.float32(task.settings.dry))[..., adjusted].sum()
+                days[place] = np.isfinite(values)[..., adjusted].sum()
     return dry, days
 
 

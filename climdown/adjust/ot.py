@@ -28,6 +28,7 @@ from climdown.adjust.inputs import (
 from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
 from climdown.adjust.periods import moving_periods
 from climdown.bias import transport
+from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
 from climdown.config import OTConfig
 from climdown.errors import ConvergenceError, InputError
 
@@ -199,7 +200,7 @@ class _Group:
         self, columns: Columns, rows: Mapping[str, npt.NDArray[np.intp]], device: str
     ) -> None:
         self.columns, self.rows, self.device = columns, rows, device
-        self.standardiser = transport.Standardiser.fit(columns.ref[rows["ref"]])
+        self.standardiser = Standardiser.fit(columns.ref[rows["ref"]])
         self.ref, self.hist, self.sim = map(self._sample, ("ref", "hist", "sim"))
 
     def adjust(self, options: OTConfig) -> tuple[Floats, str]:
@@ -212,7 +213,7 @@ class _Group:
             tolerance=options.tolerance,
             max_iterations=options.max_iterations,
         )
-        mapping: transport.Map = fitted if reduction is None else reduction.lift(fitted)
+        mapping: Map = fitted if reduction is None else reduction.lift(fitted)
         mapped = self._map(mapping, options)
         text = (
             f"{len(hist.points)} historical and {len(ref.points)} reference days, epsilon "
@@ -229,20 +230,20 @@ class _Group:
         years = np.array([d.year + (d.month == 12) for d in self.columns.dates[name][rows]])
         return _Sample(to_device(values.astype(np.float32), self.device), years)
 
-    def _reduced(self, eofs: float | None) -> tuple[_Sample, _Sample, transport.Reduction | None]:
+    def _reduced(self, eofs: float | None) -> tuple[_Sample, _Sample, Reduction | None]:
         """Reference and historical days within leading EOFs, a share of the variance or a count."""
         if eofs is None:
             return self.ref, self.hist, None
         points = self.hist.points, self.ref.points
         reduction = (
-            transport.eofs(*points, count=int(eofs))
+            leading_eofs(*points, count=int(eofs))
             if eofs > 1
-            else transport.eofs(*points, explained=eofs)
+            else leading_eofs(*points, explained=eofs)
         )
         ref, hist = (_Sample(reduction.reduce(s.points), s.years) for s in (self.ref, self.hist))
         return ref, hist, reduction
 
-    def _map(self, mapping: transport.Map, options: OTConfig) -> Floats:
+    def _map(self, mapping: Map, options: OTConfig) -> Floats:
         """Map the simulation, period by period, its mean change carried around the map."""
         if not options.keep_change:
             return to_host(mapping(self.sim.points))

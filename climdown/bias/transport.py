@@ -18,19 +18,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import ot
 from ot.backend import get_backend
 
+from climdown.bias.points import centred, check_points, check_positive, mean_square
+from climdown.bias.reduction import Map
 from climdown.errors import ConfigError, ConvergenceError, InputError
 from climdown.transforms import Array
 
 logger = logging.getLogger(__name__)
-
-# From points (k, d) to points (k, d).
-Map = Callable[[Array], Array]
 
 # A hundredth of the mean squared distance averages about two days in fields of a hundred cells:
 # it keeps the variance, and still is more than the nearest day.
@@ -84,7 +82,7 @@ class Transport:
 
     def project(self) -> Array:
         """Barycentric projection of the source: each point's mean under the plan, (n, d)."""
-        nx, f, x = get_backend(self.source), self.potentials[0], _centred(self.source)
+        nx, f, x = get_backend(self.source), self.potentials[0], centred(self.source)
         level = (f - nx.sum(x**2, axis=1)) / self.regularisation
         blocks = []
         for start in range(0, len(x), self.batch_size):
@@ -99,7 +97,7 @@ class Transport:
         Raises:
             InputError: the points have another shape or type, or are not finite.
         """
-        _check(new, "new", like=self.source)
+        check_points(new, "new", like=self.source)
         nx = get_backend(new, self.target)
         x = new - nx.mean(self.source, axis=0)
         blocks = []
@@ -109,7 +107,7 @@ class Transport:
         return nx.concatenate(blocks, axis=0)
 
     def _scores(self, x: Array) -> Array:
-        return _scores(x, _centred(self.target), self.potentials[1], self.regularisation)
+        return _scores(x, centred(self.target), self.potentials[1], self.regularisation)
 
 
 def fit(
@@ -144,12 +142,12 @@ def fit(
         InputError: samples of wrong shapes or types, not finite, or without any variance.
         ConvergenceError: the marginal error is still above the tolerance.
     """
-    _check(source, "source")
-    _check(target, "target", like=source)
-    _check_positive(epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
-    _check_positive(batch_size=1 if batch_size is None else batch_size)
-    x, y = _centred(source), _centred(target)
-    scale = _mean_square(x) + _mean_square(y)
+    check_points(source, "source")
+    check_points(target, "target", like=source)
+    check_positive(epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
+    check_positive(batch_size=1 if batch_size is None else batch_size)
+    x, y = centred(source), centred(target)
+    scale = mean_square(x) + mean_square(y)
     if not scale > 0:
         raise InputError("source and target have no variance; transport needs points that differ")
     rows = batch_size or max(1, _BLOCK // len(y))
@@ -246,113 +244,6 @@ def adjust(mapping: Map, points: Array, shift: Array) -> Array:
         shift: mean of the simulation's period minus mean of the source, per column, (d,).
     """
     return mapping(points - shift) + shift
-
-
-@dataclass(frozen=True, eq=False)
-class Standardiser:
-    """z = (x - mean) / std, column by column, with the reference's numbers for every sample.
-
-    One and the same affine map for source and target leaves the bias between them to the
-    transport. Columns that are constant in the reference are only shifted.
-
-    Attributes:
-        mean, std: (d,).
-    """
-
-    mean: Array
-    std: Array
-
-    @classmethod
-    def fit(cls, reference: Array) -> Standardiser:
-        """Take mean and standard deviation from the reference (n, d).
-
-        Raises:
-            InputError: the reference has a wrong shape, or is not finite.
-        """
-        _check(reference, "reference")
-        nx = get_backend(reference)
-        mean = nx.mean(reference, axis=0)
-        std = nx.std(reference, axis=0)
-        # A constant's mean may round to a neighbour of it.
-        constant = std <= 1e-6 * abs(mean)
-        return cls(mean, nx.where(constant, nx.ones(std.shape, type_as=std), std))
-
-    def forward(self, x: Array) -> Array:
-        """To units of the reference's standard deviations."""
-        return (x - self.mean) / self.std
-
-    def inverse(self, z: Array) -> Array:
-        """The way back."""
-        return z * self.std + self.mean
-
-
-@dataclass(frozen=True, eq=False)
-class Reduction:
-    """Leading EOFs of two samples, between which to transport, and the way back.
-
-    What lies outside the EOFs stays the mapped point's own, shifted by the samples' difference
-    in mean: dropping it would take the small scales' variance.
-
-    Attributes:
-        eofs: orthonormal rows (k, d), leading first.
-        explained: their share of the variance.
-        offset: the target's mean minus the source's, less its part among the EOFs, (d,).
-    """
-
-    eofs: Array
-    explained: float
-    offset: Array
-
-    def reduce(self, points: Array) -> Array:
-        """Coordinates (n, k) of points (n, d)."""
-        return get_backend(points).dot(points, self.eofs.T)
-
-    def lift(self, mapping: Map) -> Map:
-        """A map of coordinates as one of whole points: it moves them among the EOFs."""
-
-        def lifted(points: Array) -> Array:
-            reduced = self.reduce(points)
-            step = get_backend(points).dot(mapping(reduced) - reduced, self.eofs)
-            return points + step + self.offset
-
-        return lifted
-
-
-def eofs(
-    source: Array, target: Array, *, explained: float = 1.0, count: int | None = None
-) -> Reduction:
-    """Leading empirical orthogonal functions of both samples together.
-
-    Each sample enters about its own mean and with equal weight, whatever its length.
-
-    Args:
-        source, target: samples (n, d) and (m, d).
-        explained: keep as many as explain this share of the variance.
-        count: keep so many instead.
-
-    Raises:
-        ConfigError: a share outside (0, 1], or a count outside 1 to d.
-        InputError: samples of wrong shapes or types, or not finite.
-    """
-    _check(source, "source")
-    _check(target, "target", like=source)
-    columns = source.shape[1]
-    if not 0 < explained <= 1:
-        raise ConfigError(f"explained variance must lie in (0, 1], found {explained}")
-    if count is not None and not 1 <= count <= columns:
-        raise ConfigError(f"of {columns} columns there are 1 to {columns} EOFs, found {count}")
-    nx = get_backend(source, target)
-    # 1 / sqrt(n): the product is the covariance.
-    roots = [x / len(x) ** 0.5 for x in (_centred(source), _centred(target))]
-    values, vectors = nx.eigh(sum(nx.dot(root.T, root) for root in roots))
-    variance = list(accumulate(max(float(value), 0.0) for value in nx.flip(values)))
-    shares = [part / (variance[-1] or 1.0) for part in variance]
-    if count is None:
-        # The last share is 1 exactly, or the samples have no variance at all.
-        count = 1 + sum(share < explained for share in shares[:-1])
-    kept = nx.flip(vectors, axis=1)[:, :count].T
-    shift = nx.mean(target, axis=0) - nx.mean(source, axis=0)
-    return Reduction(kept, shares[count - 1], shift - nx.dot(nx.dot(kept, shift), kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -453,38 +344,3 @@ def _softmax(scores: Array) -> tuple[Array, Array, Array]:
 
 def _sliced_wasserstein(a: Array, b: Array) -> float:
     return float(ot.sliced_wasserstein_distance(a, b, n_projections=200, seed=0))
-
-
-def _centred(points: Array) -> Array:
-    return points - get_backend(points).mean(points, axis=0)
-
-
-def _mean_square(centred: Array) -> float:
-    nx = get_backend(centred)
-    return float(nx.mean(nx.sum(centred**2, axis=1)))
-
-
-def _check_positive(**options: float) -> None:
-    for name, value in options.items():
-        if not value > 0:
-            raise ConfigError(f"transport needs {name} > 0, found {value}")
-
-
-def _check(points: Array, name: str, *, like: Array | None = None) -> None:
-    """Points are finite rows of one floating type, with as many columns as the others."""
-    if points.ndim != 2 or 0 in points.shape:
-        raise InputError(f"{name} has shape {tuple(points.shape)}; expected points as rows, (n, d)")
-    # Names, since NumPy's and torch's types do not compare.
-    kind = str(points.dtype)
-    expected = str(like.dtype) if like is not None else "a floating type"
-    if (like is not None and kind != expected) or "float" not in kind:
-        raise InputError(f"{name} is of type {kind}; expected {expected}")
-    if like is not None and points.shape[1] != like.shape[1]:
-        raise InputError(f"{name} has {points.shape[1]} columns; expected {like.shape[1]}")
-    nx = get_backend(points)
-    bad = int(nx.sum(~nx.isfinite(nx.sum(points, axis=1))))
-    if bad:
-        raise InputError(
-            f"{name} has {bad} of {len(points)} points with values that are not finite; "
-            "leave these points or columns out"
-        )

@@ -119,7 +119,8 @@ class Card:
             raise PriorError(f"the card's format is {version!r:.40}; expected a number from 1")
         if version > FORMAT:
             raise PriorError(
-                f"the card has format {version!r:.20}; this climdown reads up to {FORMAT}: upgrade it"
+                f"the card has format {version!r:.20}; this climdown reads up to {FORMAT}: "
+                "upgrade it"
             )
         try:
             check_json(entries)

@@ -16,10 +16,10 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import Timeout
@@ -30,9 +30,9 @@ from huggingface_hub import (
     get_session,
     hf_hub_download,
     hf_hub_url,
+    utils,
 )
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 
 from climdown import __version__
 from climdown.errors import ConfigError, PriorError
@@ -48,7 +48,9 @@ _MOMENTARY = {408, SLOW_DOWN, 500, 502, 503, 504}
 _FAILURES = 3
 _LONGEST_WAIT = 60.0
 _RANGE_REFUSED = 416
-_LIBRARY = {"library_name": "climdown", "library_version": __version__}
+_LIBRARY: dict[str, Any] = {"library_name": "climdown", "library_version": __version__}
+# Its annotations hide some of what the library documents.
+_utils: Any = utils
 
 T = TypeVar("T")
 
@@ -79,12 +81,7 @@ class Hub:
             ConfigError: that is no address.
         """
         address = address or os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)
-        try:
-            parts = urlsplit(address)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname)
-        except ValueError:
-            good = False
-        if not good:
+        if not _is_address(address):
             raise ConfigError(f"'{address}' is no address of a Hub; expected https://HOST")
         return cls(address.rstrip("/"))
 
@@ -101,7 +98,8 @@ class Hub:
             )
         digest, commit, size = found.etag or "", found.commit_hash or "", found.size
         # Both become names of files: nothing but hashes may.
-        if not _HASH.fullmatch(digest) or not _COMMIT.fullmatch(commit) or size is None:
+        hashed = _HASH.fullmatch(digest) and _COMMIT.fullmatch(commit)
+        if not hashed or size is None or size < 0 or not _is_address(found.location):
             raise PriorError(
                 f"{self.endpoint} does not answer as the Hub does for {repo_id}/{name} (commit, "
                 "hash and size): check HF_ENDPOINT, --from and the proxy"
@@ -152,7 +150,6 @@ class Hub:
         for _ in range(2):
             self._transfer(file, partial, report)
             if is_content(partial, file.digest):
-                partial.chmod(0o666 & ~_umask())
                 partial.replace(blob)
                 return
             partial.unlink()
@@ -187,7 +184,7 @@ class Hub:
     def _stream(
         self, file: RemoteFile, partial: Path, have: int, report: Callable[[int], None]
     ) -> None:
-        headers = build_hf_headers(**_LIBRARY) | {"Accept-Encoding": "identity"}
+        headers = _utils.build_hf_headers(**_LIBRARY) | {"Accept-Encoding": "identity"}
         if _origin(file.url) != _origin(self.endpoint):
             headers.pop("authorization", None)  # a signed address elsewhere needs no token
         if have:
@@ -199,7 +196,7 @@ class Hub:
             if response.status_code == _RANGE_REFUSED:
                 partial.unlink()
                 return
-            hf_raise_for_status(response)
+            _utils.hf_raise_for_status(response)
             mode = "ab" if response.status_code == 206 else "wb"
             # Unbuffered: what has arrived survives a kill.
             with partial.open(mode, buffering=0) as out:
@@ -250,13 +247,12 @@ def _pause(failures: int, error: Exception) -> None:
 def _locked(path: Path, name: str) -> Iterator[None]:
     """One process of this machine at a time; the others say that they wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with WeakFileLock(path, timeout=2):
-            yield
-        return
-    except Timeout:
-        log.info("another process fetches %s; waiting for it", name)
-    with WeakFileLock(path):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_utils.WeakFileLock(path, timeout=2))
+        except Timeout:
+            log.info("another process fetches %s; waiting for it", name)
+            stack.enter_context(_utils.WeakFileLock(path))
         yield
 
 
@@ -264,12 +260,14 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

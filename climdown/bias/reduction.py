@@ -1,0 +1,123 @@
+"""Samples made comparable, column by column, and reduced to leading EOFs, on NumPy or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+
+from ot.backend import get_backend
+
+from climdown.bias.points import centred, check_points
+from climdown.errors import ConfigError
+from climdown.transforms import Array
+
+# From points (k, d) to points (k, d).
+Map = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Standardiser:
+    """z = (x - mean) / std, column by column, with the reference's numbers for every sample.
+
+    One and the same affine map for source and target leaves the bias between them to the
+    transport. Columns that are constant in the reference are only shifted.
+
+    Attributes:
+        mean, std: (d,).
+    """
+
+    mean: Array
+    std: Array
+
+    @classmethod
+    def fit(cls, reference: Array) -> Standardiser:
+        """Take mean and standard deviation from the reference (n, d).
+
+        Raises:
+            InputError: the reference has a wrong shape, or is not finite.
+        """
+        check_points(reference, "reference")
+        nx = get_backend(reference)
+        mean = nx.mean(reference, axis=0)
+        std = nx.std(reference, axis=0)
+        # A constant's mean may round to a neighbour of it.
+        constant = std <= 1e-6 * abs(mean)
+        return cls(mean, nx.where(constant, nx.ones(std.shape, type_as=std), std))
+
+    def forward(self, x: Array) -> Array:
+        """To units of the reference's standard deviations."""
+        return (x - self.mean) / self.std
+
+    def inverse(self, z: Array) -> Array:
+        """The way back."""
+        return z * self.std + self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """Leading EOFs of two samples, between which to transport, and the way back.
+
+    What lies outside the EOFs stays the mapped point's own, shifted by the samples' difference
+    in mean: dropping it would take the small scales' variance.
+
+    Attributes:
+        eofs: orthonormal rows (k, d), leading first.
+        explained: their share of the variance.
+        offset: the target's mean minus the source's, less its part among the EOFs, (d,).
+    """
+
+    eofs: Array
+    explained: float
+    offset: Array
+
+    def reduce(self, points: Array) -> Array:
+        """Coordinates (n, k) of points (n, d)."""
+        return get_backend(points).dot(points, self.eofs.T)
+
+    def lift(self, mapping: Map) -> Map:
+        """A map of coordinates as one of whole points: it moves them among the EOFs."""
+
+        def lifted(points: Array) -> Array:
+            reduced = self.reduce(points)
+            step = get_backend(points).dot(mapping(reduced) - reduced, self.eofs)
+            return points + step + self.offset
+
+        return lifted
+
+
+def leading_eofs(
+    source: Array, target: Array, *, explained: float = 1.0, count: int | None = None
+) -> Reduction:
+    """Leading empirical orthogonal functions of both samples together.
+
+    Each sample enters about its own mean and with equal weight, whatever its length.
+
+    Args:
+        source, target: samples (n, d) and (m, d).
+        explained: keep as many as explain this share of the variance.
+        count: keep so many instead.
+
+    Raises:
+        ConfigError: a share outside (0, 1], or a count outside 1 to d.
+        InputError: samples of wrong shapes or types, or not finite.
+    """
+    check_points(source, "source")
+    check_points(target, "target", like=source)
+    columns = source.shape[1]
+    if not 0 < explained <= 1:
+        raise ConfigError(f"explained variance must lie in (0, 1], found {explained}")
+    if count is not None and not 1 <= count <= columns:
+        raise ConfigError(f"of {columns} columns there are 1 to {columns} EOFs, found {count}")
+    nx = get_backend(source, target)
+    # 1 / sqrt(n): the product is the covariance.
+    roots = [x / len(x) ** 0.5 for x in (centred(source), centred(target))]
+    values, vectors = nx.eigh(sum(nx.dot(root.T, root) for root in roots))
+    variance = list(accumulate(max(float(value), 0.0) for value in nx.flip(values)))
+    shares = [part / (variance[-1] or 1.0) for part in variance]
+    if count is None:
+        # The last share is 1 exactly, or the samples have no variance at all.
+        count = 1 + sum(share < explained for share in shares[:-1])
+    kept = nx.flip(vectors, axis=1)[:, :count].T
+    shift = nx.mean(target, axis=0) - nx.mean(source, axis=0)
+    return Reduction(kept, shares[count - 1], shift - nx.dot(nx.dot(kept, shift), kept))
