@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--quantiles", type=int, default=50)
     parser.add_argument("--interpolation", choices=("nearest", "linear"), default="nearest")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--repeats", type=int, default=3, help="of climdown; the best counts")
+    parser.add_argument("--repeats", type=int, default=5, help="of climdown; the best counts")
     parser.add_argument("--only", choices=("xsdba", "climdown"))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
@@ -93,8 +94,8 @@ def row(case: Case, options: argparse.Namespace) -> Iterator[str]:
     peer = first = ours = None
     if options.only != "climdown":
         data = series(dates, options.cells)
-        first = measure(lambda: by_xsdba(case, data, dates, options))
-        peer = measure(lambda: by_xsdba(case, data, dates, options))
+        first = measure(partial(by_xsdba, case, data, dates, options))
+        peer = measure(partial(by_xsdba, case, data, dates, options))
         peer.seconds = min(peer.seconds, first.seconds)
     if options.only != "xsdba":
         ours = measure_blocks(case, dates, options)
@@ -117,7 +118,7 @@ def measure_blocks(case: Case, dates: Dates, options: argparse.Namespace) -> Mea
     seconds = peak = 0.0
     for start in range(0, options.cells, BLOCK):
         arrays = series(dates, min(BLOCK, options.cells - start), seed=start)
-        block = measure(lambda a=arrays: by_climdown(case, a, dates, options), options.repeats)  # type: ignore[misc]
+        block = measure(partial(by_climdown, case, arrays, dates, options), options.repeats)
         seconds, peak = seconds + block.seconds, max(peak, block.peak)
     return Measured(seconds, peak, block.scen)
 

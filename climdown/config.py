@@ -209,12 +209,13 @@ class QDMConfig:
         n = self.quantiles
         _require(n is None or n >= 2, f"quantiles is {n}; need at least 2")
         _require(
-            self.window >= 1 and self.window % 2 == 1,
-            f"window is {self.window} days; need an odd number",
+            1 <= self.window <= 365 and self.window % 2 == 1,
+            f"window is {self.window} days; need an odd number from 1 to 365",
         )
         _require(self.max_ratio > 1, f"max ratio is {self.max_ratio:g}; need more than 1")
         dry = self.dry_threshold
         _require(dry is None or dry >= 0, f"dry threshold is {dry} mm day-1; need at least 0")
+        _require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         years = self.years
         _require(years is None or years >= 10, f"years is {years}; need at least 10")
 

@@ -222,10 +222,10 @@ class Mesh:
         south, north, west, east = self.box
         extent = "global longitudes" if east - west >= 360 else span((west, east), "E", "W")
         corners = "" if self.lat_vertices is not None else ", corners unknown"
-        return (
-            f"{kind}, {size} cells of about {self.spacing:.3g} deg, "
-            f"{span((south, north), 'N', 'S')}, {extent}{corners}"
-        )
+        known = np.isfinite(self.lat)
+        several = np.unique(places(self.lat[known], self.lon[known])).size > 1
+        spacing = f" of about {self.spacing:.3g} deg" if several else ""
+        return f"{kind}, {size} cells{spacing}, {span((south, north), 'N', 'S')}, {extent}{corners}"
 
 
 def unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:

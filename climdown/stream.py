@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -27,6 +28,8 @@ import xarray as xr
 from climdown import cf
 from climdown.errors import OutputError, ResumeError
 from climdown.grid import Grid
+
+log = logging.getLogger(__name__)
 
 FILL_VALUE = np.float32(1e20)
 _BLOCK_BYTES = 64 << 20
@@ -389,6 +392,7 @@ def write_on_grid(
     with netCDF4.Dataset(source) as parent, _placed(path) as temporary:
         parent.set_auto_maskandscale(False)
         parent.set_auto_chartostring(False)
+        copied = [name for name in copied if _is_plain(parent[name])]
         with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
             file.setncatts(dict(attributes))
             kept = {d for v in variables for d in v.dims}
@@ -403,17 +407,29 @@ def write_on_grid(
                 _write_blocks(file, variable, grid, read)
 
 
+def _is_plain(stored: netCDF4.Variable[Any]) -> bool:
+    """Whether a variable is of a type that every file knows; others are left out."""
+    own = isinstance(stored.datatype, netCDF4.VLType | netCDF4.CompoundType)
+    plain = stored.dtype is str or not own
+    if not plain:
+        log.warning("'%s' is left out: it is of a type of its own", stored.name)
+    return plain
+
+
 def _copy_variable(
     file: netCDF4.Dataset, stored: netCDF4.Variable[Any], copied: Sequence[str]
 ) -> None:
     attributes = {name: stored.getncattr(name) for name in stored.ncattrs()}
     fill = attributes.pop("_FillValue", None)
+    if stored.dimensions == (stored.name,):  # coordinates have no missing values, says CF
+        attributes.pop("missing_value", None)
+        fill = None
     if "coordinates" in attributes:  # less those of the old cells
         names = [name for name in str(attributes.pop("coordinates")).split() if name in copied]
         attributes |= {"coordinates": " ".join(names)} if names else {}
     target = file.createVariable(
         stored.name,
-        stored.dtype,
+        stored.dtype if stored.dtype is str else stored.dtype.newbyteorder("="),
         stored.dimensions,
         fill_value=fill,
         chunksizes=_copied_chunks(file, stored),

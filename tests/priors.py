@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from climdown.bias.quantile import nodes
 from climdown.config import NetworkConfig, SamplingConfig
 from climdown.grid import Grid
-from climdown.priors.card import Card, Prior, Variable, build_denoiser, write_prior
+from climdown.priors.card import (
+    Card,
+    Prior,
+    Variable,
+    build_denoiser,
+    quantiles_field,
+    write_prior,
+)
 
 FINE = Grid.regular(40.0, 43.0, -4.0, 0.0, 0.25)  # 12 x 16 cells
 TAS = Variable(
@@ -41,9 +50,20 @@ PR = Variable(
 
 
 def write_tiny_prior(
-    folder: Path, *, months: tuple[int, ...] = (12, 1, 2), grid: Grid = FINE, seed: int = 0
+    folder: Path,
+    *,
+    months: tuple[int, ...] = (12, 1, 2),
+    grid: Grid = FINE,
+    seed: int = 0,
+    quantiles: bool = False,
 ) -> Prior:
-    """Write a prior of tas and pr with random weights; the south-west corner is sea."""
+    """Write a prior of tas and pr with random weights; the south-west corner is sea.
+
+    Args:
+        quantiles: whether it carries quantiles at p, the same in all coarse cells: of tas 5 + p
+            plus the number of the month in degC, the mean of these over all months, of pr
+            20 (p - 0.5) mm/day and at least 0.
+    """
     ny, nx = grid.shape
     mask = np.ones((2, ny, nx), dtype=np.float32)
     mask[:, : ny // 4, : nx // 4] = 0.0
@@ -72,9 +92,24 @@ def write_tiny_prior(
         training={"train": "none"},
         files={},
     )
+    if quantiles:
+        fields |= _quantiles(card)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         denoiser = build_denoiser(card, fields)
         # The last convolution starts at zero; give it something to say.
         torch.nn.init.normal_(denoiser.network.conv_out.conv.weight, std=0.05)  # type: ignore[union-attr, arg-type]
     return write_prior(folder, card, denoiser.state_dict(), fields, "# tiny\n")
+
+
+def _quantiles(card: Card) -> dict[str, npt.NDArray[np.float32]]:
+    numbers = np.array([*card.months, np.mean(card.months)])[:, None]
+    warm = 5.0 + numbers + nodes(100)
+    wet = np.maximum(20.0 * (nodes(500) - 0.5) + 0.0 * numbers, 0.0)
+    shape = card.coarse_grid.shape
+    return {
+        quantiles_field(name): np.broadcast_to(
+            values[..., None, None], (*values.shape, *shape)
+        ).astype(np.float32)
+        for name, values in (("tas", warm), ("pr", wet))
+    }

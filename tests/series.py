@@ -84,5 +84,6 @@ def write_days(
         **options,
     )
     path = Path(path)
+    path.unlink(missing_ok=True)  # an earlier test of it may still have it open
     (dataset if change is None else change(dataset)).to_netcdf(path)
     return path

@@ -58,6 +58,8 @@ def write_input(path: str = "in.nc", **options: Any) -> xr.Dataset:
     dataset.attrs |= {"history": "yesterday cdo remap", "tracking_id": "hdl:1", "grid_label": "gn"}
     dataset.attrs |= {"external_variables": "areacella"}
     dataset["tas"].encoding = {"_FillValue": np.float32(1e20), "coordinates": "height"}
+    for name in ("time", "time_bnds", "height"):
+        dataset[name].encoding = {"_FillValue": None}
     dataset.to_netcdf(path, unlimited_dims=["time"])
     return dataset
 
@@ -87,6 +89,19 @@ def test_time_bounds_scalars_and_attributes_are_kept_bit_by_bit(shell: Shell) ->
         assert (tas._FillValue, tas.missing_value) == (np.float32(1e20), np.float32(1e20))
         assert tas.chunking()[0] == 3
         assert output["time"].chunking() == [3]
+
+
+def test_coordinates_lose_the_fill_value_that_xarray_gives_them(shell: Shell) -> None:
+    dataset = write_input()
+    dataset["time"].encoding = {"_FillValue": np.nan}
+    dataset["time_bnds"].encoding = {"_FillValue": np.nan}
+    dataset.to_netcdf("in.nc")
+    shell("regrid", "in.nc", "out.nc", "--grid", 4)
+    with netCDF4.Dataset("in.nc") as source, netCDF4.Dataset("out.nc") as output:
+        assert "_FillValue" in source["time"].ncattrs()
+        assert "_FillValue" not in output["time"].ncattrs()
+        assert "_FillValue" in output["time_bnds"].ncattrs()
+        np.testing.assert_array_equal(output["time"][:], source["time"][:])
 
 
 def test_history_is_prepended_and_provenance_added(shell: Shell) -> None:
@@ -409,6 +424,28 @@ def test_text_coordinates_and_odd_dimensions_are_copied(shell: Shell) -> None:
         for name in ("experiment", "name"):
             np.testing.assert_array_equal(output[name].values, source[name].values)
         assert output["tas"].dims == ("member", "time", "lat", "lon")
+
+
+def test_variables_of_every_type_are_copied_but_those_of_their_own(shell: Shell) -> None:
+    dataset = write_input()
+    dataset["run"] = ((), "r1i1p1")
+    dataset["flag"] = ("time", [True, False, True])
+    dataset["count"] = ("time", np.array([1, 2**63, 3], np.uint64))
+    dataset.to_netcdf("in.nc")
+    with netCDF4.Dataset("in.nc", "a") as file:
+        file.createVariable("big", ">f8", ("time",), endian="big")[:] = [1.0, 2.0, 3.0]
+        switch = file.createEnumType(np.int8, "switch", {"off": 0, "on": 1})
+        file.createVariable("lamp", switch, ("time",))[:] = np.array([0, 1, 0], np.int8)
+        ragged = file.createVLType(np.int32, "ragged")
+        file.createVariable("list", ragged, ("time",))[0] = np.array([1, 2], np.int32)
+    result = shell("regrid", "in.nc", "out.nc", "--grid", 4)
+    assert result.code == 0, result.err
+    assert "'list' is left out: it is of a type of its own" in result.err
+    with netCDF4.Dataset("in.nc") as source, netCDF4.Dataset("out.nc") as output:
+        assert output["run"][...] == "r1i1p1"
+        for name in ("flag", "count", "big", "lamp"):
+            np.testing.assert_array_equal(output[name][:], source[name][:])
+        assert "list" not in output.variables
 
 
 def test_a_history_of_several_strings_is_joined(shell: Shell) -> None:

@@ -65,12 +65,7 @@ class Columns:
         self._check_size()
         values = {name: self._read(sample) for name, sample in samples.items()}
         self.cells = np.logical_and.reduce([_mostly_valid(array) for array in values.values()])
-        if not self.cells.any():
-            raise InputError(
-                "no cell has values on nearly all days of the reference "
-                f"({self._where('ref')}), the historical simulation ({self._where('hist')}) and "
-                f"the simulation ({self._where('sim')})"
-            )
+        self._check_cells()
         self.ref, self.hist, self.sim = (values.pop(name)[:, self.cells] for name in _NAMES)
 
     def rows(self, name: str, months: frozenset[int]) -> Indices:
@@ -105,18 +100,26 @@ class Columns:
                     f"grid than {first.sim.source_name}; give --grid"
                 )
 
+    def _check_cells(self) -> None:
+        for one, cells in zip(self.series, np.split(self.cells, len(self.series)), strict=True):
+            if not cells.any():
+                assert isinstance(one.ref, cf.Field)
+                ref, hist, sim = (cf.describe_paths(f.paths) for f in (one.ref, one.hist, one.sim))
+                raise InputError(
+                    f"no cell has {one.sim.source_name} on nearly all days of the reference "
+                    f"({ref}), the historical simulation ({hist}) and the simulation ({sim}); "
+                    "give files that share cells, or leave the variable out"
+                )
+
     def _check_size(self) -> None:
         columns = len(self.series) * self.series[0].sim.grid.areas.size
         size = 4 * columns * sum(map(len, self.dates.values()))
         if size > _MOST_BYTES:
             raise InputError(
-                f"{self._where('sim')}: transport would hold {size / 2**30:.1f} GiB of days in "
+                f"{cf.describe_paths(self.series[0].sim.paths)}: transport would hold {size / 2**30:.1f} GiB of days in "
                 f"memory, and takes at most {_MOST_BYTES / 2**30:.0f} GiB; give it a coarser grid, "
                 "fewer variables or fewer years"
             )
-
-    def _where(self, name: str) -> str:
-        return cf.describe_paths(getattr(self.series[0], name).paths)
 
     def _read(self, sample: _Sample) -> Floats:
         """All variables side by side, normalised."""

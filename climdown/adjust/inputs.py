@@ -94,7 +94,7 @@ def open_variables(
     names = list(variables or quantities)
     if most is not None and len(names) > most:
         raise InputError(
-            f"{where}: several variables could be adjusted; choose with --variable: {listed}"
+            f"{where}: {len(names)} variables could be adjusted ({listed}); choose with --variable"
         )
     return [cf.open_field(paths, quantities[name], select=select) for name in names]
 

@@ -32,9 +32,9 @@ Result = TypeVar("Result")
 
 # A group of a cell with fewer valid values has no quantiles worth the name: no map there.
 FEWEST = 10
-# Of one block of cells with all its temporaries. A CPU is quickest where most of it stays in the
-# second-level cache, a GPU where there is much to do at once.
-CPU_BLOCK_BYTES = 2**23
+# Of one block of cells with its temporaries. On a CPU smaller ones stay in the cache, larger ones
+# leave threads longer alone with their work; a GPU wants much to do at once.
+CPU_BLOCK_BYTES = 2**25
 GPU_BLOCK_BYTES = 2**32
 _BYTES_PER_STEP = 48
 # The windows of a block are cut out and sorted in parts of this share of its bytes.
@@ -450,16 +450,18 @@ def _disjoint_ranks(rows: Array, plan: _Plan) -> Array:
     runs = plan.windows.runs(_missing_last(rows))
     values = plan.windows.cut(runs, slice(None), xp.inf)
     order = xp.argsort(values, axis=-1, stable=False)
-    # Where each value of the ordered rows comes from; padding goes to one step more.
-    source = xp.asarray(plan.windows.members(steps), device=device)
-    step = _pick(xp.reshape(source, (-1,)), order + _starts(source)[:, None])
-    step += (steps + 1) * xp.reshape(xp.arange(cells, device=device), (-1, 1))
+    order += _starts(order)
+    # Where each value comes from, cells end to end; padding goes to one step more than there are.
+    source = xp.asarray(plan.windows.members(steps), device=device)[:, None]
+    source = source + (steps + 1) * xp.reshape(xp.arange(cells, device=device), (-1, 1))
+    source = _pick(xp.reshape(source, (-1,)), order)
     longest = values.shape[-1]
-    found = xp.empty(cells * (steps + 1), dtype=xp.int64, device=device)
-    found[step] = xp.broadcast_to(2 * xp.arange(longest, device=device), step.shape)
-    ties = _ties(_pick(xp.reshape(values, (-1,)), order + _starts(order)))
-    shared = ties.first % longest + ties.last % longest
-    found[xp.take(xp.reshape(step, (-1,)), ties.place, axis=0)] = shared
+    found = xp.empty(cells * (steps + 1), dtype=xp.int32, device=device)
+    twice = 2 * xp.arange(longest, dtype=xp.int32, device=device)
+    found[source] = xp.broadcast_to(twice, source.shape)
+    ties = _ties(_pick(xp.reshape(values, (-1,)), order))
+    shared = xp.astype(ties.first % longest + ties.last % longest, xp.int32)
+    found[xp.take(xp.reshape(source, (-1,)), ties.place, axis=0)] = shared
     return xp.reshape(found, (cells, steps + 1))[:, :-1]
 
 
@@ -480,7 +482,7 @@ def _window_ranks(rows: Array, plan: _Plan) -> Array:
     keys = xp.empty(cells * steps, dtype=dtype, device=device)
     keys[order] = xp.astype(2 * xp.arange(steps, device=device) + lowest, dtype)
     runs, order = plan.windows.runs(xp.reshape(keys, rows.shape)), xp.reshape(order, (-1,))
-    found = xp.zeros(cells * steps, dtype=xp.int64, device=device)
+    found = xp.zeros(cells * steps, dtype=xp.int32, device=device)
     for part in _parts(runs, plan.windows):
         window = plan.windows.cut(runs, part, padding)
         window += xp.astype(xp.asarray(plan.own[part], device=device), dtype)[:, None]
@@ -498,7 +500,7 @@ def _window_ranks(rows: Array, plan: _Plan) -> Array:
             bounds = 2 * (bounds - place[tied] // steps * steps) + lowest
             below = _count_below(window, row[tied], longest, bounds)
             twice[tied] = xp.sum(below, axis=0) - 1
-        found[xp.take(order, place, axis=0)] = twice
+        found[xp.take(order, place, axis=0)] = xp.astype(twice, xp.int32)
     return xp.reshape(found, rows.shape)
 
 
@@ -596,10 +598,13 @@ def _in_blocks(
 ) -> list[Result]:
     """Do the work on blocks of cells, several at a time."""
     steps, cells = values.shape
-    size = cells_per_block(steps, block_bytes or _default_bytes(values))
-    size = max(1, min(size, -(-cells // max(threads, 1))))
-    blocks = [slice(start, start + size) for start in range(0, cells, size)]
-    if threads <= 1:
+    threads = max(threads, 1)
+    largest = cells_per_block(steps, block_bytes or _default_bytes(values))
+    # As many blocks for each thread.
+    rounds = max(1, -(-cells // (largest * threads)))
+    size = max(1, -(-cells // (rounds * threads)))
+    blocks = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
+    if threads == 1:
         return [work(block) for block in blocks]
     with ThreadPoolExecutor(threads) as executor:
         return list(executor.map(work, blocks))

@@ -87,9 +87,14 @@ def horizontal_cells(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | M
 
 
 def horizontal_dims(array: xr.DataArray) -> tuple[str, ...]:
-    """Names of the dimensions that latitude and longitude run along."""
-    lat, lon = _coordinate(array, "latitude"), _coordinate(array, "longitude")
-    return tuple(dict.fromkeys(str(d) for d in (*lat.dims, *lon.dims)))
+    """Names of the dimensions that latitude and longitude run along.
+
+    Raises:
+        InputError: a coordinate is missing.
+    """
+    found = [_named(array, kind)[0] for kind in _KINDS]
+    dims = (d for name in found for d in _dims_in_space(array, array[name]))
+    return tuple(dict.fromkeys(dims))
 
 
 def horizontal_names(array: xr.DataArray, dataset: xr.Dataset) -> set[str]:
@@ -140,17 +145,29 @@ def _candidates(array: xr.DataArray, kind: str) -> list[str]:
     return [name for name in placed if name in array.dims] or placed or stated or found
 
 
-def _coordinate(array: xr.DataArray, kind: str) -> xr.DataArray:
+def _named(array: xr.DataArray, kind: str) -> list[str]:
     names = _candidates(array, kind)
     if not names:
         raise InputError(f"variable '{array.name}' has no {kind} coordinate")
+    return names
+
+
+def _dims_in_space(array: xr.DataArray, coordinate: xr.DataArray) -> tuple[str, ...]:
+    """The dimensions of a coordinate, less that of time where it is repeated at each step."""
+    dims = tuple(str(d) for d in coordinate.dims)
+    repeated = len(dims) > 2 or (len(dims) == 2 and _is_time(array[dims[0]]))
+    return dims[1:] if repeated else dims
+
+
+def _coordinate(array: xr.DataArray, kind: str) -> xr.DataArray:
+    names = _named(array, kind)
     if len(names) > 1:
         raise InputError(
             f"variable '{array.name}' has several coordinates of {kind}: {', '.join(names)}; name "
             "the right ones in its attribute 'coordinates', for example with ncatted"
         )
     coordinate = array[names[0]]
-    if coordinate.ndim < 3 and not (coordinate.ndim == 2 and _is_time(array[coordinate.dims[0]])):
+    if len(_dims_in_space(array, coordinate)) == coordinate.ndim:
         return coordinate
     still = coordinate.isel({coordinate.dims[0]: 0}, drop=True)
     if not np.allclose(coordinate.values, still.values, rtol=0.0, atol=_SAME, equal_nan=True):

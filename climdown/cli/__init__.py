@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from climdown import __version__
-from climdown.cli import demo, inspect, ot, priors, qdm, regrid, run, train
+from climdown.cli import demo, fetch, inspect, ot, priors, qdm, regrid, run, train
 from climdown.cli.console import report_error, set_up_logging
 from climdown.errors import ClimdownError
 
@@ -37,6 +37,8 @@ app.command("regrid")(regrid.regrid)
 app.command("qdm")(qdm.qdm)
 app.command("ot")(ot.ot)
 app.command("demo")(demo.demo)
+app.command("fetch-prior")(fetch.fetch_prior)
+app.command("push-prior")(fetch.push_prior)
 app.add_typer(priors.app, name="priors")
 app.add_typer(train.app, name="train")
 

@@ -1,4 +1,4 @@
-"""`climdown priors list | show | verify`."""
+"""`climdown priors list | show | verify | path | remove`."""
 
 from __future__ import annotations
 
@@ -7,37 +7,56 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from climdown.cli.console import out
+from climdown.cli.console import log, out
+from climdown.cli.fetch import CacheDir
 
 app = typer.Typer(help="Look at priors.", no_args_is_help=True)
 
 Name = Annotated[
-    str, typer.Argument(help="A bundled prior's name, or a prior's folder.", show_default=False)
+    str,
+    typer.Argument(
+        help="A bundled or fetched prior's name, its repository ORG/NAME, or a prior's folder.",
+        show_default=False,
+    ),
 ]
 
 
 @app.command("list")
-def list_priors() -> None:
-    """List the bundled priors."""
+def list_priors(cache_dir: CacheDir = None) -> None:
+    """List the bundled priors, the fetched ones, and those that can be fetched by name."""
+    from climdown.errors import PriorError
     from climdown.priors import store
+    from climdown.priors.cache import Cache
     from climdown.priors.card import read_card
 
-    table = Table("name", "variables", "grid", "months", "licence of its data")
-    for name in store.bundled_names():
-        card = read_card(store.find_prior(name))
-        variables = ", ".join(v.name for v in card.variables)
-        months = ", ".join(map(str, card.months))
-        table.add_row(name, variables, card.grid.describe(), months, card.licence)
+    table = Table()
+    for title in ("name", "where", "variables", "grid", "months", "licence of its data"):
+        table.add_column(title, no_wrap=title in ("name", "where"), overflow="fold")
+    known_priors = store.known_priors(Cache.at(cache_dir))
+    for known in known_priors:
+        cells: tuple[str, ...] = ("", "", "", "")
+        if known.folder is not None:
+            try:
+                card = read_card(known.folder)
+            except PriorError as error:
+                cells = (f"not to be read: {error}", "", "", "")
+            else:
+                variables = ", ".join(v.name for v in card.variables)
+                months = ", ".join(map(str, card.months))
+                cells = (variables, card.grid.describe(), months, card.licence)
+        table.add_row(known.name, known.origin, *cells)
     out.print(table, highlight=False, markup=False)
+    if any(known.folder is None for known in known_priors):
+        out.print("To fetch one: climdown fetch-prior NAME", highlight=False, markup=False)
 
 
 @app.command("show")
-def show(name: Name) -> None:
+def show(name: Name, cache_dir: CacheDir = None) -> None:
     """Show a prior's card: what it needs, what it was trained on."""
     from climdown.priors import store
     from climdown.priors.card import read_card
 
-    folder = store.find_prior(name)
+    folder = store.find_prior(name, cache_dir)
     card = read_card(folder)
     rows = [
         ("name", card.name),
@@ -61,17 +80,44 @@ def show(name: Name) -> None:
 
 
 @app.command("verify")
-def verify(name: Name) -> None:
+def verify(name: Name, cache_dir: CacheDir = None) -> None:
     """Check every hash and shape of a prior, and that its weights load."""
     from climdown.priors.store import load_prior
 
-    prior = load_prior(name)
+    prior = load_prior(name, cache_dir)
+    _ = prior.transforms
     parameters = sum(p.numel() for p in prior.denoiser().parameters())
     out.print(
         f"{prior.card.name}: ok ({parameters} parameters, SHA-256 {prior.digest})",
         highlight=False,
         markup=False,
     )
+
+
+@app.command("path")
+def path(name: Name, cache_dir: CacheDir = None) -> None:
+    """Print a prior's folder."""
+    from climdown.priors.store import find_prior
+
+    out.print(str(find_prior(name, cache_dir)), highlight=False, markup=False)
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A fetched prior's name or repository; with @REVISION only that one.",
+            show_default=False,
+        ),
+    ],
+    cache_dir: CacheDir = None,
+) -> None:
+    """Remove a fetched prior from the cache."""
+    from climdown.priors.store import remove_prior
+
+    removed = remove_prior(name, cache_dir)
+    log.info("removed %s (%s)", name, removed.repo_id)
 
 
 def _short(value: object) -> str:

@@ -134,29 +134,29 @@ def _from_hub(hub: Hub, reference: Reference, cache: Cache, progress: Progress) 
     folder = _place(hub, card, cache, progress)
     with writing(cache.root):
         cache.point(repo_id, revision, card.commit)
+    log.info("verified %s at %s", repo_id, card.commit[:12])
     return folder
 
 
 def _place(hub: Hub, card: RemoteFile, cache: Cache, progress: Progress) -> Path:
     """Fetch what the cache lacks of a commit and verify it; what is damaged, once more."""
-    folder = cache.snapshot(card.repo_id, card.commit)
-    for chance in (1, 0):
+    folder, again = cache.snapshot(card.repo_id, card.commit), False
+    while True:
         if not is_whole(folder):
             _download(hub, card, cache, progress)
         try:
             read_prior(folder)
+            return folder
         except PriorError as error:
             with writing(cache.root):
                 cache.discard(card.repo_id, card.commit)
-            if not chance:
+            if again:
                 raise PriorError(
                     f"{card.repo_id} as {hub.endpoint} has it at {card.commit[:12]} is damaged: "
                     f"{error}; nothing was kept"
                 ) from None
             log.warning("damaged: %s; fetching it once more", error)
-        else:
-            return folder
-    raise AssertionError("the second chance returns or raises")
+            again = True
 
 
 def _download(hub: Hub, card: RemoteFile, cache: Cache, progress: Progress) -> None:

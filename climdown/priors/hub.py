@@ -108,7 +108,11 @@ class Hub:
             raise PriorError(
                 f"{repo_id}: {name} has {size} bytes; at most {max_bytes(name)} are fetched"
             )
-        return RemoteFile(repo_id, commit, name, digest, size, found.location)
+        if found.location == url:  # what a branch holds may change meanwhile, a commit not
+            url = hf_hub_url(repo_id, name, revision=commit, endpoint=self.endpoint)
+        else:
+            url = found.location
+        return RemoteFile(repo_id, commit, name, digest, size, url)
 
     def store(self, file: RemoteFile, cache: Cache, report: Callable[[int], None]) -> None:
         """Fetch a file into the cache, where it is not there yet.
@@ -169,7 +173,10 @@ class Hub:
             try:
                 self._stream(file, partial, have, report)
                 gained = _size(partial) > have
-                broken: Exception = PriorError(f"{file.name} breaks off after {_size(partial)}")
+                broken: Exception = PriorError(
+                    f"{file.repo_id}: {file.name} breaks off after {_size(partial)} bytes of "
+                    f"{file.size}; try again later"
+                )
             except HTTPError as error:
                 if status_of(error) not in {None, *_MOMENTARY}:
                     raise

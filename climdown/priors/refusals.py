@@ -84,7 +84,7 @@ def _explain(error: BaseException, attempt: Attempt) -> ClimdownError:
     if isinstance(error, HTTPError):
         return HubUnavailableError(
             f"cannot reach {attempt.endpoint} ({_line(error)}): check the network, HF_ENDPOINT "
-            f"and the proxy, or fetch from a folder by --from DIR; {_offline_hint()}"
+            f"and the proxy{_otherwise(attempt)}"
         )
     if isinstance(error, OSError) and error.errno is not None and attempt.root is not None:
         return write_error(error, attempt.root)
@@ -104,7 +104,8 @@ def _refused(error: HfHubHTTPError, attempt: Attempt) -> PriorError:
         return PriorError(f"{place} has no {name} at '{attempt.revision}': it is no whole prior")
     if status == 401:
         return PriorError(
-            f"{attempt.endpoint} refuses the token: correct HF_TOKEN, or run `hf auth login`"
+            f"{attempt.endpoint} refuses the token, or got none: set HF_TOKEN, or run "
+            "`hf auth login`"
         )
     if status == 403:
         return PriorError(
@@ -117,22 +118,22 @@ def _refused(error: HfHubHTTPError, attempt: Attempt) -> PriorError:
         return HubUnavailableError(f"{attempt.endpoint} asks to slow down (429): try again {when}")
     if status >= 500:
         return HubUnavailableError(
-            f"{attempt.endpoint} fails for now ({status}): try again later; {_offline_hint()}"
+            f"{attempt.endpoint} fails for now ({status}): try again later{_otherwise(attempt)}"
         )
-    return PriorError(f"{place}: the Hub answers {status} ({_line(error)})")
+    said = getattr(error, "server_message", None) or error
+    return PriorError(f"{place}: the Hub answers {status} ({_line(said)})")
 
 
 def _no_repository(attempt: Attempt) -> PriorError:
     repo_id = attempt.repo_id
-    if repo_id in NAMED.values():
+    if repo_id in NAMED.values() and attempt.verb == "read":
         return PriorError(
             f"prior '{repo_id.split('/')[1]}' has not been published yet: {attempt.endpoint} has "
-            f"no repository {repo_id} that you may read; {_offline_hint()}"
+            f"no repository {repo_id} that you may read; {_bundled()}"
         )
     return PriorError(
         f"{attempt.endpoint} has no repository {repo_id} that you may {attempt.verb}: "
-        f"{suggestion(repo_id)}if it is private, set HF_TOKEN or run `hf auth login`; "
-        f"{_offline_hint()}"
+        f"{suggestion(repo_id)}if it is private, set HF_TOKEN or run `hf auth login`; {_bundled()}"
     )
 
 
@@ -149,10 +150,15 @@ def _no_revision(attempt: Attempt) -> PriorError:
     )
 
 
-def _offline_hint() -> str:
+def _bundled() -> str:
     return f"bundled priors need no network: {names_of_bundled()}"
 
 
-def _line(error: BaseException) -> str:
+def _otherwise(attempt: Attempt) -> str:
+    """What else one who wants a prior can do."""
+    return f"; or fetch from a folder by --from DIR; {_bundled()}" if attempt.verb == "read" else ""
+
+
+def _line(error: BaseException | str) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -83,9 +83,18 @@ def parse_reference(name: str, revision: str | None = None) -> Reference:
     revision = revision if revision is not None else (inline if at else DEFAULT_REVISION)
     if base not in NAMED and not is_repo_id(base):
         raise _unknown(name)
+    check_revision(revision)
+    return Reference(base, NAMED.get(base, base), revision)
+
+
+def check_revision(revision: str) -> None:
+    """Refuse what is no name of a branch, tag or commit: it becomes the name of a file.
+
+    Raises:
+        PriorError: says so.
+    """
     if not _REVISION.fullmatch(revision) or ".." in revision or revision.endswith("/"):
         raise PriorError(f"'{revision}' is no revision; expected a branch, a tag or a commit")
-    return Reference(base, NAMED.get(base, base), revision)
 
 
 def is_repo_id(text: str) -> bool:
