@@ -18,7 +18,7 @@ YEAR = tuple(range(1, 13))
 WINTER = (12, 1, 2)
 LAT: Floats = np.array([40.5, 41.5, 42.5])
 LON: Floats = np.array([-3.5, -2.5, -1.5, -0.5])
-PR = {"name": "pr", "standard_name": "precipitation_flux", "units": "kg m-2 s-1"}
+PR: dict[str, Any] = {"name": "pr", "standard_name": "precipitation_flux", "units": "kg m-2 s-1"}
 PER_DAY = 86400.0  # kg m-2 s-1 in mm day-1
 
 

@@ -56,7 +56,11 @@ def test_a_cluster_gives_the_same_bits(
 
 @pytest.mark.parametrize(
     ("address", "reason"),
-    [("nonsense://x", "unknown address scheme"), ("localhost:1", "Timed out"), ("x", "missing port")],
+    [
+        ("nonsense://x", "unknown address scheme"),
+        ("localhost:1", "Timed out"),
+        ("x", "missing port"),
+    ],
 )
 def test_a_wrong_address_is_one_clear_line(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, address: str, reason: str

@@ -1,4 +1,4 @@
-"""`climdown qdm` and `climdown ot` refuse in one line, with the documented code, and leave nothing."""
+"""`climdown qdm` and `climdown ot` refuse in one line, with their exit code, and leave nothing."""
 
 from __future__ import annotations
 

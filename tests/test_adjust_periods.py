@@ -43,7 +43,11 @@ def test_a_window_stands_around_its_decade_and_leans_inwards_at_the_ends() -> No
         tuple(dates[i].year for i in (p.start, p.stop - 1, w.start, w.stop - 1))
         for p, w in moving_periods(dates, 30)
     ]
-    assert years[:3] == [(2015, 2024, 2015, 2044), (2025, 2034, 2015, 2044), (2035, 2044, 2025, 2054)]
+    assert years[:3] == [
+        (2015, 2024, 2015, 2044),
+        (2025, 2034, 2015, 2044),
+        (2035, 2044, 2025, 2054),
+    ]
     assert years[-2:] == [(2085, 2094, 2071, 2100), (2095, 2100, 2071, 2100)]
 
 

@@ -32,9 +32,7 @@ def months(dates: Any) -> Floats:
 
 
 @pytest.mark.parametrize("group", ["month", "none"])
-def test_the_quantiles_of_a_prior_are_the_reference(
-    shell: Shell, tiny: Prior, group: str
-) -> None:
+def test_the_quantiles_of_a_prior_are_the_reference(shell: Shell, tiny: Prior, group: str) -> None:
     by_month = group == "month"
     number = {True: months, False: lambda dates: np.full(len(dates), 5.0)}[by_month]
     p, tau = ranks(DAYS, 1, by_month=by_month), ranks(LATER, 2, by_month=by_month)

@@ -179,6 +179,13 @@ def test_weights_of_another_network_are_not_pushed(
     assert hub.log == []
 
 
+def test_a_readme_that_is_no_text_is_not_published(hub: LoopbackHub, folder: Path) -> None:
+    (folder / README_FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(PriorError, match=r"README\.md is no text in UTF-8"):
+        push_prior(folder, REPO)
+    assert hub.log == []
+
+
 def test_links_to_elsewhere_are_not_published(
     shell: Shell, hub: LoopbackHub, folder: Path, tmp_path: Path
 ) -> None:

@@ -102,9 +102,7 @@ def test_a_map_serves_other_units_and_other_periods(shell: Shell, files: Floats)
     assert result.code == 0, result.err
     assert "months 3, 4, 5, 6, 7, 8, 9, 10, 11 of the simulation are not in both" in result.err
     summer = [date.month not in WINTER for date in later]
-    np.testing.assert_array_equal(
-        np.isnan(read_members("later_out.nc")).all(axis=(1, 2)), summer
-    )
+    np.testing.assert_array_equal(np.isnan(read_members("later_out.nc")).all(axis=(1, 2)), summer)
 
 
 def test_a_map_brings_the_simulation_to_its_grid(shell: Shell, files: Floats) -> None:

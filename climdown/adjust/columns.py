@@ -115,10 +115,11 @@ class Columns:
         columns = len(self.series) * self.series[0].sim.grid.areas.size
         size = 4 * columns * sum(map(len, self.dates.values()))
         if size > _MOST_BYTES:
+            where = cf.describe_paths(self.series[0].sim.paths)
             raise InputError(
-                f"{cf.describe_paths(self.series[0].sim.paths)}: transport would hold {size / 2**30:.1f} GiB of days in "
-                f"memory, and takes at most {_MOST_BYTES / 2**30:.0f} GiB; give it a coarser grid, "
-                "fewer variables or fewer years"
+                f"{where}: transport would hold {size / 2**30:.1f} GiB of days in memory, and "
+                f"takes at most {_MOST_BYTES / 2**30:.0f} GiB; give it a coarser grid, fewer "
+                "variables or fewer years"
             )
 
     def _read(self, sample: _Sample) -> Floats:

@@ -54,7 +54,10 @@ def push_prior(
     prior = read_prior(folder)
     _ = prior.transforms
     prior.denoiser()
-    readme = model_card(prior.card, (folder / README_FILE).read_text(encoding="utf-8"))
+    try:
+        readme = model_card(prior.card, (folder / README_FILE).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise PriorError(f"{folder / README_FILE} is no text in UTF-8") from None
     operations = [
         CommitOperationAdd(name, readme.encode() if name == README_FILE else str(folder / name))
         for name in PRIOR_FILES
