@@ -18,7 +18,6 @@ import xarray as xr
 
 import climdown
 from climdown import cf, regrid, stream
-from climdown.cf.coordinates import with_coordinates
 from climdown.errors import ClimdownError, ConfigError, GridError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
@@ -99,7 +98,7 @@ def regrid_file(
         raise ConfigError(f"{output} is both input and output; choose another output")
     stream.check_output(output, overwrite=overwrite)
     with cf.open_dataset(source) as dataset:
-        plan = _FilePlan(source, with_coordinates(dataset), grid, method, backend)
+        plan = _FilePlan(source, dataset, grid, method, backend)
         plan.warn_of_losses()
         stream.write_on_grid(
             output,
@@ -397,7 +396,6 @@ def _global_grid(nx: int, ny: int) -> Grid:
 def _grid_of_file(path: Path) -> Grid:
     mesh = None
     with cf.open_dataset(path) as dataset, _naming(path):
-        dataset = with_coordinates(dataset)
         for name in cf.gridded_variables(dataset):
             cells, _ = cf.horizontal_cells(dataset[name], dataset)
             if isinstance(cells, Grid):

@@ -76,7 +76,7 @@ def write_days(
     units = f"days since {dates[0].year}-01-01"
     dataset = make_dataset(
         values=lambda _y, _x, step: values[step],
-        times=np.asarray(cftime.date2num(dates, units), dtype=np.float64),
+        times=[float(number) for number in cftime.date2num(dates, units)],
         time_units=units,
         calendar=str(dates[0].calendar),
         lat=lat,

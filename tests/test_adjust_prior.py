@@ -31,10 +31,14 @@ def months(dates: Any) -> Floats:
     return np.array([float(date.month) for date in dates])
 
 
+def mean_month(dates: Any) -> Floats:
+    return np.full(len(dates), 5.0)
+
+
 @pytest.mark.parametrize("group", ["month", "none"])
 def test_the_quantiles_of_a_prior_are_the_reference(shell: Shell, tiny: Prior, group: str) -> None:
     by_month = group == "month"
-    number = {True: months, False: lambda dates: np.full(len(dates), 5.0)}[by_month]
+    number = months if by_month else mean_month
     p, tau = ranks(DAYS, 1, by_month=by_month), ranks(LATER, 2, by_month=by_month)
     # The historical climate is (in K, and from month to month) 3 too warm and twice as wide.
     write_days("hist.nc", DAYS, everywhere(281.15 + number(DAYS) + 2.0 * p))
@@ -68,7 +72,7 @@ def test_units_and_dry_days_are_those_of_the_simulation(shell: Shell, tiny: Prio
 
 def test_a_prior_works_on_its_coarse_grid(shell: Shell, tiny: Prior) -> None:
     lat, lon = np.arange(38.25, 45.0, 0.5), np.arange(-6.25, 2.0, 0.5)
-    shape = {"lat": lat, "lon": lon}
+    shape: Any = {"lat": lat, "lon": lon}
     write_days("hist.nc", DAYS, 280.0 + noise(DAYS, 1, **shape), **shape)
     result = shell("qdm", "--ref", "tiny", "--hist", "hist.nc", "hist.nc", "out.nc")
     assert result.code == 0, result.err
@@ -156,7 +160,7 @@ def test_the_bundled_prior_serves_as_reference(shell: Shell, group: str, variabl
     series = known[-1 if group == "none" else 0]
     units = {"units": "degC"} if variable == "tas" else {**PR, "units": "mm/day"}
     order = np.random.default_rng(0).permutation(size)
-    place = {"lat": coarse.lat, "lon": coarse.lon}
+    place: Any = {"lat": coarse.lat, "lon": coarse.lon}
     write_days("hist.nc", dates, series[order].astype(np.float64), **place, **units)
     write_days("sim.nc", dates, series[order] + 0.0 * coarse.lat[:, None], **place, **units)
     result = shell(

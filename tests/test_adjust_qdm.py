@@ -85,7 +85,7 @@ def test_the_file_is_the_simulation_less_its_bias(shell: Shell, files: Floats) -
 
 
 def test_a_ratio_is_removed_from_what_has_ratios(shell: Shell) -> None:
-    wind = {"name": "sfcWind", "standard_name": "wind_speed", "units": "m s-1"}
+    wind: Any = {"name": "sfcWind", "standard_name": "wind_speed", "units": "m s-1"}
     ref, sim = np.exp(noise(DAYS, 1)), np.exp(noise(LATER, 2))
     write_days("ref.nc", DAYS, ref, **wind)
     write_days("hist.nc", DAYS, 2.0 * ref, **wind)
@@ -211,7 +211,7 @@ def test_a_global_simulation_is_cut_to_the_reference(shell: Shell) -> None:
     region = np.array([37.5, 42.5]), np.array([-5.0, 0.0, 5.0])
     days, later = daily(2001, 1), daily(2050, 1)
     series, sim = 280.0 + noise(days, 1)[:, :1, :1], 280.0 + noise(later, 2, lat=lat, lon=lon)
-    shape = {"lat": lat, "lon": lon}
+    shape: Any = {"lat": lat, "lon": lon}
     write_days("ref.nc", days, series + np.zeros((1, 2, 3)), lat=region[0], lon=region[1])
     write_days("hist.nc", days, series + BIAS + np.zeros((1, 36, 72)), **shape)
     write_days("sim.nc", later, sim, **shape)
@@ -329,7 +329,7 @@ def test_moving_years_rank_each_decade_within_its_own(shell: Shell) -> None:
     warming = 0.05 * (np.array([date.year for date in dates]) - 2001)
     series = 280.0 + warming[:, None, None] + noise(dates, 1, lat=LAT[:2], lon=LON[:2])
     days = daily(1971, 30, months=(1,))
-    place = {"lat": LAT[:2], "lon": LON[:2]}
+    place: Any = {"lat": LAT[:2], "lon": LON[:2]}
     for name, shift, width in (("ref", 0.0, 1.0), ("hist", 2.0, 2.0)):
         write_days(f"{name}.nc", days, 280.0 + shift + width * noise(days, 5, **place), **place)
     write_days("sim.nc", dates, series, **place)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from climdown.cf.coordinates import with_coordinates
 from climdown.errors import InputError
 
 
@@ -51,9 +52,12 @@ def open_dataset(path: Path) -> xr.Dataset:
         with warnings.catch_warnings():
             # Of several fill values each is taken for missing, as it should be.
             warnings.simplefilter("ignore", xr.SerializationWarning)
-            return xr.open_dataset(
+            dataset = xr.open_dataset(
                 path, engine="netcdf4", decode_times=coder, decode_timedelta=False
             )
+        located = with_coordinates(dataset)
+        located.set_close(dataset.close)
+        return located
     except OSError as error:
         raise InputError(f"{path}: cannot be read as NetCDF ({first_line(error)})") from None
     except ValueError as error:
