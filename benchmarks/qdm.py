@@ -8,7 +8,9 @@ each case twice: the first call compiles and is reported apart. It uses one thre
 itself; climdown uses `--threads`. Corrections are those of the nearest node, xsdba's default and
 by far its quickest; `--interpolation linear` takes it minutes to hours. By day of the year xsdba
 ranks values among the days of the window if asked (the method, and what climdown does), and by
-default among the same day of all years alone: both are shown. Peak is of the whole process.
+default among the same day of all years alone: both are shown. MB are the peak of the process.
+The last column is the share of values, away from New Year, that agree to 1e-4 of their standard
+deviation; linearly by month they do not, because xsdba then interpolates between months as well.
 """
 
 from __future__ import annotations

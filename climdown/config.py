@@ -57,6 +57,11 @@ class VariableConfig:
         _require(len(self.files) > 0, f"variable '{self.name}' names no files")
         _require(len(self.standard_names) > 0, f"variable '{self.name}' names no standard_names")
         _require(self.offset > 0, f"variable '{self.name}' needs offset > 0, found {self.offset}")
+        level = self.level
+        _require(
+            level is None or level > 0,
+            f"variable '{self.name}': level is {level} Pa; need more than 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,9 @@ class OTConfig:
             f"eofs is {eofs}; need a share of the variance up to 1, or a whole number",
         )
         _require(self.tolerance > 0, f"tolerance is {self.tolerance}; need more than 0")
-        _require(self.max_iterations > 0, f"iterations is {self.max_iterations}; need at least 1")
+        _require(
+            self.max_iterations > 0, f"max iterations is {self.max_iterations}; need at least 1"
+        )
         years = self.years
         _require(years is None or years >= 10, f"years is {years}; need at least 10")
 

@@ -362,6 +362,7 @@ def output_template(plan: Plan, command: str) -> stream.Template:
             "climdown_prior_licence": plan.prior.card.licence,
             "climdown_seed": np.int32(plan.config.seed),
             "climdown_options": json.dumps(plan.identity),
+            **_adjusted_by(plan),
         },
     )
     return stream.Template(
@@ -473,6 +474,10 @@ def _physical(plan: Plan, drawn: Tensor) -> npt.NDArray[np.float32]:
         values = cf.convert_units(values, variable.units, field.source_units)
         parts.append(np.where(plan.prior.mask[channel], values, np.nan))
     return np.stack(parts, axis=1).astype(np.float32)
+
+
+def _adjusted_by(plan: Plan) -> dict[str, str]:
+    return {} if plan.adjustment is None else {"bias_adjustment": plan.adjustment.describe()}
 
 
 def _join_source(parent: dict[str, Any], plan: Plan) -> str:

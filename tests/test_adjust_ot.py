@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climdown.config import OTConfig
-from climdown.errors import ConfigError
 from tests.commands import Result, Shell, read_members
 from tests.factories import Floats
 from tests.priors import write_tiny_prior
@@ -365,9 +363,3 @@ def test_six_hourly_steps_are_not_taken_for_days(shell: Shell) -> None:
     found = read_members("out.nc")
     assert len(np.unique(found[:, 0, 0].round(3))) == 31
     np.testing.assert_allclose(found.mean(), 280.0 + noise(days, 1).mean(), atol=0.1)
-
-
-def test_options_are_checked_when_they_are_built() -> None:
-    assert OTConfig(eofs=1.0).eofs == 1.0
-    with pytest.raises(ConfigError, match="eofs is 0"):
-        OTConfig(eofs=0.0)

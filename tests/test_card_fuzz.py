@@ -106,7 +106,7 @@ def mutate(entries: Entries, data: st.DataObject) -> Entries:
         node, key = data.draw(st.sampled_from(rare) | st.sampled_from(everywhere))
         action = data.draw(st.sampled_from(["set", "remove", "double", "exchange", "add"]))
         if action == "set":
-            node[key] = data.draw(ANYTHING)
+            node[key] = copy.deepcopy(data.draw(ANYTHING))
         elif action == "remove":
             del node[key]
         elif action == "double" and isinstance(node, list):
@@ -115,7 +115,7 @@ def mutate(entries: Entries, data: st.DataObject) -> Entries:
             other, place = data.draw(st.sampled_from(rare))
             node[key] = copy.deepcopy(other.get(place))
         elif isinstance(node, dict):
-            node[data.draw(st.text(max_size=5))] = data.draw(ANYTHING)
+            node[data.draw(st.text(max_size=5))] = copy.deepcopy(data.draw(ANYTHING))
     return entries
 
 

@@ -15,7 +15,9 @@ from climdown import errors
 from climdown.config import (
     DataConfig,
     NetworkConfig,
+    OTConfig,
     PriorConfig,
+    QDMConfig,
     RunConfig,
     TrainingConfig,
     VariableConfig,
@@ -198,6 +200,82 @@ def test_values_out_of_range_are_refused(
 def test_wrong_options_of_a_run_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         RunConfig(**changes)
+
+
+HISTORICAL = {"historical": ("hist.nc",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bias": "mean"}, "unknown bias adjustment 'mean'; expected none, qdm or ot"),
+        (HISTORICAL, "--historical, --reference and their periods are for bias adjustment; give"),
+        ({"reference": ("obs.nc",)}, "are for bias adjustment; give --bias qdm or ot"),
+        ({"historical_period": "1990/1999"}, "are for bias adjustment; give --bias qdm or ot"),
+        ({"reference_period": "1990/1999"}, "are for bias adjustment; give --bias qdm or ot"),
+        ({"bias": "qdm"}, "--bias qdm needs the same model in the reference's period; give --his"),
+        ({"bias": "ot", "reference": ("obs.nc",)}, "--bias ot needs the same model in the refer"),
+        ({"bias": "ot", **HISTORICAL}, "--bias ot needs whole days of observations, and a prior c"),
+        (
+            {"bias": "qdm", **HISTORICAL, "reference_period": "1990/1999"},
+            "the prior's quantiles have no dates; leave --ref-period out, or give --reference",
+        ),
+    ],
+)
+def test_wrong_options_of_bias_adjustment_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        RunConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (QDMConfig, {"kind": "sum"}, "unknown kind 'sum'; expected auto or additive or multipl"),
+        (QDMConfig, {"group": "week"}, "unknown group 'week'; expected none or month or dayofyear"),
+        (QDMConfig, {"interpolation": "cubic"}, "unknown interpolation 'cubic'; expected linear"),
+        (QDMConfig, {"tails": "long"}, "unknown tails 'long'; expected constant or extremes"),
+        (QDMConfig, {"quantiles": 1}, "quantiles is 1; need at least 2"),
+        (QDMConfig, {"window": 30}, "window is 30 days; need an odd number from 1 to 365"),
+        (QDMConfig, {"window": 367}, "window is 367 days"),
+        (QDMConfig, {"window": -1}, "window is -1 days"),
+        (QDMConfig, {"max_ratio": 1.0}, "max ratio is 1; need more than 1"),
+        (QDMConfig, {"max_ratio": float("nan")}, "max ratio is nan"),
+        (QDMConfig, {"dry_threshold": -0.1}, "dry threshold is -0.1 mm day-1; need at least 0"),
+        (QDMConfig, {"years": 9}, "years is 9; need at least 10"),
+        (QDMConfig, {"seed": -1}, "seed is -1; need 0 to 2147483647"),
+        (OTConfig, {"group": "dayofyear"}, "unknown group 'dayofyear'; expected none, season or"),
+        (OTConfig, {"epsilon": 0.0}, "epsilon is 0.0; need more than 0"),
+        (OTConfig, {"eofs": 0.0}, "eofs is 0.0; need a share of the variance up to 1, or a whole"),
+        (OTConfig, {"eofs": -2.0}, "eofs is -2.0"),
+        (OTConfig, {"eofs": 1.5}, "eofs is 1.5"),
+        (OTConfig, {"tolerance": 0.0}, "tolerance is 0.0; need more than 0"),
+        (OTConfig, {"max_iterations": 0}, "max iterations is 0; need at least 1"),
+        (OTConfig, {"years": 1}, "years is 1; need at least 10"),
+    ],
+)
+def test_wrong_options_of_the_methods_are_refused(
+    kind: type[Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        kind(**changes)
+
+
+def test_defaults_and_limits_of_the_methods_are_allowed() -> None:
+    assert QDMConfig() == QDMConfig(window=31, dry_threshold=None)
+    assert QDMConfig(window=365, quantiles=2, years=10, dry_threshold=0.0).window == 365
+    assert OTConfig(eofs=1.0).eofs == 1.0
+    assert OTConfig(eofs=2.0, epsilon=1e-3, years=10).group == "season"
+    adjusted = RunConfig(bias="qdm", historical=("hist.nc",))
+    assert (adjusted.reference, adjusted.qdm, adjusted.ot) == ((), QDMConfig(), OTConfig())
+
+
+def test_a_level_is_a_pressure_in_pascal(path: Path) -> None:
+    path.write_text(MINIMAL.replace('units = "degC"', 'units = "degC"\nlevel = 85000'))
+    assert load_config(path).data.variables[0].level == 85_000.0
+    with pytest.raises(ConfigError, match=r"variable 'tas': level is -5\.0 Pa; need more than 0"):
+        from_mapping(VariableConfig, variable(level=-5))
 
 
 def test_options_of_a_run_may_be_numbers_or_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from climdown.priors.card import (
     FIELDS_FILE,
     MODEL_FILE,
     README_FILE,
+    Card,
     Prior,
     build_denoiser,
     file_digest,
@@ -65,6 +67,50 @@ def test_a_prior_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
     for name, tensor in read.denoiser().state_dict().items():
         assert torch.equal(tensor, weights[name])
     assert (tmp_path / "tiny" / README_FILE).read_text(encoding="utf-8") == "# tiny\n"
+
+
+def test_quantiles_come_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
+    written = write_tiny_prior(tmp_path / "tiny", quantiles=True)
+    read = read_prior(tmp_path / "tiny")
+    for name, count in (("tas", 100), ("pr", 500)):
+        values = read.quantiles(name)
+        assert values is not None
+        assert values.shape == (4, count, *read.card.coarse_grid.shape)
+        np.testing.assert_array_equal(values, written.fields[f"quantiles_{name}"])
+    # Months in the card's order, then all of them.
+    tas = read.quantiles("tas")
+    assert tas is not None
+    assert read.card.months == (1, 2, 12)
+    np.testing.assert_allclose(tas[:, 0, 0, 0], 5.005 + np.array([1.0, 2.0, 12.0, 5.0]))
+    # They are no part of what the network sees, and a prior without them is one all the same.
+    assert "quantiles_tas" not in read.card.statics
+    plain = write_tiny_prior(tmp_path / "plain")
+    assert plain.quantiles("tas") is None
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 100, 3, 4), (4, 100, 4, 3), (4, 100, 12), (4, 1, 3, 4), (4,)], ids=str
+)
+def test_quantiles_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder = write_tiny_prior(tmp_path / "tiny", quantiles=True).folder
+    rewrite_fields(folder, lambda f: f.update(quantiles_tas=np.zeros(shape, dtype=np.float32)))
+    message = f"'quantiles_tas' has shape {shape}; expected (4, quantiles, 3, 4)"
+    with pytest.raises(PriorError, match=re.escape(message)):
+        read_prior(folder)
+
+
+def test_the_level_of_a_variable_is_kept_on_the_card(tiny_prior: Prior) -> None:
+    aloft = dataclasses.replace(tiny_prior.card.variables[0], name="ta", level=85_000.0)
+    card = dataclasses.replace(tiny_prior.card, variables=(aloft, tiny_prior.card.variables[1]))
+    again = Card.from_json(card.to_json())
+    assert [variable.level for variable in again.variables] == [85_000.0, None]
+    assert again.to_json() == card.to_json()
+    # Cards from before variables had levels.
+    entries = json.loads(card.to_json())
+    for variable in entries["variables"]:
+        del variable["level"]
+    old = Card.from_json(json.dumps(entries))
+    assert [variable.level for variable in old.variables] == [None, None]
 
 
 def test_other_weights_give_another_digest(tmp_path: Path) -> None:

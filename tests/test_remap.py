@@ -348,7 +348,7 @@ def test_a_full_disk_leaves_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatc
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("climdown.stream._write_blocks", full)
+    monkeypatch.setattr("climdown.stream.regridded._write_blocks", full)
     result = shell("regrid", "in.nc", "out.nc", "--grid", 4)
     assert result.code == 6
     assert "cannot write out.nc: No space left on device" in result.message
@@ -462,7 +462,7 @@ def test_blocks_of_time_give_what_the_whole_gives(
 ) -> None:
     write_input(times=[12.0 + 24 * day for day in range(20)])
     shell("regrid", "in.nc", "whole.nc", "--grid", 4)
-    monkeypatch.setattr("climdown.stream._BLOCK_BYTES", 8 * LAT.size * LON.size * 3)
+    monkeypatch.setattr("climdown.stream.regridded._BLOCK_BYTES", 8 * LAT.size * LON.size * 3)
     shell("regrid", "in.nc", "blocks.nc", "--grid", 4)
     with xr.open_dataset("whole.nc") as whole, xr.open_dataset("blocks.nc") as blocks:
         np.testing.assert_array_equal(blocks["tas"].values, whole["tas"].values)

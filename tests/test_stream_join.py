@@ -13,10 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from climdown import cf, stream
+from climdown import cf
 from climdown.errors import OutputError, ResumeError
 from climdown.grid import Grid
-from climdown.stream import FILL_VALUE, OutputVariable, PartStore, Template, join, write_fields
+from climdown.stream import (
+    FILL_VALUE,
+    OutputVariable,
+    PartStore,
+    Template,
+    join,
+    write_fields,
+    writing,
+)
 from tests.factories import TAS
 
 GRID = Grid.regular(40.0, 42.0, -3.0, 0.0, 0.5)  # 4 x 6 cells
@@ -94,7 +102,7 @@ def test_members_and_their_statistics_do_not_depend_on_the_units(
     size: int, output: Path, values: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Chunks of three steps, so that blocks of the file and units overlap.
-    monkeypatch.setattr(stream, "_CHUNK_BYTES", 3 * 4 * 24)
+    monkeypatch.setattr(writing, "CHUNK_BYTES", 3 * 4 * 24)
     join(fill(output, make_template(), values, size), make_template(), output)
     with netCDF4.Dataset(output) as file:
         assert file["tas"].chunking() == [3, 1, 4, 6]
@@ -178,7 +186,7 @@ def test_chunks_hold_four_mebibytes_or_the_whole_series(shape: tuple[int, int]) 
     lat, lon = np.linspace(-80.0, 80.0, shape[0]), np.linspace(0.0, 200.0, shape[1])
     grid, long = Grid.from_centres(lat, lon), axis(28)
     long = dataclasses.replace(long, dates=np.tile(long.dates, 100))
-    steps = stream._chunk_steps(grid, long)
+    steps = writing.chunk_steps(grid, long)
     size = 4 * shape[0] * shape[1]
     assert 1 <= steps <= len(long)
     assert steps == len(long) or steps * size >= 4 << 20

@@ -16,7 +16,8 @@ import xarray as xr
 from climdown import cf
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError, InputError
-from climdown.training import GRAVITY, Dataset, Samples, prepare
+from climdown.grid import Grid
+from climdown.training import GRAVITY, Dataset, Samples, _coarse_quantiles, prepare
 from climdown.transforms import Chain
 from tests.conftest import write_statics
 from tests.factories import make_dataset
@@ -156,6 +157,52 @@ def test_validation_days_leave_no_trace_in_what_is_fitted(
     assert not torch.equal(other.validation.x, dataset.validation.x)
 
 
+def averaged(values: Any, factor: int = 2) -> Any:
+    """Means of blocks of cells, weighted by area, over those that have values."""
+    edges = np.sin(np.radians(40.0 + 0.25 * np.arange(7)))
+    area = np.broadcast_to(np.diff(edges)[:, None], (6, 8))
+    weight = np.where(np.isfinite(values), area, 0.0)
+
+    def blocks(array: Any) -> Any:
+        shape = (len(array), 6 // factor, factor, 8 // factor, factor)
+        return array.reshape(shape).sum(axis=(2, 4))
+
+    return blocks(np.where(weight > 0.0, values, 0.0) * weight) / blocks(weight)
+
+
+def test_quantiles_are_those_of_the_averaged_training_days(
+    dataset: Dataset, training_data: Path
+) -> None:
+    with xr.open_dataset(training_data / "pr.nc") as file:
+        rain = 86400.0 * file["pr"].values.astype(np.float64)
+    for name, values, count in (("tas", celsius(training_data), 100), ("pr", rain, 500)):
+        found = dataset.fields[f"quantiles_{name}"]
+        assert found.shape == (2, count, 3, 4)
+        nodes = (np.arange(count) + 0.5) / count
+        expected = np.quantile(averaged(values[list(TRAIN)]), nodes, axis=0)
+        for entry in (0, 1):  # January, and all months, which is the same here
+            np.testing.assert_allclose(found[entry], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_quantiles_are_in_the_order_of_the_months(training_config: PriorConfig) -> None:
+    grid = Grid.regular(40.0, 41.5, -3.0, -1.0, 0.25)
+    months = [12] * 15 + [1] * 20 + [2] * 9
+    rng = np.random.default_rng(0)
+    days = rng.normal(size=(44, 1, 1)) + 0.0 * grid.areas
+    days[:, :2, :2] = np.nan
+    days[:8, 2, 2:4] = np.nan  # half of a coarse cell, on some days
+    found = _coarse_quantiles(
+        days, months, training_config, grid, training_config.data.variables[0]
+    )
+    assert found.shape == (4, 100, 3, 4)
+    nodes, numbers = (np.arange(100) + 0.5) / 100, np.array(months)
+    for entry, inside in ((0, numbers == 1), (2, numbers == 12), (3, numbers > 0)):
+        expected = np.quantile(days[inside, -1, -1], nodes)
+        np.testing.assert_allclose(found[entry, :, 1, 1], expected, atol=1e-6)
+        assert np.isnan(found[entry, :, 0, 0]).all()
+    assert np.isnan(found[1]).all(), "nine days of February are too few"
+
+
 def test_statics_are_kilometres_and_fractions_on_the_grid(dataset: Dataset) -> None:
     grid = dataset.card.grid
     height = np.broadcast_to(0.1 * (grid.lat - 40.0)[:, None], grid.shape)
@@ -190,6 +237,30 @@ def test_the_card_says_what_the_data_are(dataset: Dataset, training_config: Prio
     assert card.training["fields"] == len(TRAIN)
     assert card.training["validation"] == "2001-01-15/2001-01-20"
     assert card.training["attribution"] == "made up"
+
+
+def test_a_level_goes_from_the_configuration_to_the_card(
+    training_config: PriorConfig, copied: Path
+) -> None:
+    with xr.open_dataset(copied / "tas.nc", decode_times=False) as file:
+        aloft = file.load().rename(tas="ta")
+    plev = xr.DataArray([85_000.0, 50_000.0], dims="plev", attrs={"units": "Pa"})
+    aloft["ta"] = xr.concat([aloft["ta"], aloft["ta"] - 30.0], dim=plev.rename("plev"))
+    aloft["plev"].attrs |= {"standard_name": "air_pressure", "units": "Pa"}
+    (copied / "tas.nc").unlink()
+    aloft.to_netcdf(copied / "tas.nc")
+    first, second = training_config.data.variables
+    wanted = dataclasses.replace(first, name="ta", names=("ta",), level=50_000.0)
+    config = with_data(training_config, variables=(wanted, second))
+    prepared = prepare(config, copied)
+    assert [variable.level for variable in prepared.card.variables] == [50_000.0, None]
+    cold = float(prepared.fields["climatology_ta"][3, 3])
+    assert cold == pytest.approx(float(celsius_mean(copied)[3, 3]) - 30.0, abs=1e-3)
+
+
+def celsius_mean(data: Path) -> Any:
+    with xr.open_dataset(data / "tas.nc") as file:
+        return file["ta"].sel(plev=85_000.0).values[list(TRAIN)].astype(float).mean(axis=0) - 273.15
 
 
 def test_daily_means_belong_to_no_hour(dataset: Dataset) -> None:

@@ -17,6 +17,7 @@ from climdown.adjust.blocks import adjust_series
 from climdown.adjust.engine import open_engine
 from climdown.adjust.inputs import (
     REF_COVERAGE,
+    Climatology,
     Series,
     brought,
     check_months,
@@ -57,11 +58,20 @@ class Adjustment:
     settings: Mapping[str, Settings]
     steps: slice
 
-    def describe(self) -> str:
-        """One line for people and for the output."""
+    @property
+    def method(self) -> str:
+        """The method and its options, for people."""
         if self.config.bias == "ot":
             return describe(self.config.ot)
         return "; ".join(f"{name}: {s.describe()}" for name, s in self.settings.items())
+
+    def describe(self) -> str:
+        """One line for people and for the output."""
+        ref = next(iter(self.series.values())).ref
+        source = ", ".join(self.config.reference)
+        if isinstance(ref, Climatology):
+            source = f"quantiles of prior {ref.prior}"
+        return f"{self.method}; reference: {source}"
 
     def readers(self, stack: ExitStack, scratch: Path, device: str) -> dict[str, Reader]:
         """Adjust all of the input, and give functions that read the run's steps of the result.
@@ -177,7 +187,7 @@ def identity(adjustment: Adjustment) -> dict[str, Any]:
     """Everything about the adjustment that decides the result, as JSON values."""
     config = adjustment.config
     return {
-        "bias": adjustment.describe(),
+        "bias": adjustment.method,
         "bias_options": asdict(config.qdm if config.bias == "qdm" else config.ot),
         "historical": _fingerprints(config.historical),
         "historical_period": config.historical_period,

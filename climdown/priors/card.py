@@ -354,7 +354,8 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
             )
     for name, values in quantiles.items():
         expected = (len(card.months) + 1, *card.coarse_grid.shape)
-        if values.ndim != 4 or (values.shape[0], *values.shape[2:]) != expected:
+        sizes = (values.shape[0], *values.shape[2:])
+        if values.ndim != 4 or values.shape[1] < 2 or sizes != expected:
             raise PriorError(
                 f"prior {path.parent}: field '{name}' has shape {values.shape}; expected "
                 f"({expected[0]}, quantiles, {expected[1]}, {expected[2]})"
