@@ -12,33 +12,30 @@ for every block size and number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
 from climdown.bias.grouping import Array, Dates, Grouping, Indices, Windows, home
+from climdown.bias.ranks import RankPlan, disjoint_ranks, plan_ranks, window_ranks
+from climdown.bias.rows import (
+    in_blocks,
+    parts_of,
+    pick,
+    rows_of_cells,
+    starts_of,
+)
 from climdown.errors import ConfigError, InputError
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["additive", "multiplicative"]
 Tails = Literal["constant", "extremes"]
 Interpolation = Literal["linear", "nearest"]
-Result = TypeVar("Result")
 
 # A group of a cell with fewer valid values has no quantiles worth the name: no map there.
 FEWEST = 10
-# Of one block of cells with its temporaries. On a CPU smaller ones stay in the cache, larger ones
-# leave threads longer alone with their work; a GPU wants much to do at once.
-CPU_BLOCK_BYTES = 2**25
-GPU_BLOCK_BYTES = 2**32
-_BYTES_PER_STEP = 48
-# The windows of a block are cut out and sorted in parts of this share of its bytes.
-_WINDOWS_SHARE = 16
 
 
 def nodes(count: int) -> Floats:
@@ -50,11 +47,6 @@ def nodes(count: int) -> Floats:
     if count < 2:
         raise ConfigError(f"{count} quantiles asked for; expected at least 2")
     return (np.arange(count) + 0.5) / count
-
-
-def cells_per_block(steps: int, block_bytes: int) -> int:
-    """How many cells of `steps` time steps are worked on at once within a budget of memory."""
-    return max(1, block_bytes // (_BYTES_PER_STEP * max(steps, 1)))
 
 
 def group_quantiles(
@@ -76,7 +68,7 @@ def group_quantiles(
             -1, as `Grouping.members` gives them; or as windows, quicker where these overlap.
         nodes: probabilities of the quantiles, from 0 to 1.
         threads: blocks of cells worked on at the same time.
-        block_bytes: see `cells_per_block`; a fitting size if None.
+        block_bytes: see `rows.cells_per_block`; a fitting size if None.
     """
     windows = members if isinstance(members, Windows) else Windows.of_members(members)
     xp, device = home(values)
@@ -85,9 +77,9 @@ def group_quantiles(
     found = xp.empty(shape, dtype=values.dtype, device=device)
 
     def work(cells: slice) -> None:
-        found[cells] = _quantiles(_rows(values[:, cells]), windows, nodes)
+        found[cells] = _quantiles(rows_of_cells(values[:, cells]), windows, nodes)
 
-    _in_blocks(work, values, threads, block_bytes)
+    in_blocks(work, values, threads, block_bytes)
     return xp.moveaxis(found, 0, -1)
 
 
@@ -279,7 +271,7 @@ def adjust(
         pool_dates = () if pool_dates is None else pool_dates
         _check_series("pool", pool, pool_dates)
     _check_cells(trained, sim, pool)
-    plan = _plan(trained.grouping, dates, pool_dates)
+    plan = plan_ranks(trained.grouping, dates, pool_dates)
     xp, device = home(sim)
     values = xp.empty(sim.shape, dtype=sim.dtype, device=device)
 
@@ -289,57 +281,24 @@ def adjust(
         values[:, cells] = found.T
         return bounded, unmapped
 
-    counts = _in_blocks(work, pool, threads, block_bytes)
+    counts = in_blocks(work, pool, threads, block_bytes)
     return Adjusted(values, sum(b for b, _ in counts), sum(u for _, u in counts))
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What all blocks of cells share.
-
-    Attributes:
-        windows: of the pool.
-        own: whether a member is a step of sim that uses this group's map, (groups, longest).
-        groups: of each step of sim, shape (time,).
-        kept: where the steps of sim lie in the pool, shape (time,); None if sim is the pool.
-        disjoint: no step of the pool belongs to two groups.
-    """
-
-    windows: Windows
-    own: npt.NDArray[np.bool_]
-    groups: Indices
-    kept: Indices | None
-    disjoint: bool
-
-
-def _plan(grouping: Grouping, dates: Dates, pool_dates: Dates | None) -> _Plan:
-    groups = grouping.group_of(dates)
-    kept, pool_groups = None, groups
-    marks = np.append(groups, -1)
-    if pool_dates is not None:
-        pool_groups = grouping.group_of(pool_dates)
-        index = {date: step for step, date in enumerate(pool_dates)}
-        missing = [date for date in dates if date not in index]
-        if missing:
-            raise InputError(f"the pool to rank among lacks {missing[0]}, a step of sim")
-        kept = np.array([index[date] for date in dates], dtype=np.int64)
-        marks = np.full(len(pool_groups) + 1, -1)
-        marks[kept] = groups
-    windows = grouping.windows(pool_groups)
-    own = marks[windows.members()] == np.arange(grouping.count)[:, None]
-    disjoint = grouping.kind != "dayofyear" or grouping.window == 1
-    return _Plan(windows, own, groups, kept, disjoint)
-
-
 def _adjust_block(
-    plan: _Plan, trained: QuantileMap, sim: Array, pool: Array, interpolation: str, max_ratio: float
+    plan: RankPlan,
+    trained: QuantileMap,
+    sim: Array,
+    pool: Array,
+    interpolation: str,
+    max_ratio: float,
 ) -> tuple[Array, int, int]:
     """scen of a block of cells, shape (cells, time), and the two counts of `Adjusted`."""
     xp, device = home(sim)
-    rows = _rows(pool)
-    x = rows if plan.kept is None else _rows(sim)
+    rows = rows_of_cells(pool)
+    x = rows if plan.kept is None else rows_of_cells(sim)
     counts = plan.windows.valid(rows)
-    twice = (_disjoint_ranks if plan.disjoint else _window_ranks)(rows, plan)
+    twice = (disjoint_ranks if plan.disjoint else window_ranks)(rows, plan)
     if plan.kept is not None:
         twice = xp.take(twice, xp.asarray(plan.kept, device=device), axis=1)
     correction, bounded = trained.corrections(max_ratio)
@@ -392,19 +351,19 @@ def _at_nodes(
     spare = (0, 2 * twice.shape[-1])
     low = xp.asarray(np.pad(table.low, spare), device=device)
     entry = twice + xp.asarray(table.start[:, groups], device=device)
-    at = _pick(low, entry)
+    at = pick(low, entry)
     at += xp.asarray(groups * nodes, device=device)
     at += count * nodes * xp.reshape(xp.arange(cells, device=device), (-1, 1))
     values, flags = xp.reshape(correction, (-1,)), xp.reshape(bounded, (-1,))
-    found = _pick(values, at)
-    near = _pick(flags, at) if bool(xp.any(flags)) else None
+    found = pick(values, at)
+    near = pick(flags, at) if bool(xp.any(flags)) else None
     if table.weight.any():
         weight = xp.asarray(np.pad(table.weight, spare), dtype=values.dtype, device=device)
-        weight = _pick(weight, entry)
+        weight = pick(weight, entry)
         at += 1
-        found += (_pick(values, at) - found) * weight
+        found += (pick(values, at) - found) * weight
         if near is not None:
-            near |= _pick(flags, at) & (weight > 0)
+            near |= pick(flags, at) & (weight > 0)
     return found, near
 
 
@@ -413,7 +372,7 @@ def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
     xp, device = home(rows)
     counts, runs = windows.valid(rows).T[..., None], windows.runs(rows)
     found = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
-    for part in _parts(runs, windows):
+    for part in parts_of(runs, windows):
         window = xp.sort(windows.cut(runs, part, xp.nan), axis=-1, stable=False)
         last = np.maximum(counts[part] - 1, 0)
         position = last * nodes
@@ -437,177 +396,7 @@ def _select(window: Array, index: Indices) -> Array:
     xp, device = home(window)
     if (index == index[:1, :1]).all():
         return xp.take(window, xp.asarray(index[0, 0], device=device), axis=-1)
-    return _pick(xp.reshape(window, (-1,)), _starts(window) + xp.asarray(index, device=device))
-
-
-def _disjoint_ranks(rows: Array, plan: _Plan) -> Array:
-    """Twice the rank from 0 of each step in its one group, shape (cells, time).
-
-    Twice, because average ranks of equal values may be halves.
-    """
-    xp, device = home(rows)
-    cells, steps = rows.shape
-    runs = plan.windows.runs(_missing_last(rows))
-    values = plan.windows.cut(runs, slice(None), xp.inf)
-    order = xp.argsort(values, axis=-1, stable=False)
-    order += _starts(order)
-    # Where each value comes from, cells end to end; padding goes to one step more than there are.
-    source = xp.asarray(plan.windows.members(steps), device=device)[:, None]
-    source = source + (steps + 1) * xp.reshape(xp.arange(cells, device=device), (-1, 1))
-    source = _pick(xp.reshape(source, (-1,)), order)
-    longest = values.shape[-1]
-    found = xp.empty(cells * (steps + 1), dtype=xp.int32, device=device)
-    twice = 2 * xp.arange(longest, dtype=xp.int32, device=device)
-    found[source] = xp.broadcast_to(twice, source.shape)
-    ties = _ties(_pick(xp.reshape(values, (-1,)), order))
-    shared = xp.astype(ties.first % longest + ties.last % longest, xp.int32)
-    found[xp.take(xp.reshape(source, (-1,)), ties.place, axis=0)] = shared
-    return xp.reshape(found, (cells, steps + 1))[:, :-1]
-
-
-def _window_ranks(rows: Array, plan: _Plan) -> Array:
-    """As `_disjoint_ranks`, where windows overlap; steps that are not kept have no rank there.
-
-    Every window is sorted, so values are first replaced by their place in the whole row: short
-    integers, with one more bit that marks the steps the window is for.
-    """
-    xp, device = home(rows)
-    (cells, steps), longest = rows.shape, plan.windows.longest
-    dtype = xp.int16 if steps < 2**15 - 1 else xp.int32
-    lowest, padding = xp.iinfo(dtype).min, xp.iinfo(dtype).max - 1
-    rows = _missing_last(rows)
-    order = xp.argsort(rows, axis=-1, stable=False)
-    order += _starts(order)
-    ties = _ties(_pick(xp.reshape(rows, (-1,)), order))
-    keys = xp.empty(cells * steps, dtype=dtype, device=device)
-    keys[order] = xp.astype(2 * xp.arange(steps, device=device) + lowest, dtype)
-    runs, order = plan.windows.runs(xp.reshape(keys, rows.shape)), xp.reshape(order, (-1,))
-    found = xp.zeros(cells * steps, dtype=xp.int32, device=device)
-    for part in _parts(runs, plan.windows):
-        window = plan.windows.cut(runs, part, padding)
-        window += xp.astype(xp.asarray(plan.own[part], device=device), dtype)[:, None]
-        window = xp.reshape(xp.sort(window, axis=-1, stable=False), (-1,))
-        (marked,) = xp.nonzero(xp.astype(window & 1, xp.bool))
-        row = marked // longest
-        place = (xp.astype(xp.take(window, marked, axis=0), xp.int64) - lowest) >> 1
-        place += row % cells * steps
-        row *= longest
-        twice = 2 * (marked - row)
-        (tied,) = xp.nonzero(xp.take(ties.among, place, axis=0))
-        if tied.shape[0]:
-            run = xp.searchsorted(ties.place, place[tied])
-            bounds = xp.stack([ties.first[run], ties.last[run] + 1])
-            bounds = 2 * (bounds - place[tied] // steps * steps) + lowest
-            below = _count_below(window, row[tied], longest, bounds)
-            twice[tied] = xp.sum(below, axis=0) - 1
-        found[xp.take(order, place, axis=0)] = xp.astype(twice, xp.int32)
-    return xp.reshape(found, rows.shape)
-
-
-class _Ties(NamedTuple):
-    """Values equal to a neighbour in ordered rows, by their places in the rows laid end to end.
-
-    Attributes:
-        place: ascending, shape (ties,).
-        first, last: of the run of equal values that each is in, shape (ties,).
-        among: whether a place is one of them, shape (places,).
-    """
-
-    place: Array
-    first: Array
-    last: Array
-    among: Array
-
-
-def _ties(ordered: Array) -> _Ties:
-    """Ties in rows that ascend along the last axis; infinity stands for missing and has none."""
-    xp, _ = home(ordered)
-    same = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] < xp.inf)
-    edge = xp.zeros_like(ordered[..., :1], dtype=xp.bool)
-    before = xp.reshape(xp.concat([edge, same], axis=-1), (-1,))
-    after = xp.reshape(xp.concat([same, edge], axis=-1), (-1,))
-    among = before | after
-    (place,) = xp.nonzero(among)
-    opens, closes = ~xp.take(before, place, axis=0), ~xp.take(after, place, axis=0)
-    run = xp.cumulative_sum(xp.astype(opens, xp.int64)) - 1
-    first, last = xp.take(place[opens], run, axis=0), xp.take(place[closes], run, axis=0)
-    return _Ties(place, first, last, among)
-
-
-def _count_below(flat: Array, first: Array, length: int, bounds: Array) -> Array:
-    """How many of the `length` ascending values from `first` on are below each bound.
-
-    Args:
-        flat: rows of ascending values, end to end.
-        first: place of the first value of a row, shape (queries,).
-        bounds: shape (..., queries), as is the result.
-    """
-    xp, _ = home(flat)
-    found, end = xp.zeros_like(bounds), xp.full_like(bounds, length)
-    step = 1 << (length.bit_length() - 1)
-    while step:
-        probe = xp.minimum(found + step, end)
-        found = xp.where(_pick(flat, first + probe - 1) < bounds, probe, found)
-        step //= 2
-    return found
-
-
-def _missing_last(rows: Array) -> Array:
-    """Rows with missing values replaced by infinity: NaN would take argsort off its fast path."""
-    xp, _ = home(rows)
-    missing = xp.isnan(rows)
-    return xp.where(missing, xp.full_like(rows, xp.inf), rows) if bool(xp.any(missing)) else rows
-
-
-def _rows(values: Array) -> Array:
-    """Cells first and contiguous, shape (cells, time)."""
-    xp, device = home(values)
-    rows = xp.empty((values.shape[1], values.shape[0]), dtype=values.dtype, device=device)
-    rows[...] = values.T
-    return rows
-
-
-def _starts(array: Array) -> Array:
-    """Place of the first value of each row, rows laid end to end, with a last axis of 1."""
-    xp, device = home(array)
-    *rows, length = array.shape
-    return xp.reshape(length * xp.arange(int(np.prod(rows)), device=device), (*rows, 1))
-
-
-def _pick(flat: Array, index: Array) -> Array:
-    """flat[index], by the quicker of the two ways."""
-    xp, _ = home(flat)
-    return xp.reshape(xp.take(flat, xp.reshape(index, (-1,)), axis=0), index.shape)
-
-
-def _parts(runs: Array, windows: Windows) -> Iterator[slice]:
-    """Slices of the groups, each with few enough values in all cells to be sorted at once."""
-    each = runs.shape[1] * max(windows.longest, 1) * runs.itemsize
-    size = max(1, _default_bytes(runs) // _WINDOWS_SHARE // each)
-    for start in range(0, len(windows.first), size):
-        yield slice(start, start + size)
-
-
-def _default_bytes(array: Array) -> int:
-    on_cpu = str(array_api_compat.device(array)) == "cpu"
-    return CPU_BLOCK_BYTES if on_cpu else GPU_BLOCK_BYTES
-
-
-def _in_blocks(
-    work: Callable[[slice], Result], values: Array, threads: int, block_bytes: int | None
-) -> list[Result]:
-    """Do the work on blocks of cells, several at a time."""
-    steps, cells = values.shape
-    threads = max(threads, 1)
-    largest = cells_per_block(steps, block_bytes or _default_bytes(values))
-    # As many blocks for each thread.
-    rounds = max(1, -(-cells // (largest * threads)))
-    size = max(1, -(-cells // (rounds * threads)))
-    blocks = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
-    if threads == 1:
-        return [work(block) for block in blocks]
-    with ThreadPoolExecutor(threads) as executor:
-        return list(executor.map(work, blocks))
+    return pick(xp.reshape(window, (-1,)), starts_of(window) + xp.asarray(index, device=device))
 
 
 def _probabilities(quantiles: npt.ArrayLike) -> Floats:
