@@ -170,13 +170,15 @@ class LoopbackHub:
 
     def gets(self, name: str) -> list[Request]:
         """Requests for the content of a file, wherever it was served."""
-        digests = {
-            digest(files[name])
+        versions = {
+            files[name]
             for repository in self.repositories.values()
             for files in repository.commits.values()
             if name in files
         }
-        return [r for r in self.asked("GET") if r.path.endswith((f"/{name}", *digests))]
+        digests = tuple(f"/storage/{digest(content)}" for content in versions)
+        endings = digests if is_large(name) else (f"/{name}",)
+        return [r for r in self.asked("GET") if r.path.endswith(endings)]
 
     @contextmanager
     def failing(self, status: int, path: str = "", **headers: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,10 @@ def bad_selection() -> tuple[str, ...]:
     return (*FILES, "--select", "realization")
 
 
+def selected_twice() -> tuple[str, ...]:
+    return (*FILES, "--select", "realization=1", "--select", "realization=2")
+
+
 def bad_grid() -> tuple[str, ...]:
     return (*FILES, "--grid", "fine")
 
@@ -175,6 +180,7 @@ CASES: list[tuple[Prepare, int, str]] = [
     (no_such_member, 3, "variable 'tas' has no realization '7'; it has 1, 2"),
     (no_such_dimension, 3, "variable 'tas' has no dimension 'realization'"),
     (bad_selection, 2, "--select is 'realization'; expected DIM=LABEL"),
+    (selected_twice, 2, "--select names a dimension twice"),
     (bad_grid, 2, "cannot read the grid 'fine'"),
     (output_exists, 6, "out.nc exists already; give --overwrite"),
     (output_is_input, 2, "ref.nc is both input and output; choose another output"),
@@ -238,6 +244,18 @@ def test_a_full_disk_ends_in_code_6(shell: Shell, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     check(shell, "qdm", good, 6, "(No space left on device); write the output where there is room")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_work(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(".")
+    # Three series and the result.
+    wanted = 4 * 4 * 12 * len(DAYS)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=wanted - 1))
+    check(shell, "qdm", good, 6, "scratch files of 0.0 GiB do not fit in /")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=wanted))
+    assert shell("qdm", *FILES).code == 0
 
 
 @pytest.mark.parametrize("block", [0, 5])

@@ -279,6 +279,9 @@ def test_a_hub_that_stays_busy_says_when_to_come_back(
     assert pauses == [5.0, 5.0]
     with hub.failing(429):
         assert "asks to slow down (429): try again later" in refused(shell, "era5-zssd")
+    with hub.failing(429, RateLimit='"resolvers";r=0;t=55'):
+        assert "asks to slow down (429): try again in 55 s" in refused(shell, "era5-zssd")
+    assert pauses[-2:] == [55.0, 55.0]
     pauses.clear()
     with hub.failing(429, Retry_After="3600"):
         assert "try again in 3600 s" in refused(shell, "era5-zssd")
@@ -333,19 +336,20 @@ def test_refusals_in_the_middle_are_not_waited_for(
         {"ETag": f'"{"0" * 40}"', "X-Repo-Commit": "../../../../somewhere"},
         {"ETag": '"../../../../../../somewhere"', "X-Repo-Commit": "0" * 40},
         {"X-Linked-Etag": f'"{"0" * 64}"', "X-Repo-Commit": "0" * 40, "X-Linked-Size": "-5"},
-        {
-            "ETag": f'"{"0" * 40}"',
-            "X-Repo-Commit": "0" * 40,
-            "Location": "file:///etc/passwd",
-        },
     ],
 )
-def test_only_hashes_become_names_and_only_web_addresses_are_followed(
+def test_only_hashes_become_names(
     headers: dict[str, str], shell: Shell, hub: LoopbackHub, tmp_path: Path
 ) -> None:
     hub.faults.append(lambda _: (200, headers))
     assert "does not answer as the Hub does" in refused(shell, "era5-zssd")
     assert not list(tmp_path.rglob("somewhere*"))
+
+
+def test_only_addresses_of_the_web_are_followed(shell: Shell, hub: LoopbackHub, era5: Path) -> None:
+    elsewhere = {"Location": "file:///etc/passwd"}
+    hub.faults.append(lambda r: (302, elsewhere) if r.method == "GET" else None)
+    assert "cannot reach" in refused(shell, "era5-zssd")
 
 
 @pytest.mark.parametrize("name", [CARD_FILE, MODEL_FILE, README_FILE])
@@ -466,5 +470,5 @@ def test_a_branch_that_cannot_be_written_down_is_no_bug(
     refs.write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write into the cache"):
         fetch_prior("era5-zssd")
-    with pytest.raises(PriorError, match="has not been fetched"):
+    with pytest.raises(PriorError, match="was not fetched"):
         find_prior("era5-zssd")

@@ -224,7 +224,7 @@ def test_a_name_that_was_never_fetched_comes_with_the_command(cache: Cache) -> N
     for name in ("era5-zssd", "climdown/era5-zssd", "me/mine", "me/mine@v2"):
         with pytest.raises(PriorError) as error:
             load_prior(name)
-        assert f"prior '{name}' is no folder and has not been fetched into" in str(error.value)
+        assert f"no prior '{name}' here: it is no folder and was not fetched" in str(error.value)
         assert f"run `climdown fetch-prior {name}`" in str(error.value)
         assert "or use a bundled one: eobs-iberia-zssd" in str(error.value)
 

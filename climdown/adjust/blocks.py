@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
-from climdown.errors import InputError
+from climdown.errors import InputError, OutputError
 
 Floats = npt.NDArray[np.float32]
 
@@ -109,7 +110,7 @@ def adjust_series(
     """Adjust a variable, in blocks of cells; memory does not grow with the number of cells.
 
     Args:
-        stack: keeps the scratch files until it is left.
+        stack: keeps the result until it is left.
         scratch: folder for the scratch files; they need three times the size of the data in
             float32, and the result once more.
         stored: a kept map, instead of training.
@@ -126,26 +127,50 @@ def adjust_series(
     cells = math.prod(series.grid.shape)
     fields = _fields(series, stored)
     width = _width(fields, settings, cells)
-    stores = {
-        name: stack.enter_context(Scratch(scratch, times=len(f.time), cells=cells, width=width))
-        for name, f in fields.items()
-    }
-    for name, one in fields.items():
-        _spill(one, stores[name])
-    times = len(series.sim.time)
-    result = stack.enter_context(Scratch(scratch, times=times, cells=cells, width=width))
-    tasks = _tasks(series, settings, stores, stored, engine, kept=keep is not None)
-    report = Report()
+    lengths = {name: len(one.time) for name, one in fields.items()}
+    _check_room(scratch, 4 * cells * (sum(lengths.values()) + lengths["sim"]))
+    with ExitStack() as inputs:
+        stores = {
+            name: inputs.enter_context(Scratch(scratch, times=times, cells=cells, width=width))
+            for name, times in lengths.items()
+        }
+        for name, one in fields.items():
+            _spill(one, stores[name])
+        found = Scratch(scratch, times=lengths["sim"], cells=cells, width=width)
+        result = stack.enter_context(found)
+        tasks = _tasks(series, settings, stores, stored, engine, kept=keep is not None)
+        return result, _adjust_blocks(engine, tasks, result, keep, progress)
+
+
+def _adjust_blocks(
+    engine: Engine,
+    tasks: Iterator[_Task],
+    result: Scratch,
+    keep: Keep | None,
+    progress: Progress | None,
+) -> Report:
+    report, blocks = Report(), result.blocks
     for done, (block, found) in enumerate(
-        zip(result.blocks, engine.map(_adjust_task, tasks), strict=True), start=1
+        zip(blocks, engine.map(_adjust_task, tasks), strict=True), start=1
     ):
         result.write_cells(block, found.scen)
         report += found.report
         if keep is not None:
             keep(block, found.quantiles)
         if progress is not None:
-            progress(done, len(result.blocks))
-    return result, report
+            progress(done, len(blocks))
+    return report
+
+
+def _check_room(folder: Path, wanted: int) -> None:
+    """Refuse before hours of work what cannot end well."""
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise OutputError(
+            f"scratch files of {wanted / 2**30:.1f} GiB do not fit in {folder}, which has "
+            f"{free / 2**30:.1f} GiB free; write the output where there is room, or adjust less "
+            "at once"
+        )
 
 
 def _fields(series: Series, stored: StoredMap | None) -> dict[str, cf.Field]:

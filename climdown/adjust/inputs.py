@@ -214,8 +214,9 @@ def _wider(grid: Grid, field: cf.Field) -> Grid:
     """One cell as large as a grid, and as what interpolation to its rim needs around it."""
     margin = 2.0 * max(grid.spacing, field.grid.spacing)
     south, north = max(grid.lat_edges[0] - margin, -90.0), min(grid.lat_edges[-1] + margin, 90.0)
-    west = grid.lon_edges[0] - margin
-    east = min(grid.lon_edges[-1] + margin, west + 360.0)
+    west, east = grid.lon_edges[0] - margin, grid.lon_edges[-1] + margin
+    if south == -90.0 or north == 90.0 or east > west + 360.0:
+        east = west + 360.0  # all meridians meet at a pole
     lat, lon = np.array([south, north]), np.array([west, east])
     return Grid(lat.mean(keepdims=True), lon.mean(keepdims=True), lat, lon)
 

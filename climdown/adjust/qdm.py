@@ -26,7 +26,7 @@ from climdown.adjust.inputs import (
 )
 from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
-from climdown.bias import maps
+from climdown.bias import maps, quantile
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
 from climdown.cf.recognition import mismatch
@@ -74,33 +74,31 @@ def qdm_file(
     Raises:
         ClimdownError: one of its kinds.
     """
-    output = Path(output)
+    output, options = Path(output), options or QDMConfig()
     kept = [] if load_map is None else [load_map]
     _check_outputs(output, save_map, [*sim, *(ref or ()), *(hist or ()), *kept], overwrite)
     (source,) = open_variables(sim, () if variable is None else (variable,), select, most=1)
     written = select_period(source, period)
-    stored = None if load_map is None else maps.read_map(cf.expand_paths([load_map])[0])
-    if stored is None:
+    stored = None
+    if load_map is None:
         series = open_series(source, ref, hist, grid, ref_period, hist_period, select)
-        settings = choose_settings(series, options or QDMConfig())
-        known = shared_months(series)
+        settings = choose_settings(series, options)
+        check_months(series.sim, shared_months(series), options.group)
     else:
         if ref or hist or grid or ref_period or hist_period or save_map:
             raise ConfigError(
                 "--map holds what was trained on --ref and --hist; leave these, --grid, their "
                 "periods and --save-map out"
             )
-        settings = settings_of_map(stored, options or QDMConfig())
-        series = _series_of_map(source, stored)
-        known = set(stored.settings.months)
-    check_months(series.sim, known, settings.grouping.kind)
+        stored = maps.read_map(cf.expand_paths([load_map])[0])
+        series, settings = _with_map(source, stored), settings_of_map(stored, options)
+        check_months(series.sim, stored.settings.months, stored.settings.group)
     log.info("%s", settings.describe())
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(scheduler, device))
         scratch, report = _adjust(
             series, settings, output.resolve().parent, stack, engine, stored, save_map, progress
         )
-        _check_report(series.sim, report)
         lines = report.lines(settings, series.sim.quantity.units)
         stream.write_series(
             output,
@@ -140,7 +138,7 @@ def _adjust(
         keep = None
         if save_map is not None:
             keep = until_kept.enter_context(_map_writer(save_map, series, settings))
-        return adjust_series(
+        scratch, report = adjust_series(
             series,
             settings,
             stack=stack,
@@ -150,15 +148,14 @@ def _adjust(
             keep=keep,
             progress=progress,
         )
-
-
-def _check_report(sim: cf.Field, report: Report) -> None:
-    if report.values == 0:
-        raise InputError(
-            f"{cf.describe_paths(sim.paths)}: no value of {sim.source_name} could be adjusted; "
-            "each cell and group of days needs at least 10 values in reference, historical and "
-            "simulated files: give longer ones, or --group none"
-        )
+        if report.values == 0:
+            raise InputError(
+                f"{cf.describe_paths(series.sim.paths)}: no value of {series.sim.source_name} "
+                "could be adjusted; each cell and group of days needs at least "
+                f"{quantile.FEWEST} values in reference, historical and simulated files: give "
+                "longer ones, or --group none"
+            )
+    return scratch, report
 
 
 def _read(
@@ -172,7 +169,7 @@ def _read(
     return cf.convert_units(values, sim.quantity.units, source.quantity.units)
 
 
-def _series_of_map(sim: cf.Field, stored: StoredMap) -> Series:
+def _with_map(sim: cf.Field, stored: StoredMap) -> Series:
     """A simulation on a kept map's grid and in its units.
 
     Raises:

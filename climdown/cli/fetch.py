@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -56,9 +58,13 @@ def fetch_prior(
     """
     from climdown.priors import fetch
 
-    with progress_bar("MB") as bar:
+    with ExitStack() as stack:
+        bar: Callable[[int, int, str], None] | None = None
 
         def draw(done: int, total: int, file: str) -> None:
+            nonlocal bar
+            if bar is None:  # no bar where nothing is transferred
+                bar = stack.enter_context(progress_bar("MB"))
             whole = -(-total // 1_000_000)
             bar(whole if done == total else done // 1_000_000, whole, file)
 

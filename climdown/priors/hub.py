@@ -38,7 +38,14 @@ from climdown import __version__
 from climdown.errors import ConfigError, PriorError
 from climdown.priors.bounds import max_bytes
 from climdown.priors.cache import Cache, is_content
-from climdown.priors.refusals import SLOW_DOWN, Attempt, HTTPError, explained, status_of
+from climdown.priors.refusals import (
+    SLOW_DOWN,
+    Attempt,
+    HTTPError,
+    asked_wait,
+    explained,
+    status_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +71,6 @@ class RemoteFile:
     name: str
     digest: str
     size: int
-    url: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Hub:
         digest, commit, size = found.etag or "", found.commit_hash or "", found.size
         # Both become names of files: nothing but hashes may.
         hashed = _HASH.fullmatch(digest) and _COMMIT.fullmatch(commit)
-        if not hashed or size is None or size < 0 or not _is_address(found.location):
+        if not hashed or size is None or size < 0:
             raise PriorError(
                 f"{self.endpoint} does not answer as the Hub does for {repo_id}/{name} (commit, "
                 "hash and size): check HF_ENDPOINT, --from and the proxy"
@@ -108,11 +114,7 @@ class Hub:
             raise PriorError(
                 f"{repo_id}: {name} has {size} bytes; at most {max_bytes(name)} are fetched"
             )
-        if found.location == url:  # what a branch holds may change meanwhile, a commit not
-            url = hf_hub_url(repo_id, name, revision=commit, endpoint=self.endpoint)
-        else:
-            url = found.location
-        return RemoteFile(repo_id, commit, name, digest, size, url)
+        return RemoteFile(repo_id, commit, name, digest, size)
 
     def store(self, file: RemoteFile, cache: Cache, report: Callable[[int], None]) -> None:
         """Fetch a file into the cache, where it is not there yet.
@@ -191,14 +193,15 @@ class Hub:
     def _stream(
         self, file: RemoteFile, partial: Path, have: int, report: Callable[[int], None]
     ) -> None:
+        # By commit, since what a branch holds may change. Large contents are elsewhere: the client
+        # follows, and leaves the token behind.
+        url = hf_hub_url(file.repo_id, file.name, revision=file.commit, endpoint=self.endpoint)
         headers = _utils.build_hf_headers(**_LIBRARY) | {"Accept-Encoding": "identity"}
-        if _origin(file.url) != _origin(self.endpoint):
-            headers.pop("authorization", None)  # a signed address elsewhere needs no token
         if have:
             headers["Range"] = f"bytes={have}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         with get_session().stream(
-            "GET", file.url, headers=headers, timeout=timeout, follow_redirects=True
+            "GET", url, headers=headers, timeout=timeout, follow_redirects=True
         ) as response:
             if response.status_code == _RANGE_REFUSED:
                 partial.unlink()
@@ -240,10 +243,8 @@ def _patiently(call: Callable[[], T]) -> T:
 
 def _pause(failures: int, error: Exception) -> None:
     """Wait as long as the Hub asks for, or a little longer each time; too long is a failure."""
-    seconds = float(2**failures) / 2
-    if isinstance(error, HfHubHTTPError):
-        asked = error.response.headers.get("Retry-After", "")
-        seconds = float(asked) if asked.isdigit() else seconds
+    asked = asked_wait(error)
+    seconds = 2.0 ** (failures - 1) if asked is None else asked
     if seconds > _LONGEST_WAIT:
         raise error
     log.info("waiting %.1f s (%s)", seconds, " ".join(str(error).split())[:120])
@@ -273,8 +274,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from climdown.priors.store import NAMED, names_of_bundled, suggestion
 HTTPError: type[Exception] = next(k for k in HfHubHTTPError.__mro__ if k.__name__ == "HTTPError")
 
 SLOW_DOWN = 429
+_WINDOW = re.compile(r"\br\s*=\s*0\b.*\bt\s*=\s*(\d+)")
 
 
 class HubUnavailableError(PriorError):
@@ -72,6 +74,18 @@ def status_of(error: BaseException) -> int | None:
     return error.response.status_code if isinstance(error, HfHubHTTPError) else None
 
 
+def asked_wait(error: BaseException) -> float | None:
+    """The seconds after which the Hub wants to be asked again, if it says so."""
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    headers = error.response.headers
+    if (text := headers.get("Retry-After", "")).isdigit():
+        return float(text)
+    # '"resolvers";r=0;t=55': none remain, the window ends in 55 s.
+    window = _WINDOW.search(headers.get("RateLimit", ""))
+    return float(window[1]) if window else None
+
+
 def _explain(error: BaseException, attempt: Attempt) -> ClimdownError:
     # The library wraps what happened in a general remark.
     wrapped = isinstance(error, LocalEntryNotFoundError | RuntimeError)
@@ -113,8 +127,8 @@ def _refused(error: HfHubHTTPError, attempt: Attempt) -> PriorError:
             "one with more rights, by HF_TOKEN or `hf auth login`"
         )
     if status == SLOW_DOWN:
-        wait = error.response.headers.get("Retry-After", "")
-        when = f"in {wait} s" if wait.isdigit() else "later"
+        seconds = asked_wait(error)
+        when = "later" if seconds is None else f"in {seconds:.0f} s"
         return HubUnavailableError(f"{attempt.endpoint} asks to slow down (429): try again {when}")
     if status >= 500:
         return HubUnavailableError(

@@ -120,7 +120,7 @@ def find_prior(name: str | Path, cache_dir: str | Path | None = None) -> Path:
     others = [r for prior in cache.fetched(reference.repo_id) for r in prior.revisions]
     have = f"fetched are its revisions {', '.join(others)}; " if others else ""
     raise PriorError(
-        f"prior '{text}' is no folder and has not been fetched into {cache.root}: {have}"
+        f"no prior '{text}' here: it is no folder and was not fetched into {cache.root}; {have}"
         f"run `climdown fetch-prior {text}`, or use a bundled one: {names_of_bundled()}"
     )
 
