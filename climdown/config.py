@@ -325,6 +325,13 @@ class RunConfig:
             self.device in ("auto", "cpu", "cuda"),
             f"unknown device '{self.device}'; expected auto, cpu or cuda",
         )
+        self._check_bias()
+        _require(
+            self.batch_size == "auto" or _positive(self.batch_size),
+            f"batch size is {self.batch_size}; expected a number > 0, or auto",
+        )
+
+    def _check_bias(self) -> None:
         _require(
             self.bias in ("none", "qdm", "ot"),
             f"unknown bias adjustment '{self.bias}'; expected none, qdm or ot",
@@ -348,10 +355,6 @@ class RunConfig:
         _require(
             self.reference_period is None or bool(self.reference),
             "the prior's quantiles have no dates; leave --ref-period out, or give --reference",
-        )
-        _require(
-            self.batch_size == "auto" or _positive(self.batch_size),
-            f"batch size is {self.batch_size}; expected a number > 0, or auto",
         )
 
 

@@ -167,31 +167,14 @@ def make_plan(
     filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
-    sampling = chosen.card.sampling
-    steps = config.steps or sampling.steps
-    scale = sampling.guidance_scale if config.guidance_scale is None else config.guidance_scale
+    sampling, scale = chosen.card.sampling, config.guidance_scale
     sampler = ZSSD(
-        steps=steps,
-        guidance_scale=scale,
+        steps=config.steps or sampling.steps,
+        guidance_scale=sampling.guidance_scale if scale is None else scale,
         sigma_min=sampling.sigma_min,
         sigma_max=sampling.sigma_max,
     )
-    identity = {
-        "climdown": climdown.__version__,
-        "prior": chosen.card.name,
-        "prior_sha256": chosen.digest,
-        "inputs": [[path.name, stream.file_fingerprint(path)] for path in paths],
-        "variables": list(fields),
-        "period": config.period,
-        "select": dict(config.select),
-        "method": config.method,
-        "members": config.members,
-        "seed": config.seed,
-        "steps": steps,
-        "guidance_scale": scale,
-        "filter_grid": filter_grid.describe(),
-        "filter_grid_sha256": filter_grid.digest,
-    }
+    identity = _identity(chosen, paths, list(fields), filter_grid, sampler, config)
     adjustment = None
     if config.bias != "none":
         adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
@@ -208,6 +191,33 @@ def make_plan(
         output=output,
         identity=identity,
     )
+
+
+def _identity(
+    prior: Prior,
+    paths: Sequence[Path],
+    variables: list[str],
+    filter_grid: Grid,
+    sampler: ZSSD,
+    config: RunConfig,
+) -> dict[str, Any]:
+    """Everything that decides the result, but for bias adjustment, as JSON values."""
+    return {
+        "climdown": climdown.__version__,
+        "prior": prior.card.name,
+        "prior_sha256": prior.digest,
+        "inputs": [[path.name, stream.file_fingerprint(path)] for path in paths],
+        "variables": variables,
+        "period": config.period,
+        "select": dict(config.select),
+        "method": config.method,
+        "members": config.members,
+        "seed": config.seed,
+        "steps": sampler.steps,
+        "guidance_scale": sampler.guidance_scale,
+        "filter_grid": filter_grid.describe(),
+        "filter_grid_sha256": filter_grid.digest,
+    }
 
 
 def _filter_grid(prior: Prior, fields: dict[str, cf.Field], config: RunConfig) -> Grid:

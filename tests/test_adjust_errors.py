@@ -22,11 +22,18 @@ FILES = ("--ref", "ref.nc", "--hist", "hist.nc", "sim.nc", "out.nc")
 Prepare = Callable[[], tuple[str, ...]]
 
 
-@pytest.fixture(autouse=True)
-def files(shell: Shell) -> None:
-    """ref.nc, hist.nc and sim.nc that fit, for a test to damage."""
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
     for seed, name in enumerate(("ref", "hist", "sim")):
-        write_days(f"{name}.nc", DAYS, 280.0 + noise(DAYS, seed))
+        write_days(folder / f"{name}.nc", DAYS, 280.0 + noise(DAYS, seed))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def files(shell: Shell, originals: Path) -> None:
+    """ref.nc, hist.nc and sim.nc that fit, for a test to damage."""
+    shutil.copytree(originals, ".", dirs_exist_ok=True)
 
 
 def good() -> tuple[str, ...]:
@@ -200,8 +207,8 @@ QDM_CASES: list[tuple[Prepare, int, str]] = [
     (lambda: (*FILES, "--max-ratio", "1"), 2, "max ratio is 1; need more than 1"),
     (lambda: (*FILES, "--dry-threshold=-1"), 2, "dry threshold is -1.0 mm day-1; need at least"),
     (lambda: (*FILES, "--years", "5"), 2, "years is 5; need at least 10"),
-    (lambda: (*FILES, "--map", "sim.nc"), 3, "sim.nc is no quantile map; expected one that"),
-    (lambda: (*FILES, "--map", "no.nc"), 3, "no such file: no.nc"),
+    (lambda: (*FILES[4:], "--map", "sim.nc"), 3, "sim.nc is no quantile map; expected one that"),
+    (lambda: (*FILES[4:], "--map", "no.nc"), 3, "no such file: no.nc"),
     (lambda: (*FILES, "--device", "tpu"), 2, "unknown device 'tpu'; expected cpu or cuda"),
     (lambda: (*FILES, "--seed=-1"), 2, "seed is -1; need 0 to 2147483647"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,18 @@ REF = climate(1, DAYS, tie=0.9, warmth=280.0, wet=3.0)
 HIST = climate(2, DAYS, tie=-0.5, warmth=284.0, wet=6.0)
 
 
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    write_climate(f"{folder}/ref", DAYS, *REF)
+    write_climate(f"{folder}/hist", DAYS, *HIST)
+    return folder
+
+
 @pytest.fixture
-def files(shell: Shell) -> None:
+def files(shell: Shell, originals: Path) -> None:
     """ref_*.nc, whose warm days are wet, and hist_*.nc, whose warm days are dry."""
-    write_climate("ref", DAYS, *REF)
-    write_climate("hist", DAYS, *HIST)
+    shutil.copytree(originals, ".", dirs_exist_ok=True)
 
 
 def ot(shell: Shell, *arguments: Any, sim: str = "hist_*.nc", out: str = "out.nc") -> Result:

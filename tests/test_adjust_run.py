@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,14 +20,14 @@ import pytest
 from climdown import pipeline
 from climdown.config import OTConfig, RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
-from climdown.priors.card import Prior
+from climdown.priors.card import Prior, read_prior
 from climdown.stream import parts_folder
 from tests.commands import Result, Shell, read_members
 from tests.factories import Floats
 from tests.priors import write_tiny_prior
 from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days
 
-HIST = daily(1991, 3, months=WINTER)
+HIST = daily(1991, 2, months=WINTER)
 SIM = daily(2051, 2, calendar="noleap", months=WINTER)
 DAYS = "2051-12-30/2052-01-02"
 FAST = ("--members", "1", "--steps", "2")
@@ -40,17 +41,25 @@ def rain(dates: Any, seed: int) -> Floats:
     return np.maximum(3.0 * noise(dates, seed), 0.0) / PER_DAY
 
 
-@pytest.fixture
-def tiny(shell: Shell) -> Prior:
-    """The prior `tiny` with quantiles, and hist_*.nc, sim_*.nc and obs_*.nc of tas and pr."""
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
     for name, dates, seed, shift in (
         ("hist", HIST, 1, 4.0),
         ("sim", SIM, 2, 6.0),
         ("obs", HIST, 3, 0.0),
     ):
-        write_days(f"{name}_tas.nc", dates, warmth(dates, seed) + shift)
-        write_days(f"{name}_pr.nc", dates, rain(dates, 10 + seed), **PR)
-    return write_tiny_prior(Path("tiny"), quantiles=True)
+        write_days(folder / f"{name}_tas.nc", dates, warmth(dates, seed) + shift)
+        write_days(folder / f"{name}_pr.nc", dates, rain(dates, 10 + seed), **PR)
+    write_tiny_prior(folder / "tiny", quantiles=True)
+    return folder
+
+
+@pytest.fixture
+def tiny(shell: Shell, originals: Path) -> Prior:
+    """The prior `tiny` with quantiles, and hist_*.nc, sim_*.nc and obs_*.nc of tas and pr."""
+    shutil.copytree(originals, ".", dirs_exist_ok=True)
+    return read_prior(Path("tiny"))
 
 
 def run(shell: Shell, *options: Any, out: str = "out.nc", sim: str = "sim_*.nc") -> Result:

@@ -23,14 +23,23 @@ DAYS = daily(2001, 2, months=WINTER)
 TRAINING = ("--ref", "ref.nc", "--hist", "hist.nc")
 
 
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    for name, values in (
+        ("ref", 280.0 + noise(DAYS, 1)),
+        ("hist", 283.0 + 2.0 * noise(DAYS, 2)),
+        ("sim", 284.0 + 1.5 * noise(DAYS, 3)),
+    ):
+        write_days(folder / f"{name}.nc", DAYS, values)
+    return folder
+
+
 @pytest.fixture
-def files(shell: Shell) -> Floats:
+def files(shell: Shell, originals: Path) -> Floats:
     """ref.nc, hist.nc and sim.nc of temperatures; the simulated values."""
-    sim = 284.0 + 1.5 * noise(DAYS, 3)
-    for name, values in (("ref", 280.0 + noise(DAYS, 1)), ("hist", 283.0 + 2.0 * noise(DAYS, 2))):
-        write_days(f"{name}.nc", DAYS, values)
-    write_days("sim.nc", DAYS, sim)
-    return sim
+    shutil.copytree(originals, ".", dirs_exist_ok=True)
+    return 284.0 + 1.5 * noise(DAYS, 3)
 
 
 def train(shell: Shell, *options: str) -> Result:

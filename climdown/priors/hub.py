@@ -130,9 +130,10 @@ class Hub:
         with explained(self._attempt(file.repo_id, file.commit, cache.root)):
             blob.parent.mkdir(parents=True, exist_ok=True)
             with _locked(cache.lock(file.repo_id, file.digest), file.name):
-                if not blob.is_file():
+                if blob.is_file():
+                    report(file.size)
+                else:
                     self._complete(file, blob, report)
-            report(file.size)
             hf_hub_download(
                 file.repo_id,
                 file.name,
@@ -168,6 +169,7 @@ class Hub:
     def _transfer(self, file: RemoteFile, partial: Path, report: Callable[[int], None]) -> None:
         """Append to a file until it is whole, patient with connections that break off."""
         failures = 0
+        report(_size(partial))
         while (have := _size(partial)) != file.size or not partial.exists():
             if have > file.size:
                 partial.unlink()
