@@ -37,20 +37,20 @@ def ot(
     ],
     variable: Annotated[
         list[str] | None,
-        typer.Option(help="Variables in SIM, adjusted together. [default: all]"),
+        typer.Option(help="Variables in SIM, adjusted together. (default: all)"),
     ] = None,
     epsilon: Annotated[
         float | None,
         typer.Option(
             help="Regularisation, as a fraction of the mean squared distance. "
-            "[default: chosen on years held out]"
+            "(default: chosen on years held out)"
         ),
     ] = None,
     eofs: Annotated[
         float | None,
         typer.Option(
             help="Transport within leading EOFs: their share of the variance (0.95) or their "
-            "number (40). [default: all columns]"
+            "number (40). (default: all columns)"
         ),
     ] = None,
     group: Annotated[
@@ -63,7 +63,7 @@ def ot(
         int | None,
         typer.Option(
             help="Take that change for each decade from so many years around it. "
-            "[default: all of SIM is one period]"
+            "(default: all of SIM is one period)"
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest marginal error of the plan.")] = 1e-3,
@@ -71,7 +71,7 @@ def ot(
     grid: Annotated[
         str | None,
         typer.Option(
-            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. [default: SIM's own]"
+            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. (default: SIM's own)"
         ),
     ] = None,
     ref_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,

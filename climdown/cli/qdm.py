@@ -33,7 +33,7 @@ def qdm(
         typer.Option(help="The same model in the reference's period. May be repeated."),
     ] = None,
     variable: Annotated[
-        str | None, typer.Option(help="Variable in SIM. [default: the only one]")
+        str | None, typer.Option(help="Variable in SIM. (default: the only one)")
     ] = None,
     kind: Annotated[
         str,
@@ -43,7 +43,7 @@ def qdm(
         ),
     ] = "auto",
     quantiles: Annotated[
-        int | None, typer.Option(help="[default: 500 for precipitation, else 100]")
+        int | None, typer.Option(help="(default: 500 for precipitation, else 100)")
     ] = None,
     group: Annotated[
         str,
@@ -63,20 +63,20 @@ def qdm(
     max_ratio: Annotated[float, typer.Option(help="Bound of the ratio.")] = 10.0,
     dry_threshold: Annotated[
         float | None,
-        typer.Option(help="mm/day; less precipitation is none. [default: 0.05]"),
+        typer.Option(help="mm/day; less precipitation is none. (default: 0.05)"),
     ] = None,
     years: Annotated[
         int | None,
         typer.Option(
             help="Take the quantiles of each decade of SIM from so many years around it. "
-            "[default: all of SIM is one period]"
+            "(default: all of SIM is one period)"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the values that tell dry days apart.")] = 0,
     grid: Annotated[
         str | None,
         typer.Option(
-            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. [default: SIM's own]"
+            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. (default: SIM's own)"
         ),
     ] = None,
     ref_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,

@@ -27,16 +27,18 @@ def run(
     method: Annotated[str, typer.Option(help="Downscaling method: zssd.")] = "zssd",
     prior: Annotated[
         str | None,
-        typer.Option(help="Name or folder of a prior. [default: the bundled one that fits]"),
+        typer.Option(
+            help="Name of a bundled or fetched prior, or a folder. (default: the one that fits)"
+        ),
     ] = None,
     members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 4,
     seed: Annotated[int, typer.Option(help="Same seed, same members.")] = 0,
     steps: Annotated[
-        int | None, typer.Option(help="Network evaluations per field. [default: the prior's]")
+        int | None, typer.Option(help="Network evaluations per field. (default: the prior's)")
     ] = None,
     guidance_scale: Annotated[
         float | None,
-        typer.Option(help="Pull towards the input. [default: the prior's]"),
+        typer.Option(help="Pull towards the input. (default: the prior's)"),
     ] = None,
     filter_scale: Annotated[
         str,
@@ -80,7 +82,7 @@ def run(
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(help="Observations: files. [default: the quantiles the prior carries]"),
+        typer.Option(help="Observations: files. (default: the quantiles the prior carries)"),
     ] = None,
     hist_period: Annotated[
         str | None, typer.Option(metavar="START/END", help="Part of --historical to use.")

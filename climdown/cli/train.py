@@ -22,7 +22,7 @@ def diffusion(
     config: Annotated[Path, typer.Argument(help="Training configuration, TOML.")],
     data: Annotated[Path, typer.Option(help="Folder the configuration's files lie in.")] = Path(),
     output: Annotated[
-        Path | None, typer.Option(help="Folder to write. [default: the prior's name]")
+        Path | None, typer.Option(help="Folder to write. (default: the prior's name)")
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
