@@ -107,7 +107,7 @@ def match(
             prior.card.name,
             known,
         )
-    chosen = _select_period(first, period)
+    chosen = select_period(first, period)
     _check_months(prior, first, first.time.isel(chosen))
     return {name: _cover(prior, field.isel(chosen)) for name, field in fields.items()}
 
@@ -272,7 +272,8 @@ def _span(axis: cf.TimeAxis) -> str:
     return f"{len(axis)} steps from {first} to {last}, {axis.calendar}"
 
 
-def _select_period(field: cf.Field, period: str | None) -> slice:
+def select_period(field: cf.Field, period: str | None) -> slice:
+    """The steps of a period; an error names the field's files."""
     try:
         return field.time.select(period)
     except InputError as error:
@@ -283,8 +284,8 @@ def _check_months(prior: Prior, field: cf.Field, axis: cf.TimeAxis) -> None:
     known = prior.card.months
     if unknown := [m for m in axis.months if m not in known]:
         raise InputError(
-            f"{cf.describe_paths(field.paths)}: has months {_numbers(unknown)}; prior "
-            f"{prior.card.name} knows months {_numbers(known)} only: choose others with --time"
+            f"{cf.describe_paths(field.paths)}: has months {numbers(unknown)}; prior "
+            f"{prior.card.name} knows months {numbers(known)} only: choose others with --time"
         )
 
 
@@ -318,5 +319,6 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
     return cropped
 
 
-def _numbers(values: Sequence[int]) -> str:
+def numbers(values: Sequence[int]) -> str:
+    """Months and the like, listed for people."""
     return ", ".join(map(str, values))

@@ -19,6 +19,7 @@ from climdown.config import (
 from climdown.priors.card import Prior
 from tests.commands import Shell
 from tests.factories import Floats, make_dataset
+from tests.hub import REPO, LoopbackHub, serving, write_named_prior
 from tests.priors import write_tiny_prior
 
 _LAT: Floats = 40.125 + 0.25 * np.arange(6, dtype=np.float64)
@@ -138,3 +139,18 @@ def training_config() -> PriorConfig:
             steps=6, batch_size=4, warmup=2, seed=3, validate_every=2, checkpoint_every=2
         ),
     )
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """The Hub for this test and its children."""
+    with serving(monkeypatch, tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def era5(hub: LoopbackHub, tmp_path: Path, tiny_prior: Prior) -> Path:
+    """The folder of a prior "era5-zssd" that the Hub has."""
+    folder = write_named_prior(tmp_path / "source", tiny_prior.folder)
+    hub.publish(REPO, folder)
+    return folder

@@ -193,3 +193,19 @@ def _bounds(centres: Floats) -> Floats:
     first, last = 1.5 * centres[0] - 0.5 * centres[1], 1.5 * centres[-1] - 0.5 * centres[-2]
     edges = np.concatenate([[first], inner, [last]])
     return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def write_damaged(path: Path) -> None:
+    """A file whose header and coordinates are whole, and whose compressed values are not."""
+    rng = np.random.default_rng(0)  # noise does not compress: nearly all of the file is values
+    dataset = make_dataset(
+        lat=np.arange(30, 60, 0.5),
+        lon=np.arange(0, 30, 0.5),
+        times=[day + 0.5 for day in range(20)],
+        values=lambda lat, lon, step: 280.0 + rng.normal(size=(lat.size, lon.size)),
+    )
+    dataset.to_netcdf(path, encoding={"tas": {"zlib": True, "chunksizes": (1, 60, 60)}})
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(bytes(content))

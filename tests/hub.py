@@ -27,6 +27,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 WRITER, READER = "hf_writer", "hf_reader"
+REPO = "climdown/era5-zssd"
 PIECE = 16 * 1024
 _PATIENCE = 60.0
 

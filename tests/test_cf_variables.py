@@ -29,6 +29,7 @@ from tests.factories import (
     assert_holds_truth,
     make_dataset,
     wave,
+    write_damaged,
 )
 
 TWIN = {"standard_name": "air_temperature", "units": "K"}
@@ -430,19 +431,7 @@ def test_bounds_that_do_not_ascend_are_refused_for_amounts(path: Path) -> None:
 
 @pytest.fixture
 def damaged(path: Path) -> Path:
-    """A file whose header and coordinates are whole, and whose compressed values are not."""
-    rng = np.random.default_rng(0)  # noise does not compress: nearly all of the file is values
-    dataset = make_dataset(
-        lat=np.arange(30, 60, 0.5),
-        lon=np.arange(0, 30, 0.5),
-        times=[day + 0.5 for day in range(20)],
-        values=lambda lat, lon, step: 280.0 + rng.normal(size=(lat.size, lon.size)),
-    )
-    dataset.to_netcdf(path, encoding={"tas": {"zlib": True, "chunksizes": (1, 60, 60)}})
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 2000] = bytes(2000)
-    path.write_bytes(bytes(content))
+    write_damaged(path)
     return path
 
 

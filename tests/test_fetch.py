@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,24 +24,7 @@ from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE
 from climdown.priors.fetch import fetch_prior
 from climdown.priors.store import find_prior, load_prior
 from tests.commands import Result, Shell, write_pr, write_tas
-from tests.hub import LoopbackHub, digest, serving, write_named_prior
-
-REPO = "climdown/era5-zssd"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """The Hub for this test and its children; it has the prior "era5-zssd"."""
-    with serving(monkeypatch, tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def era5(hub: LoopbackHub, tmp_path: Path, tiny_prior: Prior) -> Path:
-    """The folder of a prior "era5-zssd" that the Hub has."""
-    folder = write_named_prior(tmp_path / "source", tiny_prior.folder)
-    hub.publish(REPO, folder)
-    return folder
+from tests.hub import REPO, LoopbackHub, digest
 
 
 @pytest.fixture

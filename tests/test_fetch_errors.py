@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,14 @@ from huggingface_hub import constants
 
 from climdown.errors import ConfigError, OutputError, PriorError
 from climdown.priors.cache import Cache
-from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE, Prior
+from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.priors.fetch import fetch_prior
 from climdown.priors.refusals import HubUnavailableError
 from climdown.priors.store import find_prior
 from tests.commands import Shell
-from tests.hub import LoopbackHub, Request, serving, write_named_prior
+from tests.hub import REPO, LoopbackHub, Request
 
-REPO = "climdown/era5-zssd"
 BUNDLED = "bundled priors need no network: eobs-iberia-zssd"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """The Hub for this test and its children."""
-    with serving(monkeypatch, tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def era5(hub: LoopbackHub, tmp_path: Path, tiny_prior: Prior) -> Path:
-    """The folder of a prior "era5-zssd" that the Hub has."""
-    folder = write_named_prior(tmp_path / "source", tiny_prior.folder)
-    hub.publish(REPO, folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from climdown.errors import InputError
 from climdown.inspection import VariableReport, inspect_file
 from climdown.priors.card import Prior
 from tests.commands import Shell, write_pr, write_tas
-from tests.factories import Floats, along, make_dataset, shared_data, wave
+from tests.factories import Floats, along, make_dataset, shared_data, wave, write_damaged
 from tests.meshes import as_mesh, mesh_dataset, rotated_pole
 from tests.priors import FINE
 
@@ -410,18 +410,7 @@ def test_numbers_are_not_made_of_text_or_of_nothing(path: Path) -> None:
 
 
 def test_values_that_cannot_be_read_are_a_problem(path: Path) -> None:
-    rng = np.random.default_rng(0)
-    dataset = make_dataset(
-        lat=np.arange(30, 60, 0.5),
-        lon=np.arange(0, 30, 0.5),
-        times=[day + 0.5 for day in range(20)],
-        values=lambda lat, lon, step: 280.0 + rng.normal(size=(lat.size, lon.size)),
-    )
-    dataset.to_netcdf(path, encoding={"tas": {"zlib": True, "chunksizes": (1, 60, 60)}})
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 2000] = bytes(2000)
-    path.write_bytes(bytes(content))
+    write_damaged(path)
     (problem,) = report_of(path).problems
     assert problem.startswith("values: ")
     assert "may be damaged" in problem

@@ -135,15 +135,7 @@ def open_period(
         InputError: no file has the variable, or no step lies in the period.
     """
     field = cf.open_field(paths, quantity, select=_known(cf.expand_paths(paths), select or {}))
-    return field.isel(select_period(field, period))
-
-
-def select_period(field: cf.Field, period: str | None) -> slice:
-    """The steps of a period; an error names the field's files."""
-    try:
-        return field.time.select(period)
-    except InputError as error:
-        raise InputError(f"{cf.describe_paths(field.paths)}: {error}") from None
+    return field.isel(matching.select_period(field, period))
 
 
 def _known(paths: Sequence[Path], select: Mapping[str, str]) -> dict[str, str]:
@@ -249,8 +241,9 @@ def check_months(sim: cf.Field, known: Collection[int], group: str) -> None:
     months = sim.time.months
     if not set(months) & set(known):
         raise InputError(
-            f"{cf.describe_paths(sim.paths)}: has months {_numbers(months)}; the reference and the "
-            f"historical simulation share months {_numbers(sorted(known)) or 'none'}"
+            f"{cf.describe_paths(sim.paths)}: has months {matching.numbers(months)}; the reference "
+            "and the historical simulation share months "
+            f"{matching.numbers(sorted(known)) or 'none'}"
         )
     taught = {_together(month, group) for month in known}
     lacking = [month for month in months if month not in known]
@@ -263,7 +256,7 @@ def check_months(sim: cf.Field, known: Collection[int], group: str) -> None:
             log.warning(
                 "months %s of the simulation are not in both reference and historical simulation: "
                 "they %s%s",
-                _numbers(chosen),
+                matching.numbers(chosen),
                 fate,
                 near,
             )
@@ -277,7 +270,3 @@ def _together(month: int, group: str) -> int:
 def season(month: int) -> int:
     """December to February is 0, and so on."""
     return month % 12 // 3
-
-
-def _numbers(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, stream
+from climdown import cf, matching, stream
 from climdown.adjust.columns import Columns
 from climdown.adjust.engine import check_device, plain_errors, to_device, to_host
 from climdown.adjust.inputs import (
@@ -22,7 +22,6 @@ from climdown.adjust.inputs import (
     open_series,
     open_variables,
     season,
-    select_period,
     shared_months,
 )
 from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
@@ -76,7 +75,7 @@ def ot_file(
     check_device(device)
     sources = open_variables(sim, variables, select)
     first = sources[0]
-    written = select_period(first, period)
+    written = matching.select_period(first, period)
     series = [
         open_series(source, ref, hist, grid, ref_period, hist_period, select) for source in sources
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, stream
+from climdown import cf, matching, stream
 from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
 from climdown.adjust.engine import Engine, open_engine
 from climdown.adjust.inputs import (
@@ -21,7 +21,6 @@ from climdown.adjust.inputs import (
     check_months,
     open_series,
     open_variables,
-    select_period,
     shared_months,
 )
 from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
@@ -78,7 +77,7 @@ def qdm_file(
     kept = [] if load_map is None else [load_map]
     _check_outputs(output, save_map, [*sim, *(ref or ()), *(hist or ()), *kept], overwrite)
     (source,) = open_variables(sim, () if variable is None else (variable,), select, most=1)
-    written = select_period(source, period)
+    written = matching.select_period(source, period)
     stored = None
     if load_map is None:
         series = open_series(source, ref, hist, grid, ref_period, hist_period, select)

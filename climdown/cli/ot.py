@@ -8,21 +8,23 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from climdown.cli.console import log, out
-from climdown.cli.options import parse_selection
+from climdown.cli.options import (
+    Device,
+    Overwrite,
+    Period,
+    Selection,
+    SimAndOut,
+    WorkingGrid,
+    WrittenPeriod,
+    parse_selection,
+    print_adjusted,
+    split_sim_and_out,
+)
 from climdown.config import OTConfig
-from climdown.errors import ConfigError
 
 
 def ot(
-    sim: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SIM... OUT",
-            help="Files of the simulation to adjust, or quoted patterns, then the file to write.",
-            show_default=False,
-        ),
-    ],
+    sim: SimAndOut,
     ref: Annotated[
         list[str],
         typer.Option(
@@ -68,24 +70,13 @@ def ot(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest marginal error of the plan.")] = 1e-3,
     max_iterations: Annotated[int, typer.Option(help="When to give up.")] = 5000,
-    grid: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. (default: SIM's own)"
-        ),
-    ] = None,
-    ref_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,
-    hist_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(metavar="START/END", help="Part of SIM to write; all of it counts."),
-    ] = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIM=LABEL", help="Entry of a further dimension: realization=3."),
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to compute.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    grid: WorkingGrid = None,
+    ref_period: Period = None,
+    hist_period: Period = None,
+    time: WrittenPeriod = None,
+    select: Selection = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Adjust variables and cells together by entropic optimal transport (Wan et al. 2023).
 
@@ -94,8 +85,7 @@ def ot(
     """
     from climdown.adjust.ot import ot_file
 
-    if len(sim) < 2:
-        raise ConfigError("expected at least one SIM and then OUT")
+    inputs, output = split_sim_and_out(sim)
     options = OTConfig(
         epsilon=epsilon,
         eofs=eofs,
@@ -106,8 +96,8 @@ def ot(
         max_iterations=max_iterations,
     )
     summary = ot_file(
-        sim[:-1],
-        sim[-1],
+        inputs,
+        output,
         ref=ref,
         hist=hist,
         options=options,
@@ -121,6 +111,4 @@ def ot(
         overwrite=overwrite,
         command=shlex.join(["climdown", *sys.argv[1:]]),
     )
-    for line in summary.lines:
-        log.info("%s", line)
-    out.print(str(summary.output), highlight=False, markup=False)
+    print_adjusted(summary.output, summary.lines)

@@ -9,21 +9,24 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from climdown.cli.console import log, out, progress_bar
-from climdown.cli.options import parse_selection
+from climdown.cli.console import progress_bar
+from climdown.cli.options import (
+    Device,
+    Overwrite,
+    Period,
+    Selection,
+    SimAndOut,
+    WorkingGrid,
+    WrittenPeriod,
+    parse_selection,
+    print_adjusted,
+    split_sim_and_out,
+)
 from climdown.config import QDMConfig
-from climdown.errors import ConfigError
 
 
 def qdm(
-    sim: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SIM... OUT",
-            help="Files of the simulation to adjust, or quoted patterns, then the file to write.",
-            show_default=False,
-        ),
-    ],
+    sim: SimAndOut,
     ref: Annotated[
         list[str] | None,
         typer.Option(help="Observations or reanalysis: files, or a prior's name. May be repeated."),
@@ -73,22 +76,11 @@ def qdm(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the values that tell dry days apart.")] = 0,
-    grid: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC", help="Grid to work on, as of `climdown regrid`. (default: SIM's own)"
-        ),
-    ] = None,
-    ref_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,
-    hist_period: Annotated[str | None, typer.Option(metavar="START/END")] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(metavar="START/END", help="Part of SIM to write; all of it counts."),
-    ] = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIM=LABEL", help="Entry of a further dimension: realization=3."),
-    ] = None,
+    grid: WorkingGrid = None,
+    ref_period: Period = None,
+    hist_period: Period = None,
+    time: WrittenPeriod = None,
+    select: Selection = None,
     save_map: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the trained map.")
     ] = None,
@@ -100,8 +92,8 @@ def qdm(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Let the workers of a Dask cluster do the work."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to compute.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Adjust a simulation to observations by quantile delta mapping (Cannon et al. 2015).
 
@@ -110,8 +102,7 @@ def qdm(
     """
     from climdown.adjust.qdm import qdm_file
 
-    if len(sim) < 2:
-        raise ConfigError("expected at least one SIM and then OUT")
+    inputs, output = split_sim_and_out(sim)
     options = QDMConfig(
         kind=cast(Any, kind),
         quantiles=quantiles,
@@ -126,8 +117,8 @@ def qdm(
     )
     with progress_bar("blocks") as bar:
         summary = qdm_file(
-            sim[:-1],
-            sim[-1],
+            inputs,
+            output,
             ref=ref,
             hist=hist,
             options=options,
@@ -145,6 +136,4 @@ def qdm(
             command=shlex.join(["climdown", *sys.argv[1:]]),
             progress=lambda done, total: bar(done, total, ""),
         )
-    for line in summary.lines:
-        log.info("%s", line)
-    out.print(str(summary.output), highlight=False, markup=False)
+    print_adjusted(summary.output, summary.lines)
