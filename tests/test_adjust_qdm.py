@@ -146,6 +146,18 @@ def test_units_may_all_differ(shell: Shell, files: Floats) -> None:
         assert file["pr"].units == "m day-1"
 
 
+def test_days_are_as_often_dry_as_the_reference_and_dry_means_zero(shell: Shell) -> None:
+    amount = np.exp(noise(DAYS, 3)) / PER_DAY
+    write_days("ref.nc", DAYS, np.where(noise(DAYS, 4) > 0.3, amount, 0.0), **PR)
+    write_days("hist.nc", DAYS, np.where(noise(DAYS, 5) > -1.0, amount, 0.0), **PR)
+    write_days("sim.nc", DAYS, np.where(noise(DAYS, 6) > -1.0, amount, 0.0), **PR)
+    qdm(shell, "--group", "none")
+    threshold = 0.05 / PER_DAY
+    ref, found = read_members("ref.nc", "pr"), read_members("out.nc", "pr")
+    assert (found == 0).mean() == pytest.approx((ref == 0).mean(), abs=0.02)
+    assert not ((found > 0) & (found < threshold)).any()
+
+
 def test_missing_values_are_left_out_cell_by_cell(shell: Shell, files: Floats) -> None:
     ref, gaps = 280.0 + noise(DAYS, 1), noise(DAYS, 8) > 1.0
     write_days("ref.nc", DAYS, np.where(gaps, np.nan, ref))
