@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
-from climdown.errors import ClimdownError
+from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
 
 _BLOCK_BYTES = 64 << 20
@@ -123,17 +122,22 @@ class VariableReport:
         return rows
 
 
-def inspect_file(path: Path) -> list[VariableReport]:
+def inspect_file(path: cf.Location) -> list[VariableReport]:
     """A report for each gridded variable of a file; none where there is no such variable.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or lies behind an address.
     """
+    if isinstance(path, cf.Url):
+        raise InputError(
+            f"{path}: every value is read to inspect it, too much over a network; expected a local "
+            "file or Zarr store"
+        )
     with cf.open_dataset(path) as dataset:
         return [_inspect(path, dataset, name) for name in cf.gridded_variables(dataset)]
 
 
-def _inspect(path: Path, dataset: xr.Dataset, name: str) -> VariableReport:
+def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableReport:
     array = dataset[name]
     problems: list[str] = []
     grid, time, values = None, None, None

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,9 +46,10 @@ def quantity(variable: Variable) -> cf.Quantity:
 
 
 def choose_prior(
-    paths: Sequence[Path], period: str | None, select: Mapping[str, str] | None = None
+    kind: str,
+    paths: Sequence[cf.Location], period: str | None, select: Mapping[str, str] | None = None
 ) -> tuple[Prior, dict[str, cf.Field]]:
-    """The bundled prior that fits variables, region and months of the input.
+    """The bundled prior of a kind that fits variables, region and months of the input.
 
     Raises:
         PriorError: none fits; says why for each.
@@ -59,6 +59,7 @@ def choose_prior(
     for name in bundled_names():
         try:
             prior = load_prior(name)
+            require_kind(prior, kind)
             fitting.append((prior, match(prior, paths, period, select)))
         except ClimdownError as error:
             reasons.append(f"{name}: {error}")
@@ -70,9 +71,21 @@ def choose_prior(
     return prior, fields
 
 
+def require_kind(prior: Prior, kind: str) -> None:
+    """Check that a prior is of the kind that a method samples from.
+
+    Raises:
+        PriorError: it is of another.
+    """
+    if prior.card.kind != kind:
+        raise PriorError(
+            f"prior {prior.card.name} is a {prior.card.kind} model; the method needs one of {kind}"
+        )
+
+
 def match(
     prior: Prior,
-    paths: Sequence[Path],
+    paths: Sequence[cf.Location],
     period: str | None,
     select: Mapping[str, str] | None = None,
 ) -> dict[str, cf.Field]:

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 # mean of an input that is itself missing over sea speaks of its land alone.
 _MIN_CELL = 0.5
 _MIN_CELL_OF_MASKED_INPUT = 0.1
+# The kind of prior that each method samples from.
+_KINDS = {"zssd": "diffusion"}
 _CPU_BATCH = 16
 _CUDA_BATCH = 256
 
@@ -159,11 +161,7 @@ def make_plan(
     for path in paths:  # a file that cannot be read is no matter of priors
         cf.open_dataset(path).close()
     device = choose_device(config.device)
-    chosen, fields = (
-        matching.choose_prior(paths, config.period, dict(config.select))
-        if prior is None
-        else (prior, matching.match(prior, paths, config.period, dict(config.select)))
-    )
+    chosen, fields = _matched(prior, paths, config)
     filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
@@ -193,9 +191,20 @@ def make_plan(
     )
 
 
+def _matched(
+    prior: Prior | None, paths: Sequence[cf.Location], config: RunConfig
+) -> tuple[Prior, dict[str, cf.Field]]:
+    """The prior, given or chosen, and its variables in the input."""
+    kind, select = _KINDS[config.method], dict(config.select)
+    if prior is None:
+        return matching.choose_prior(kind, paths, config.period, select)
+    matching.require_kind(prior, kind)
+    return prior, matching.match(prior, paths, config.period, select)
+
+
 def _identity(
     prior: Prior,
-    paths: Sequence[Path],
+    paths: Sequence[cf.Location],
     variables: list[str],
     filter_grid: Grid,
     sampler: ZSSD,

@@ -91,9 +91,12 @@ def regrid_file(
     """
     if not 0 < min_coverage <= 1:
         raise ConfigError(f"min coverage is {min_coverage:g}; need 0 < coverage <= 1")
-    source, *more = cf.expand_paths([source])
+    found, *more = cf.expand_paths([source])
     if more:
         raise ConfigError(f"one file is regridded at a time; {1 + len(more)} match, like {more[0]}")
+    source = Path(found)
+    if not source.is_file():
+        raise InputError(f"{found}: is a Zarr store; expected a NetCDF file to regrid")
     if output.exists() and source.samefile(output):
         raise ConfigError(f"{output} is both input and output; choose another output")
     stream.check_output(output, overwrite=overwrite)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from climdown.diffusion.denoiser import Denoiser
-from climdown.diffusion.losses import edm_loss, lognormal_sigmas
+from climdown.diffusion.losses import edm_loss
 
 SIGMA_DATA = 0.7
 CHANNELS, NY, NX = 2, 8, 8
@@ -51,24 +51,6 @@ def loss_of(
     return edm_loss(model, x0, valid, CALENDAR.expand(len(x0), 3), sigma, noise)
 
 
-def test_noise_levels_are_lognormal() -> None:
-    count = 20_000
-    levels = lognormal_sigmas(
-        count, mean=-1.2, std=1.3, generator=torch.Generator().manual_seed(0)
-    ).log()
-    assert levels.mean().item() == pytest.approx(-1.2, abs=4.5 * 1.3 / math.sqrt(count))
-    assert levels.std().item() == pytest.approx(1.3, rel=4.5 / math.sqrt(2 * count))
-
-
-def test_noise_levels_follow_their_generator() -> None:
-    def draw(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return lognormal_sigmas(4, mean=0.0, std=1.0, generator=generator)
-
-    assert torch.equal(draw(1), draw(1))
-    assert not torch.equal(draw(1), draw(2))
-
-
 @pytest.mark.parametrize("sigma", [0.02, 0.7, 5.0, 80.0])
 def test_knowing_the_variance_alone_costs_one_at_every_noise_level(sigma: float) -> None:
     batch = 200
@@ -90,6 +72,22 @@ def test_the_loss_is_the_plain_error_of_the_network_against_its_target(sigma: fl
     assert (perfect < 1e-6).all()
     off = loss_of(denoiser(target + 0.5), x0, noise, levels)
     torch.testing.assert_close(off, torch.full((3,), 0.25), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
+def test_the_loss_of_the_noise_is_that_of_the_noise_a_denoiser_predicts(sigma: float) -> None:
+    x0, noise = data(3)
+    model, levels = denoiser(0.3), torch.full((3,), sigma)
+    calendar = CALENDAR.expand(3, 3)
+    x = x0 + sigma * noise
+    predicted = (x - model(x, levels, calendar)) / sigma
+    expected = ((noise - predicted) ** 2).mean(dim=(1, 2, 3))
+    found = edm_loss(model, x0, torch.ones_like(x0), calendar, levels, noise, of_noise=True)
+    # At low noise x and D nearly cancel.
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    plain = loss_of(model, x0, noise, levels)
+    gain = (sigma**2 + SIGMA_DATA**2) / SIGMA_DATA**2
+    torch.testing.assert_close(plain, gain * found, rtol=1e-5, atol=0)
 
 
 def test_each_field_has_its_own_loss_at_its_own_level() -> None:

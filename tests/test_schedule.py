@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +16,9 @@ from climdown.diffusion.schedule import (
     alpha_bar_from_sigma,
     ddpm_sigmas,
     karras_sigmas,
+    lognormal_sigmas,
     sigma_from_alpha_bar,
+    vp_sigma,
 )
 
 
@@ -94,3 +100,32 @@ def test_respaced_ddpm_levels_are_a_falling_selection_with_both_ends(steps: int)
 def test_ddpm_cannot_take_more_steps_than_it_was_trained_with(steps: int) -> None:
     with pytest.raises(ValueError, match=f"need 1 to 1000 steps, found {steps}"):
         ddpm_sigmas(steps)
+
+
+def test_noise_levels_are_lognormal() -> None:
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    levels = lognormal_sigmas(uniform, mean=-1.2, std=1.3)
+    fit = scipy.stats.kstest(levels.log().numpy(), scipy.stats.norm(-1.2, 1.3).cdf)
+    assert fit.pvalue > 1e-4
+
+
+def test_a_noise_level_is_a_quantile_of_the_lognormal() -> None:
+    shares = torch.tensor([0.001, 0.1, 0.5, 0.9, 0.999], dtype=torch.float64)
+    normal = statistics.NormalDist(0.4, 0.7)
+    expected = [np.exp(normal.inv_cdf(float(share))) for share in shares]
+    found = lognormal_sigmas(shares, mean=0.4, std=0.7)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+def test_the_ends_of_the_uniform_numbers_give_levels_too() -> None:
+    ends = lognormal_sigmas(torch.tensor([0.0, 1.0]), mean=0.0, std=1.0)
+    # Six standard deviations below and above.
+    np.testing.assert_allclose(ends.log().numpy(), [-5.998, 5.998], atol=1e-3)
+
+
+@pytest.mark.parametrize("time", [1e-5, 0.1, 0.5, 1.0])
+def test_the_variance_preserving_level_follows_from_the_integral_of_beta(time: float) -> None:
+    integral, _ = scipy.integrate.quad(lambda t: 0.1 + t * (20.0 - 0.1), 0.0, time)
+    alpha_bar = np.exp(-integral)
+    level = vp_sigma(torch.tensor(time, dtype=torch.float64)).item()
+    assert level == pytest.approx(np.sqrt((1.0 - alpha_bar) / alpha_bar), rel=1e-6)

@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch import Tensor
 
 from climdown import cf
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
-from climdown.training import GRAVITY, Dataset, Samples, _coarse_quantiles, prepare
+from climdown.training import GRAVITY, Dataset, Samples, prepare
+from climdown.training.statistics import VariableStatistics
 from climdown.transforms import Chain
 from tests.conftest import write_statics
 from tests.factories import make_dataset
+from tests.training import with_data
 
 TRAIN, VALIDATION = range(14), range(14, 20)  # days of January 2001, from zero
 
@@ -36,10 +39,6 @@ def copied(training_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(training_data, tmp_path / "data"))
 
 
-def with_data(config: PriorConfig, **changes: Any) -> PriorConfig:
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
-
-
 def celsius(data: Path) -> Any:
     with xr.open_dataset(data / "tas.nc") as file:
         return file["tas"].values.astype(np.float64) - 273.15
@@ -48,6 +47,12 @@ def celsius(data: Path) -> Any:
 def chains(dataset: Dataset) -> list[Chain]:
     fields = {name: values.astype(np.float64) for name, values in dataset.fields.items()}
     return [Chain.from_list(v.transform, fields) for v in dataset.card.variables]
+
+
+def all_of(samples: Samples) -> tuple[Tensor, Tensor]:
+    """Normalised values and where they were observed, of every field."""
+    x, valid, _ = samples.take(torch.arange(len(samples)))
+    return x, valid
 
 
 def days(samples: Samples) -> list[int]:
@@ -75,15 +80,16 @@ def test_each_sample_holds_its_own_day_in_normalised_units(
     expected = celsius(training_data)
     tas = chains(dataset)[0]
     for samples in (dataset.train, dataset.validation):
-        values = tas.inverse(samples.x[:, 0].numpy().astype(np.float64))
-        valid = samples.valid[:, 0].numpy() > 0
+        x, known = all_of(samples)
+        values = tas.inverse(x[:, 0].numpy().astype(np.float64))
+        valid = known[:, 0].numpy() > 0
         np.testing.assert_allclose(values[valid], expected[days(samples)][valid], atol=1e-4)
 
 
 def test_units_are_converted_before_the_logarithm(dataset: Dataset, training_data: Path) -> None:
     with xr.open_dataset(training_data / "pr.nc") as file:
         millimetres = file["pr"].values[list(TRAIN)].astype(np.float64) * 86400.0
-    values = chains(dataset)[1].inverse(dataset.train.x[:, 1].numpy().astype(np.float64))
+    values = chains(dataset)[1].inverse(all_of(dataset.train)[0][:, 1].numpy().astype(np.float64))
     np.testing.assert_allclose(values, millimetres, rtol=1e-5)
     logs = np.log1p(millimetres)
     standard = dataset.card.variables[1].transform[1]
@@ -96,8 +102,9 @@ def test_cells_seldom_observed_are_masked_on_every_day(dataset: Dataset) -> None
     mask[0, 0, 0] = 0.0  # tas is there on 3 of 14 days; need half of them
     np.testing.assert_array_equal(dataset.fields["mask"], mask)
     for samples in (dataset.train, dataset.validation):
-        assert (samples.valid[:, 0, 0, 0] == 0).all()
-        assert (samples.x[:, 0, 0, 0] == 0).all()
+        x, valid = all_of(samples)
+        assert (valid[:, 0, 0, 0] == 0).all()
+        assert (x[:, 0, 0, 0] == 0).all()
     assert dataset.fields["climatology_tas"][0, 0] == 0.0
     assert dataset.fields["pattern_tas"][0, 0] == 0.0
 
@@ -113,11 +120,12 @@ def test_min_valid_decides_which_cells_are_masked(
 
 
 def test_a_day_that_is_missing_in_a_valid_cell_is_zero_and_not_valid(dataset: Dataset) -> None:
-    assert (dataset.train.valid[5, 0, -1] == 0).all()
-    assert (dataset.train.x[5, 0, -1] == 0).all()
-    assert (dataset.train.valid[6, 0, -1] == 1).all()
+    x, valid = all_of(dataset.train)
+    assert (valid[5, 0, -1] == 0).all()
+    assert (x[5, 0, -1] == 0).all()
+    assert (valid[6, 0, -1] == 1).all()
     assert dataset.fields["mask"][0, -1].all()
-    assert torch.isfinite(dataset.train.x).all()
+    assert torch.isfinite(x).all()
 
 
 def test_the_climatology_is_the_mean_of_the_observed_training_days(
@@ -129,11 +137,11 @@ def test_the_climatology_is_the_mean_of_the_observed_training_days(
 
 
 def test_training_data_are_standardised(dataset: Dataset) -> None:
+    x, valid = all_of(dataset.train)
     for channel in (0, 1):
-        valid = dataset.train.valid[:, channel] > 0
-        x = dataset.train.x[:, channel][valid]
-        assert float(x.mean()) == pytest.approx(0.0, abs=1e-4)
-        assert float(x.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+        known = x[:, channel][valid[:, channel] > 0]
+        assert float(known.mean()) == pytest.approx(0.0, abs=1e-4)
+        assert float(known.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_patterns_have_zero_mean_and_unit_variance_inside_the_mask(dataset: Dataset) -> None:
@@ -153,8 +161,9 @@ def test_validation_days_leave_no_trace_in_what_is_fitted(
     assert other.card.to_json() == dataset.card.to_json()
     for name, field in dataset.fields.items():
         np.testing.assert_array_equal(other.fields[name], field)
-    assert torch.equal(other.train.x, dataset.train.x)
-    assert not torch.equal(other.validation.x, dataset.validation.x)
+    assert other.digest == dataset.digest
+    assert torch.equal(all_of(other.train)[0], all_of(dataset.train)[0])
+    assert not torch.equal(all_of(other.validation)[0], all_of(dataset.validation)[0])
 
 
 def averaged(values: Any, factor: int = 2) -> Any:
@@ -184,16 +193,17 @@ def test_quantiles_are_those_of_the_averaged_training_days(
             np.testing.assert_allclose(found[entry], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_quantiles_are_in_the_order_of_the_months(training_config: PriorConfig) -> None:
+def test_quantiles_are_in_the_order_of_the_months() -> None:
     grid = Grid.regular(40.0, 41.5, -3.0, -1.0, 0.25)
     months = [12] * 15 + [1] * 20 + [2] * 9
     rng = np.random.default_rng(0)
     days = rng.normal(size=(44, 1, 1)) + 0.0 * grid.areas
     days[:, :2, :2] = np.nan
     days[:8, 2, 2:4] = np.nan  # half of a coarse cell, on some days
-    found = _coarse_quantiles(
-        days, months, training_config, grid, training_config.data.variables[0]
-    )
+    statistics = VariableStatistics(grid, grid.coarsen(2), offset=None)
+    for start in range(0, 44, 10):
+        statistics.add(days[start : start + 10].astype(np.float32))
+    found = statistics.quantiles(months)
     assert found.shape == (4, 100, 3, 4)
     nodes, numbers = (np.arange(100) + 0.5) / 100, np.array(months)
     for entry, inside in ((0, numbers == 1), (2, numbers == 12), (3, numbers > 0)):
@@ -289,7 +299,7 @@ def test_times_only_one_variable_has_are_left_out(
     other = prepare(training_config, copied)
     assert days(other.train) == [day for day in TRAIN if day != 4]
     assert days(other.validation) == [day for day in VALIDATION if day != 17]
-    assert torch.equal(other.train.valid[4], dataset.train.valid[5])
+    assert torch.equal(all_of(other.train)[1][4], all_of(dataset.train)[1][5])
 
 
 def test_periods_that_share_days_are_refused(

@@ -136,7 +136,7 @@ class Adjustment:
 
 def plan_adjustment(
     prior: Prior,
-    inputs: Sequence[Path],
+    inputs: Sequence[cf.Location],
     fields: Mapping[str, cf.Field],
     grid: Grid,
     config: RunConfig,
@@ -170,7 +170,7 @@ def plan_adjustment(
 
 
 def _open(
-    prior: Prior, variable: Variable, inputs: Sequence[Path], grid: Grid, config: RunConfig
+    prior: Prior, variable: Variable, inputs: Sequence[cf.Location], grid: Grid, config: RunConfig
 ) -> Series:
     wanted, select = matching.quantity(variable), dict(config.select)
     hist = open_period(config.historical, wanted, config.historical_period, select)

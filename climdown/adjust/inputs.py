@@ -138,7 +138,7 @@ def open_period(
     return field.isel(matching.select_period(field, period))
 
 
-def _known(paths: Sequence[Path], select: Mapping[str, str]) -> dict[str, str]:
+def _known(paths: Sequence[cf.Location], select: Mapping[str, str]) -> dict[str, str]:
     """Of observations and of models, one may have members where the other has none."""
     names: set[str] = set()
     for path in paths:

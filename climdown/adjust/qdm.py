@@ -89,7 +89,7 @@ def qdm_file(
                 "--map holds what was trained on --ref and --hist; leave these, --grid, their "
                 "periods and --save-map out"
             )
-        stored = maps.read_map(cf.expand_paths([load_map])[0])
+        stored = maps.read_map(Path(cf.expand_paths([load_map])[0]))
         series, settings = _with_map(source, stored), settings_of_map(stored, options)
         check_months(series.sim, stored.settings.months, stored.settings.group)
     log.info("%s", settings.describe())

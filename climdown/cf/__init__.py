@@ -1,4 +1,4 @@
-"""Reading CF NetCDF: variables, axes, units and calendars as they are in the wild.
+"""Reading CF NetCDF and Zarr: variables, axes, units and calendars as they are in the wild.
 
 Variables are found by standard_name, units and level; the name only breaks ties, or serves
 where there is no standard_name. A `Field` is lazy: values are read by blocks of time, in the
@@ -20,7 +20,15 @@ from climdown.cf.coordinates import (
     horizontal_names,
 )
 from climdown.cf.fields import Field, VariableNotFoundError, open_field
-from climdown.cf.files import describe_paths, expand_paths, open_dataset
+from climdown.cf.files import (
+    Location,
+    Url,
+    describe_paths,
+    expand_paths,
+    is_zarr,
+    open_dataset,
+    stored_values,
+)
 from climdown.cf.quantities import (
     Known,
     known_family,
@@ -43,8 +51,10 @@ from climdown.cf.units import convert_units, units_convertible
 __all__ = [
     "Field",
     "Known",
+    "Location",
     "Quantity",
     "TimeAxis",
+    "Url",
     "VariableNotFoundError",
     "calendar_conditions",
     "check_ascending",
@@ -57,6 +67,7 @@ __all__ = [
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "is_zarr",
     "known_family",
     "known_quantity",
     "labels",
@@ -68,6 +79,7 @@ __all__ = [
     "quantity_like",
     "read_time_axis",
     "statistic_attributes",
+    "stored_values",
     "time_axis",
     "units_convertible",
     "with_units_metadata",

@@ -67,6 +67,19 @@ def horizontal_cells(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | M
         InputError: a coordinate is missing, moves in time, or could be one of several.
         GridError: the coordinates do not form a grid.
     """
+    cells, array = cells_as_stored(array, dataset)
+    names = ("lat", "lon") if isinstance(cells, Grid) else ("y", "x")
+    return cells, array.transpose(..., *(names if len(cells.shape) == 2 else ("cell",)))
+
+
+def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Mesh, xr.DataArray]:
+    """As `horizontal_cells`, with the dimensions in the order of the file.
+
+    Lazy values are read many times faster so, where that order is another.
+
+    Raises:
+        InputError, GridError: as `horizontal_cells`.
+    """
     lat, lon = _coordinate(array, "latitude"), _coordinate(array, "longitude")
     dims = tuple(str(d) for d in lat.dims)
     if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
@@ -255,11 +268,11 @@ def _mesh(
 
 
 def _renamed(array: xr.DataArray, dims: tuple[str, ...], names: tuple[str, ...]) -> xr.DataArray:
-    """The array with these dimensions last and under their new names."""
+    """The array with these dimensions under their new names."""
     # Coordinates along them (rlat, i) say nothing more; others may bear the new names.
     gone = [n for n, c in array.coords.items() if set(c.dims) & set(dims) or n in names]
     array = array.drop_vars(gone)
-    return array.rename(dict(zip(dims, names, strict=True))).transpose(..., *names)
+    return array.rename(dict(zip(dims, names, strict=True)))
 
 
 def _degrees(coordinate: xr.DataArray, like: xr.DataArray | None = None) -> FloatArray:

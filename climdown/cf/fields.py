@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from climdown.cf.coordinates import gridded_variables, horizontal_cells, horizontal_dims
-from climdown.cf.files import describe_paths, expand_paths, first_line, open_dataset
+from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
+from climdown.cf.files import (
+    Location,
+    Url,
+    describe_paths,
+    expand_paths,
+    first_line,
+    open_dataset,
+)
 from climdown.cf.recognition import Mismatch, Quantity, mismatch, rate_units
 from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
@@ -25,6 +32,10 @@ from climdown.mesh import Mesh
 
 # Source values held at once while they are read.
 _READ_BYTES = 64 << 20
+# The order in which values are handed out; files have them in any.
+_ORDER = ("time", "lat", "lon", "y", "x", "cell")
+# "total_precipitation_24hr": an amount over hours of its own, whatever the time step is.
+_HOURS_IN_NAME = re.compile(r"_(\d+)_?(?:h|hrs?|hours?)", re.IGNORECASE)
 # Variables of a file that a message lists.
 _MOST_LISTED = 8
 
@@ -50,7 +61,7 @@ class Field:
         attributes: of the variable, describing it as it is read.
         global_attributes: of the first file.
         scalars: scalar coordinates (height and the like) with their attributes.
-        paths: the files the field comes from, in time order.
+        paths: the files, stores and addresses the field comes from, in time order.
         step_days: days by which amounts over a step are divided, shape (time,); None for rates.
     """
 
@@ -62,7 +73,7 @@ class Field:
     attributes: dict[str, Any]
     global_attributes: dict[str, Any]
     scalars: dict[str, xr.DataArray]
-    paths: tuple[Path, ...]
+    paths: tuple[Location, ...]
     _segments: tuple[xr.DataArray, ...]
     step_days: FloatArray | None = None
     _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
@@ -137,18 +148,25 @@ class Field:
     def _blocks(self, part: slice) -> Iterator[xr.DataArray]:
         """A block of time steps in pieces small enough to read, still lazy."""
         for segment in self._cut(part):
-            steps = max(1, _READ_BYTES // (8 * math.prod(segment.shape[1:])))
+            steps = max(1, _READ_BYTES * segment.sizes["time"] // (8 * segment.size))
             for first in range(0, segment.sizes["time"], steps):
                 yield segment.isel(time=slice(first, first + steps))
 
     def _values(self, block: xr.DataArray) -> FloatArray:
+        """Values of a piece, shape (time, *cells)."""
+        axes = [block.get_axis_num(name) for name in _ORDER if name in block.dims]
         try:
-            return np.asarray(block.values, dtype=np.float64)
-        except (OSError, RuntimeError) as error:
+            return np.asarray(block.values, dtype=np.float64).transpose(axes)
+        except Exception as error:
+            # The libraries behind the protocols raise errors that have no base in common.
+            remote = isinstance(self.paths[0], Url)
+            if not remote and not isinstance(error, OSError | RuntimeError | ValueError):
+                raise
             where = block.encoding.get("source", self._where())
             raise InputError(
                 f"{where}: variable '{self.source_name}' cannot be read "
-                f"({first_line(error)}); the file may be damaged, fetch it again"
+                f"({first_line(error)}); "
+                + ("check the network" if remote else "the file may be damaged, fetch it again")
             ) from None
 
     def _cut(self, part: slice) -> Iterator[xr.DataArray]:
@@ -176,7 +194,8 @@ def open_field(
     Amounts over a time step ("mm") come as rates where rates are wanted ("mm day-1").
 
     Args:
-        inputs: paths or glob patterns; files without the quantity are passed over.
+        inputs: paths of NetCDF files and Zarr stores, glob patterns or URLs; those without the
+            quantity are passed over.
         quantity: what to look for.
         select: the entry to take along further dimensions, by label: {"realization": "3"}.
 
@@ -206,7 +225,7 @@ def open_field(
 
 
 def _not_found(
-    paths: Sequence[Path], quantity: Quantity, others: Mapping[str, bool]
+    paths: Sequence[Location], quantity: Quantity, others: Mapping[str, bool]
 ) -> VariableNotFoundError:
     wanted = (
         f"with standard_name {' or '.join(quantity.standard_names)}"
@@ -226,7 +245,7 @@ def _not_found(
 
 
 def _find(
-    dataset: xr.Dataset, quantity: Quantity, path: Path
+    dataset: xr.Dataset, quantity: Quantity, path: Location
 ) -> tuple[str | None, dict[str, Mismatch]]:
     """The name of the variable that is the quantity, and why the others are not."""
     matches: list[str] = []
@@ -252,7 +271,7 @@ def _find(
 
 
 def _read_structure(
-    dataset: xr.Dataset, name: str, quantity: Quantity, path: Path, select: Mapping[str, str]
+    dataset: xr.Dataset, name: str, quantity: Quantity, path: Location, select: Mapping[str, str]
 ) -> Field:
     try:
         return _structure(dataset, name, quantity, path, select)
@@ -261,7 +280,7 @@ def _read_structure(
 
 
 def _structure(
-    dataset: xr.Dataset, name: str, quantity: Quantity, path: Path, select: Mapping[str, str]
+    dataset: xr.Dataset, name: str, quantity: Quantity, path: Location, select: Mapping[str, str]
 ) -> Field:
     array = dataset[name]
     time = read_time_axis(array, dataset)
@@ -271,12 +290,10 @@ def _structure(
     array = select_entries(array, select, level=quantity.level, others=others)
     refuse_open_dimensions(array, others)
     array = array.squeeze([d for d in others if d in array.dims])
-    cells, array = horizontal_cells(array, dataset)
+    cells, array = cells_as_stored(array, dataset)
     # A forecast's files name a scalar "time" beside the axis "valid_time".
     taken = "time" in array.coords and along_time != "time"
     array = (array.drop_vars("time") if taken else array).rename({along_time: "time"})
-    horizontal = array.dims[array.ndim - len(cells.shape) :]
-    array = array.transpose("time", *horizontal)
     scalars = {
         str(key): coordinate
         for key, coordinate in array.coords.items()
@@ -333,6 +350,8 @@ def _with_step_days(field: Field) -> Field:
     written = str(field._segments[0].attrs["units"])
     if readable_units(written) == field.source_units:
         return field
+    if (named := _HOURS_IN_NAME.search(field.source_name)) is not None:
+        return replace(field, step_days=np.full(len(field.time), float(named[1]) / 24.0))
     try:
         return replace(field, step_days=field.time.lengths)
     except InputError as error:

@@ -52,6 +52,21 @@ class Known:
         return float(low), float(high)
 
 
+# What ERA5's public archives, ARCO-ERA5 and WeatherBench 2, call them.
+_ARCHIVE_NAMES = {
+    "pr": "total_precipitation total_precipitation_24hr",
+    "tas": "2m_temperature",
+    "ta": "temperature",
+    "psl": "mean_sea_level_pressure",
+    "ps": "surface_pressure",
+    "zg": "geopotential",
+    "uas": "10m_u_component_of_wind",
+    "ua": "u_component_of_wind",
+    "vas": "10m_v_component_of_wind",
+    "va": "v_component_of_wind",
+}
+
+
 def _known(
     name: str,
     units: str,
@@ -63,7 +78,8 @@ def _known(
     trace: float | None = None,
     aloft: bool = False,
 ) -> Known:
-    quantity = Quantity(name, tuple(standard_names.split()), tuple(names.split()), units)
+    usual = (*names.split(), *_ARCHIVE_NAMES.get(name, "").split())
+    quantity = Quantity(name, tuple(standard_names.split()), usual, units)
     return Known(quantity, kind, *limits, trace, aloft)
 
 

@@ -25,6 +25,8 @@ _NAMES_ALOFT = {
     "relative_humidity": ("hur", "r"),
     "specific_humidity": ("hus", "q"),
 }
+# Axes of levels that may go without units, as those of ERA5's public archives do.
+_LEVEL_AXES = ("level", "plev", "pressure", "pressure_level", "isobaricinhpa")
 _EXTREME_NAMES = {"tx": "maximum", "tn": "minimum", "mx2t": "maximum", "mn2t": "minimum"}
 
 
@@ -126,6 +128,8 @@ def pressure_axis(array: xr.DataArray) -> xr.DataArray | None:
         own = declared or coordinate.dims in ((), (name,))
         if own and units_convertible(str(coordinate.attrs.get("units", "")), "Pa"):
             return coordinate
+        if coordinate.dims in ((), (name,)) and _is_bare_pressure(coordinate):
+            return coordinate.assign_attrs(units="hPa")
     return None
 
 
@@ -145,6 +149,21 @@ def describe_levels(levels: npt.NDArray[np.float64], wanted: float) -> str:
     """What is there and what was wanted, for people."""
     listed = ", ".join(f"{level / 100:g}" for level in levels)
     return f"levels {listed} hPa, not {wanted / 100:g}"
+
+
+def _is_bare_pressure(coordinate: xr.DataArray) -> bool:
+    """Whether an axis without units holds pressures in hPa, by its name and values.
+
+    Model levels, which are numbered 1, 2, 3, ..., have no gaps.
+    """
+    named = str(coordinate.name).lower() in _LEVEL_AXES and "units" not in coordinate.attrs
+    if not named or not np.issubdtype(coordinate.dtype, np.number):
+        return False
+    if standard_name(coordinate) not in (None, "air_pressure"):
+        return False
+    values = np.atleast_1d(coordinate.values).astype(np.float64)
+    numbered = values.size > 1 and (np.abs(np.diff(values)) == 1.0).all()
+    return bool(values.min() > 0.0 and 100.0 <= values.max() <= 1100.0 and not numbered)
 
 
 def _methods(array: xr.DataArray) -> str:

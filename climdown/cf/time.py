@@ -10,11 +10,11 @@ from typing import Any
 
 import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import cftime
-import netCDF4
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from climdown.cf.files import stored_values
 from climdown.errors import ConfigError, InputError
 
 
@@ -178,10 +178,11 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     bounds_name = str(axis.attrs.get("bounds", ""))
     bounds = None
     if bounds_name in dataset.variables:
-        bounds = _stored(dataset, bounds_name)
+        bounds = stored_values(dataset, bounds_name)
     return TimeAxis(
         dates=axis.values,
-        values=_stored(dataset, names[0]),
+        # Dates and back again would lose the last bits of thirds of a day.
+        values=stored_values(dataset, names[0]),
         units=units,
         calendar=calendar,
         bounds=bounds,
@@ -235,13 +236,6 @@ def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
         values=_encode(dates, first.units, first.calendar, first.values.dtype),
         bounds=np.concatenate(known) if len(known) == len(axes) else None,
     )
-
-
-def _stored(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
-    # Dates and back again would lose the last bits of thirds of a day.
-    with netCDF4.Dataset(dataset.encoding["source"]) as file:
-        file.set_auto_mask(False)
-        return np.asarray(file[name][:])
 
 
 def _dates(array: xr.DataArray, name: Hashable) -> bool:

@@ -28,6 +28,7 @@ _SPELLINGS = tuple(
         (r"(deg(ree)?s?|°)[\s_]*(f|fahrenheit)", "degF"),
         (r"mb|hpa", "hPa"),
         (r"gpm", "m"),
+        (r"\(0 ?- ?1\)", "1"),
     )
 )
 
@@ -35,7 +36,8 @@ _SPELLINGS = tuple(
 def readable_units(text: str) -> str:
     """Units in a form that UDUNITS reads, where the field writes them otherwise.
 
-    ECMWF's "m**2 s**-2" becomes "m2 s-2", "deg C" becomes "degC"; what is unknown stays.
+    ECMWF's "m**2 s**-2" becomes "m2 s-2", its "(0 - 1)" becomes "1", "deg C" becomes "degC"; what
+    is unknown stays.
     """
     text = text.strip()
     for pattern, readable in _SPELLINGS:

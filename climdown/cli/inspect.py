@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from climdown.cli.console import out
 from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:
+    from climdown.cf import Location
     from climdown.inspection import VariableReport
     from climdown.priors.card import Prior
 
@@ -59,7 +59,7 @@ def inspect(
             console.print(_table(path, reports, verdicts), highlight=False, markup=False)
 
 
-def _table(path: Path, reports: list[VariableReport], verdicts: dict[str, str]) -> Table:
+def _table(path: Location, reports: list[VariableReport], verdicts: dict[str, str]) -> Table:
     table = Table(title=str(path), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -87,7 +87,7 @@ def _bundled() -> dict[str, Prior | ClimdownError]:
     return known
 
 
-def _verdict(prior: Prior | ClimdownError, path: Path) -> str:
+def _verdict(prior: Prior | ClimdownError, path: Location) -> str:
     """What a bundled prior would make of a file."""
     from climdown import matching
 

@@ -1,15 +1,30 @@
-"""`climdown train diffusion`."""
+"""`climdown train diffusion | consistency`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from climdown.cli.console import log, out, progress_bar
+from climdown.cli.console import log, out, progress_bar, stop_requested
 
 app = typer.Typer(help="Train priors.", no_args_is_help=True)
+
+Config = Annotated[Path, typer.Argument(help="Training configuration, TOML.", show_default=False)]
+Data = Annotated[Path, typer.Option(help="Folder the configuration's files lie in.")]
+Output = Annotated[Path | None, typer.Option(help="Folder to write. (default: the prior's name)")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Set an entry of the configuration, as training.steps=100; may be given again.",
+        show_default=False,
+    ),
+]
 
 
 @app.callback()
@@ -19,35 +34,66 @@ def group() -> None:
 
 @app.command("diffusion")
 def diffusion(
-    config: Annotated[Path, typer.Argument(help="Training configuration, TOML.")],
-    data: Annotated[Path, typer.Option(help="Folder the configuration's files lie in.")] = Path(),
-    output: Annotated[
-        Path | None, typer.Option(help="Folder to write. (default: the prior's name)")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
-    ] = "auto",
+    config: Config,
+    data: Data = Path(),
+    output: Output = None,
+    device: Device = "auto",
+    changes: Set = None,
 ) -> None:
-    """Train a diffusion prior; given again after a kill, goes on from the last checkpoint."""
-    from climdown.config import load_config
-    from climdown.pipeline import choose_device
+    """Train a diffusion prior; given again after a kill, goes on from the last checkpoint.
+
+    Under torchrun each process takes its share of every batch.
+    """
     from climdown.training import train_diffusion
 
-    settings = load_config(config)
+    _train(train_diffusion, config, data, output, device, changes)
+
+
+@app.command("consistency")
+def consistency(
+    config: Config,
+    data: Data = Path(),
+    output: Output = None,
+    device: Device = "auto",
+    changes: Set = None,
+) -> None:
+    """Train a consistency prior, which draws a field in one step; resumes as `diffusion` does."""
+    from climdown.training import train_consistency
+
+    _train(train_consistency, config, data, output, device, changes)
+
+
+def _train(
+    train: Callable[..., Any],
+    config: Path,
+    data: Path,
+    output: Path | None,
+    device: str,
+    changes: list[str] | None,
+) -> None:
+    from climdown.config import load_config
+    from climdown.pipeline import choose_device
+    from climdown.training import Step
+
+    settings = load_config(config, changes or ())
     folder = output or Path(settings.name)
-    total = settings.training.steps
     best = float("inf")
-    with progress_bar("steps") as bar:
+    with progress_bar("steps") as bar, stop_requested() as should_stop:
 
-        def progress(step: int, loss: float, validation: float | None) -> None:
+        def progress(step: Step) -> None:
             nonlocal best
-            if validation is not None:
-                best = min(best, validation)
-                log.info("step %d: validation loss %.4f", step, validation)
-            bar(step, total, f"loss {loss:.4f}")
+            if step.score is not None:
+                best = min(best, step.score)
+                log.info("step %d: validation %.4f", step.number, step.score)
+            bar(step.number, settings.training.steps, f"loss {step.loss:.4f}")
 
-        train_diffusion(
-            settings, data=data, output=folder, device=choose_device(device).type, progress=progress
+        train(
+            settings,
+            data=data,
+            output=folder,
+            device=choose_device(device).type,
+            progress=progress,
+            should_stop=should_stop,
         )
-    log.info("best validation loss %.4f", best)
+    log.info("best validation %.4f", best)
     out.print(str(folder), highlight=False, markup=False)

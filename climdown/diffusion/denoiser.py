@@ -23,22 +23,33 @@ class Denoiser(nn.Module):
     The network sees inputs of unit variance and predicts targets of unit variance at every
     noise level. Cells outside `mask` are zero in input and output.
 
+    With `sigma_min` > 0 it is the consistency function of Song et al. 2023 (arXiv 2303.01469,
+    Eq. 25), which at that level gives back its input; with 0 the two forms are the same.
+
     Args:
         network: called as network(x, c_noise, static, calendar).
         static: conditioning fields, shape (statics, ny, nx).
         mask: 1 where a variable has values, shape (channels, ny, nx).
         sigma_data: standard deviation of the normalised data.
+        sigma_min: the noise level at which the output is the input.
     """
 
     static: Tensor
     mask: Tensor
 
     def __init__(
-        self, network: nn.Module, *, static: Tensor, mask: Tensor, sigma_data: float = 1.0
+        self,
+        network: nn.Module,
+        *,
+        static: Tensor,
+        mask: Tensor,
+        sigma_data: float = 1.0,
+        sigma_min: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.sigma_data = sigma_data
+        self.sigma_min = sigma_min
         self.register_buffer("static", static, persistent=False)
         self.register_buffer("mask", mask, persistent=False)
 
@@ -53,8 +64,9 @@ class Denoiser(nn.Module):
         """
         level = sigma.to(torch.float32).reshape(-1, 1, 1, 1)
         variance = level**2 + self.sigma_data**2
-        c_skip = self.sigma_data**2 / variance
-        c_out = level * self.sigma_data * torch.rsqrt(variance)
+        above = level - self.sigma_min
+        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+        c_out = above * self.sigma_data * torch.rsqrt(variance)
         c_in = torch.rsqrt(variance)
         x = x * self.mask
         output = self.network(c_in * x, level.flatten().log() / 4, self.static, calendar)

@@ -32,6 +32,17 @@ def karras_sigmas(
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
 
 
+def lognormal_sigmas(uniform: Tensor, *, mean: float, std: float) -> Tensor:
+    """Training noise levels, ln(sigma) ~ N(mean, std^2) (arXiv 2206.00364, Table 1).
+
+    Args:
+        uniform: random numbers in (0, 1), any shape.
+    """
+    # Six standard deviations: float32 may draw 0 itself.
+    normal = torch.special.ndtri(uniform.double().clamp(1e-9, 1.0 - 1e-9))
+    return torch.exp(mean + std * normal).float()
+
+
 def sigma_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
     """The noise level at which a DDPM with this cumulative signal fraction stands."""
     return torch.sqrt((1 - alpha_bar) / alpha_bar)
@@ -57,3 +68,13 @@ def ddpm_sigmas(
     index = torch.linspace(train_steps - 1, 0, steps, dtype=torch.float64).round().long()
     levels = sigma_from_alpha_bar(alpha_bar[index])
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+
+
+def vp_sigma(time: Tensor, *, beta_min: float = 0.1, beta_max: float = 20.0) -> Tensor:
+    """The noise level of the variance-preserving SDE at a time in (0, 1].
+
+    Linear beta(t) (Song et al. 2021, arXiv 2011.13456, Eq. 33): with B(t) its integral,
+    alpha_bar = exp(-B), so sigma = sqrt(exp(B) - 1).
+    """
+    integral = beta_min * time + 0.5 * (beta_max - beta_min) * time**2
+    return torch.expm1(integral).sqrt()

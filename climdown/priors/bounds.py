@@ -91,6 +91,10 @@ def check_card(card: Card) -> None:
     for name in ("step_days", "sigma_data"):
         value = getattr(card, name)
         _require(0 < value < 1e6, f"{name} is {value}; expected a number > 0, within reason")
+    _require(
+        0 <= card.sigma_min < 1e6 and (card.sigma_min > 0) == (card.kind == "consistency"),
+        f"sigma_min is {card.sigma_min}; expected a number > 0 for consistency, 0 for diffusion",
+    )
     _check_finite("sampling.", asdict(card.sampling))
     _within("sampling.steps", card.sampling.steps, 1, MAX_STEPS)
     _check_network(card)

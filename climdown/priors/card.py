@@ -64,13 +64,14 @@ class Card:
         step_days: the time step of the training data, in days.
         coarse_factor: cells of the fine grid per cell of the coarse grid, along each axis.
         statics: names of the conditioning fields, in channel order.
+        sigma_min: the noise level at which a consistency function is the identity; 0 for diffusion.
         training: data, periods, licence and results, for people.
         files: SHA-256 of each other file.
     """
 
     name: str
     title: str
-    kind: Literal["diffusion"]
+    kind: Literal["diffusion", "consistency"]
     variables: tuple[Variable, ...]
     months: tuple[int, ...]
     step_days: float
@@ -83,6 +84,7 @@ class Card:
     licence: str
     training: dict[str, Any]
     files: dict[str, str]
+    sigma_min: float = 0.0
     format: int = FORMAT
 
     @property
@@ -238,6 +240,7 @@ def build_denoiser(card: Card, fields: Mapping[str, npt.NDArray[np.float32]]) ->
         static=torch.from_numpy(static.astype(np.float32)),
         mask=torch.from_numpy(np.array(fields["mask"], dtype=np.float32)),
         sigma_data=card.sigma_data,
+        sigma_min=card.sigma_min,
     )
 
 

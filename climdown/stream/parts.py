@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown.errors import OutputError, ResumeError
+from climdown.errors import InputError, OutputError, ResumeError
 
 _HASHED_BYTES = 1 << 20
 
@@ -60,14 +60,37 @@ def plan_units(times: int, members: int, fields_per_unit: int) -> tuple[Unit, ..
     return tuple(units)
 
 
-def file_fingerprint(path: Path) -> str:
-    """Hash of a file's size, beginning and end: tells versions apart without reading it all."""
+def file_fingerprint(path: Path | str) -> str:
+    """Hash of a file's size, beginning and end: tells versions apart without reading it all.
+
+    Of a folder, a Zarr store, the names and sizes of its files and all that describes them.
+
+    Raises:
+        InputError: the path is an address, whose versions cannot be told apart.
+    """
+    if isinstance(path, str):
+        raise InputError(
+            f"{path}: is a remote address; expected a local file or Zarr store, whose versions can "
+            "be told apart when a run is resumed; copy what is needed first"
+        )
+    if path.is_dir():
+        return _folder_fingerprint(path)
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
         digest.update(stream.read(_HASHED_BYTES))
         stream.seek(max(0, size - _HASHED_BYTES))
         digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        # Zarr's metadata: zarr.json, .zarray, .zattrs and the like.
+        if path.name == "zarr.json" or path.name.startswith(".z"):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,139 @@
+"""Rows of the table that judges generated fields against days that were not trained on.
+
+A `Trio` is (held-out days, generated fields, training days) of one variable, each of shape
+(time, ny, nx) in the same units, NaN where missing. Training days are the floor: their distance
+from the held-out days is what another stretch of the same weather has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from climdown.evaluation import cells, metrics, spectra
+from climdown.evaluation.distances import nearest_neighbour_distances
+from climdown.grid import Grid
+
+Values = npt.NDArray[np.floating]
+Trio = tuple[Values, Values, Values]
+
+# Wavelengths in cells, from and below.
+_BANDS = ((2.0, 4.0), (4.0, 8.0), (8.0, math.inf))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measure: its mean over the domain, and its error against the held-out days.
+
+    Attributes:
+        held_out, generated, training: area-weighted means.
+        error, floor: of the generated fields and of the training days; None where the measure
+            has none.
+    """
+
+    field: str
+    measure: str
+    held_out: float | None
+    generated: float | None
+    training: float | None
+    error: float | None
+    floor: float | None
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Distances of some fields to their nearest neighbours among others."""
+
+    title: str
+    least: float
+    low: float
+    median: float
+
+
+def climate_rows(field: str, days: Trio, grid: Grid, *, wet: float | None = None) -> Iterator[Row]:
+    """Mean, standard deviation and 99th percentile by cell, and wet days from `wet` up."""
+    statistics: dict[str, Callable[[Values], Values]] = {
+        "mean": cells.mean_by_cell,
+        "standard deviation": cells.deviation_by_cell,
+        "99th percentile": partial(cells.quantile_by_cell, quantile=0.99),
+    }
+    if wet is not None:
+        statistics["wet-day frequency"] = partial(cells.wet_day_frequency, threshold=wet)
+    for name, statistic in statistics.items():
+        held_out, generated, training = map(statistic, days)
+        yield _row(field, name, (held_out, generated, training), grid)
+
+
+def correlation_row(field: str, one: Trio, other: Trio, grid: Grid) -> Row:
+    """Correlation of two variables by cell."""
+    held_out, generated, training = map(cells.correlation_by_cell, one, other)
+    return _row(field, "correlation", (held_out, generated, training), grid)
+
+
+def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
+    """Log spectral distance (dB), and power relative to the held-out days by wavelength.
+
+    Spectra are of departures from the mean of the training days by cell, which would hide the
+    weather's, faded out at coasts and edges (`spectra.taper`), at the wavenumbers that both
+    axes resolve.
+    """
+    spacing = (
+        float(np.diff(grid.lat_edges).mean()),
+        float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
+    )
+    climatology = cells.mean_by_cell(days[2])
+    window = spectra.taper(np.all([np.isfinite(x).any(axis=0) for x in days], axis=0))
+    found = [spectra.rapsd(x - climatology, spacing, window=window) for x in days]
+    length = 1.0 / (found[0][0] * max(spacing))
+    # Rounding must not drop the shortest wave.
+    resolved = length > 2.0 - 1e-6
+    length = length[resolved]
+    reference, *others = (power[resolved] for _, power in found)
+    error, floor = (spectra.log_spectral_distance(x, reference) for x in others)
+    yield Row(field, "log spectral distance (dB)", None, None, None, error, floor)
+    for low, high in _BANDS:
+        band = (low - 1e-6 < length) & (length <= high - 1e-6)
+        if band.any():
+            power, usual = (float(x[band].sum() / reference[band].sum()) for x in others)
+            name = f"{low:g} to {high:g} cells" if high < math.inf else f"over {low:g} cells"
+            yield Row(field, f"relative power at {name}", 1.0, power, usual, None, None)
+
+
+def neighbour_rows(
+    held_out: Values, generated: Values, training: Values, *, episode: int = 7
+) -> list[Neighbours]:
+    """How near fields lie to others, shape (time, variables, ny, nx) in normalised units.
+
+    Args:
+        episode: training days fewer steps apart are one weather situation, and no neighbours.
+    """
+    found = {
+        "samples to training days": nearest_neighbour_distances(generated, training),
+        "validation days to training days": nearest_neighbour_distances(held_out, training),
+        "samples to validation days": nearest_neighbour_distances(generated, held_out),
+        "samples to other samples": nearest_neighbour_distances(generated, generated, exclude=0),
+    }
+    if len(training) >= 2 * episode:
+        found[f"training days to others, at least {episode} days apart"] = (
+            nearest_neighbour_distances(training, training, exclude=episode - 1)
+        )
+    return [
+        Neighbours(
+            title,
+            least=float(distances.min()),
+            low=float(np.quantile(distances, 0.05)),
+            median=float(np.median(distances)),
+        )
+        for title, distances in found.items()
+    ]
+
+
+def _row(field: str, measure: str, maps: Trio, grid: Grid) -> Row:
+    held_out, generated, training = (metrics.weighted_mean(x, grid.areas) for x in maps)
+    error, floor = (metrics.mean_absolute_error(x, maps[0], grid.areas) for x in maps[1:])
+    return Row(field, measure, held_out, generated, training, error, floor)

@@ -1,0 +1,304 @@
+"""What a prior learns from: training data opened, masked, split and normalised, out of core."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from climdown import cf, regrid
+from climdown.config import DataConfig, PriorConfig, VariableConfig
+from climdown.errors import ConfigError, InputError
+from climdown.grid import Grid
+from climdown.priors.card import Card, Variable, quantiles_field
+from climdown.remap import target_grid
+from climdown.training.reader import FieldReader, Index
+from climdown.training.statistics import VariableStatistics, normalised_pattern
+from climdown.transforms import Chain
+
+log = logging.getLogger(__name__)
+
+GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
+_SIGMA_DATA = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Fields with their conditions, read and normalised when they are taken.
+
+    Attributes:
+        index: of each field among the reader's dates, shape (n,).
+        chains: from physical to normalised values, one per variable.
+        mask: cells that a variable has, shape (variables, ny, nx).
+        calendar: (month, day, hour), shape (n, 3).
+    """
+
+    reader: FieldReader
+    index: Index
+    chains: tuple[Chain, ...]
+    mask: npt.NDArray[np.bool_]
+    calendar: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(
+        self, index: Tensor | Index, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch on a device.
+
+        Returns:
+            x normalised, zero where missing, shape (n, variables, ny, nx); 1 where it was
+            observed, same shape; calendar, shape (n, 3).
+        """
+        chosen = torch.as_tensor(index)
+        values = self.reader.read(self.index[chosen.numpy()])
+        valid = np.isfinite(values) & self.mask
+        for variable, chain in enumerate(self.chains):
+            values[:, variable] = chain.forward(values[:, variable])
+        x = np.where(valid, values, np.float32(0.0))
+        known = torch.from_numpy(valid.astype(np.float32))
+        return torch.from_numpy(x).to(device), known.to(device), self.calendar[chosen].to(device)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Everything a prior is made of, but for its weights."""
+
+    card: Card
+    fields: dict[str, npt.NDArray[np.float32]]
+    train: Samples
+    validation: Samples
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the card and of all statistics of the training data."""
+        digest = hashlib.sha256(self.card.to_json().encode())
+        for name in sorted(self.fields):
+            digest.update(np.ascontiguousarray(self.fields[name]).tobytes())
+        return digest.hexdigest()
+
+
+def prepare(config: PriorConfig, data: Path) -> Dataset:
+    """Open, mask, split and normalise the training data; statistics take one pass over them.
+
+    Args:
+        data: folder below which the configuration's files lie; addresses are taken as they are.
+
+    Raises:
+        InputError: a file or variable is missing, grids or times differ between variables.
+        ConfigError: training and validation periods overlap.
+    """
+    opened = [_open(entry, config.data, data) for entry in config.data.variables]
+    first = opened[0]
+    for field in opened[1:]:
+        if field.grid.digest != first.grid.digest:
+            raise InputError(
+                f"{cf.describe_paths(field.paths)}: the grid differs from that of {first.paths[0]}"
+            )
+    dates = _chosen_dates(config.data, opened)
+    train_days, validation_days = _split(config, first, dates)
+    reader = FieldReader(opened, dates, cache_bytes=int(config.data.cache_gib * 2**30))
+    counted = _thinned(train_days, config.data.statistics_fields)
+    statistics = _collect(config, reader, counted, first.grid)
+    fields = _static_fields(_location(config.data.orography, data), first.grid)
+    masks = [s.mask(config.data.min_valid) for s in statistics]
+    fields["mask"] = np.stack(masks).astype(np.float32)
+    months = [int(dates[i].month) for i in counted]
+    known = sorted({int(dates[i].month) for i in train_days})
+    chains = []
+    for entry, collected, mask in zip(config.data.variables, statistics, masks, strict=True):
+        if not mask.any():
+            raise InputError(
+                f"no cell of {entry.name} is observed on {config.data.min_valid:.0%} of the "
+                "training days; lower data.min_valid"
+            )
+        chain = collected.transform(entry.name, mask)
+        climatology = collected.climatology(mask)
+        chains.append(chain)
+        fields[f"climatology_{entry.name}"] = climatology
+        fields[f"pattern_{entry.name}"] = normalised_pattern(climatology, mask, chain)
+        fields[quantiles_field(entry.name)] = collected.quantiles(months, among=known)
+    step_days = _step_days(dates, first)
+
+    def samples(days: Index) -> Samples:
+        calendar = cf.calendar_conditions([dates[i] for i in days], step_days)
+        return Samples(reader, days, tuple(chains), np.stack(masks), torch.from_numpy(calendar))
+
+    card = _card(config, first.grid, step_days, [dates[i] for i in train_days], chains)
+    return Dataset(card, fields, samples(train_days), samples(validation_days))
+
+
+def _location(name: str, data: Path) -> Any:
+    return name if "://" in name else data / name
+
+
+def _open(entry: VariableConfig, config: DataConfig, data: Path) -> cf.Field:
+    units = entry.read_units or entry.units
+    quantity = cf.Quantity(entry.name, entry.standard_names, entry.names, units, entry.level)
+    files = entry.files or config.files
+    field = cf.open_field([_location(name, data) for name in files], quantity)
+    if config.grid is None:
+        return field
+    grid = target_grid(config.grid)
+    weights = regrid.weights(field.cells, grid, "conservative")
+    return field.regridded(grid, partial(weights.apply, min_coverage=config.min_valid))
+
+
+def _chosen_dates(config: DataConfig, fields: Sequence[cf.Field]) -> list[Any]:
+    """The dates that all variables share, of the months and hours asked for, ascending."""
+    common = set(fields[0].time.dates)
+    for field in fields[1:]:
+        common &= set(field.time.dates)
+    if not common:
+        raise InputError("the training variables share no time step")
+    chosen = [
+        date
+        for date in sorted(common)
+        if (not config.months or date.month in config.months)
+        and (not config.hours or date.hour in config.hours)
+    ]
+    if not chosen:
+        raise InputError(
+            f"no time step is left of months {list(config.months)} and hours {list(config.hours)}; "
+            f"the data have {fields[0].time.describe()}"
+        )
+    return chosen
+
+
+def _step_days(dates: Sequence[Any], field: cf.Field) -> float:
+    """The median step between the chosen dates, which hours may have thinned."""
+    if len(dates) == len(field.time) or len(dates) < 2:
+        return float(field.time.step_days)
+    steps = np.diff(np.array(dates))
+    return float(np.median([step.total_seconds() for step in steps])) / 86400.0
+
+
+def _thinned(days: Index, most: int | None) -> Index:
+    """At most so many days, evenly spread."""
+    if most is None or most >= len(days):
+        return days
+    return days[np.linspace(0, len(days) - 1, most).round().astype(np.intp)]
+
+
+def _collect(
+    config: PriorConfig, reader: FieldReader, days: Index, grid: Grid
+) -> list[VariableStatistics]:
+    coarse = grid.coarsen(config.data.coarse_factor)
+    statistics = [
+        VariableStatistics(grid, coarse, offset=e.offset if e.transform == "log" else None)
+        for e in config.data.variables
+    ]
+    for start in range(0, len(days), reader.block):
+        values = reader.read(days[start : start + reader.block])
+        for variable, collected in enumerate(statistics):
+            collected.add(values[:, variable])
+    return statistics
+
+
+def _split(config: PriorConfig, field: cf.Field, dates: Sequence[Any]) -> tuple[Index, Index]:
+    index = {date: i for i, date in enumerate(dates)}
+
+    def days(period: str) -> set[int]:
+        chosen = field.time.dates[field.time.select(period)]
+        return {index[date] for date in chosen if date in index}
+
+    train, validation = days(config.data.train), days(config.data.validation)
+    if shared := train & validation:
+        raise ConfigError(f"training and validation share {len(shared)} time steps")
+    for name, chosen in (("training", train), ("validation", validation)):
+        if not chosen:
+            raise InputError(f"no time step that all variables share lies in the {name} period")
+    return np.array(sorted(train), dtype=np.intp), np.array(sorted(validation), dtype=np.intp)
+
+
+# A static field's standard names, usual names, and what turns it into the conditioning field.
+_STATICS = (
+    ("orography", {"surface_geopotential"}, {"geopotential_at_surface"}, 1e-3 / GRAVITY),
+    ("orography", {"surface_altitude"}, {"orog"}, 1e-3),
+    ("land_fraction", {"land_area_fraction", "land_binary_mask"}, {"land_sea_mask", "lsm"}, 1.0),
+)
+
+
+def _static_fields(path: Any, grid: Grid) -> dict[str, npt.NDArray[np.float32]]:
+    """Orography (km) and land fraction on a grid, from surface geopotential or altitude."""
+    dataset = cf.open_dataset(path)
+    fields: dict[str, npt.NDArray[np.float32]] = {}
+    for name in cf.gridded_variables(dataset):
+        standard_name = str(dataset[name].attrs.get("standard_name"))
+        for target, standard_names, names, scale in _STATICS:
+            if target not in fields and (standard_name in standard_names or name in names):
+                source, array = cf.horizontal_cells(dataset[name], dataset)
+                leading = array.dims[: array.ndim - len(source.shape)]
+                array = array.isel(dict.fromkeys(leading, 0))
+                values = np.asarray(array.values, dtype=np.float64) * scale
+                regridded = regrid.weights(source, grid, "conservative").apply(values)
+                fields[target] = regridded.astype(np.float32)
+    if missing := {"orography", "land_fraction"} - set(fields):
+        raise InputError(
+            f"{path}: no variable for {' and '.join(sorted(missing))}; expected standard_name "
+            "surface_geopotential or surface_altitude, and land_area_fraction"
+        )
+    for name, static in fields.items():
+        if not np.isfinite(static).all():
+            raise InputError(f"{path}: {name} does not cover the grid ({grid.describe()})")
+    return fields
+
+
+def _card(
+    config: PriorConfig,
+    grid: Grid,
+    step_days: float,
+    train_dates: Sequence[Any],
+    chains: Sequence[Chain],
+) -> Card:
+    variables = tuple(
+        Variable(
+            name=entry.name,
+            standard_names=entry.standard_names,
+            names=entry.names,
+            long_name=entry.long_name,
+            units=entry.units,
+            cell_methods=entry.cell_methods,
+            transform=tuple(chain.to_list()),
+            minimum=entry.minimum,
+            trace=entry.trace,
+            level=entry.level,
+        )
+        for entry, chain in zip(config.data.variables, chains, strict=True)
+    )
+    patterns = tuple(f"pattern_{entry.name}" for entry in config.data.variables)
+    return Card(
+        name=config.name,
+        title=config.title,
+        kind="diffusion" if config.consistency is None else "consistency",
+        variables=variables,
+        months=tuple(sorted({int(date.month) for date in train_dates})),
+        step_days=step_days,
+        coarse_factor=config.data.coarse_factor,
+        statics=("orography", "land_fraction", *patterns),
+        sigma_data=_SIGMA_DATA,
+        sigma_min=0.0 if config.consistency is None else config.consistency.sigma_min,
+        grid=grid,
+        network=config.network,
+        sampling=config.sampling,
+        licence=config.data.licence,
+        training={
+            "attribution": config.data.attribution,
+            "train": config.data.train,
+            "validation": config.data.validation,
+            "fields": len(train_dates),
+            **asdict(config.training),
+            **({} if config.consistency is None else asdict(config.consistency)),
+        },
+        files={},
+    )
