@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from climdown import regrid
-from climdown.diffusion.guidance import CoarseObservation, CoarseOperator, latitude_weights
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.zssd import ZSSD
 from climdown.priors.card import Prior

@@ -39,9 +39,6 @@ class VariableConfig:
         minimum: physical lower bound of the output, if any.
         trace: output below this is set to the minimum (drizzle no gauge would report).
         level: pressure level in Pa, taken out of files that have several.
-        read_units: units to read the files in where their number is that in `units`: "mm" for
-            amounts of 24 hours, which in files stamped more often would be taken for amounts of
-            a time step.
     """
 
     name: str
@@ -56,7 +53,6 @@ class VariableConfig:
     minimum: float | None = None
     trace: float | None = None
     level: float | None = None
-    read_units: str | None = None
 
     def __post_init__(self) -> None:
         _require(len(self.standard_names) > 0, f"variable '{self.name}' names no standard_names")

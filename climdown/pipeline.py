@@ -25,8 +25,8 @@ from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
 from climdown.config import RunConfig
 from climdown.diffusion.denoiser import Denoiser
-from climdown.diffusion.guidance import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.noise import KeyedNoise
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.sampler import Sampler
 from climdown.diffusion.zssd import ZSSD
 from climdown.errors import ConfigError, Requeue

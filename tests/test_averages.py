@@ -98,7 +98,9 @@ def test_an_update_moves_each_parameter_towards_the_model() -> None:
         torch.testing.assert_close(new, target, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize(("profile", "values"), [("exponential", (0.5, 0.99)), ("power", (0.1, 0.2))])
+@pytest.mark.parametrize(
+    ("profile", "values"), [("exponential", (0.5, 0.99)), ("power", (0.1, 0.2))]
+)
 def test_averages_are_the_sums_their_profiles_say(
     profile: str, values: tuple[float, float], training_config: PriorConfig, dataset: Dataset
 ) -> None:
@@ -112,7 +114,7 @@ def test_averages_are_the_sums_their_profiles_say(
         seen.append(trainer.model.state_dict()[name].clone())
     for average, value in zip(trainer.averages, values, strict=True):
         parts = shares(value, profile, 5)
-        expected = sum(part * weights for part, weights in zip(parts, seen, strict=True))
+        expected = sum(float(part) * weights for part, weights in zip(parts, seen, strict=True))
         torch.testing.assert_close(average.state_dict()[name], expected, check_dtype=False)
 
 
@@ -122,7 +124,8 @@ def test_the_average_that_validates_best_is_kept_and_named_on_the_card(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = with_training(training_config, ema=(0.5, 0.9, 0.99), validate_every=3)
+    widths = (0.05, 0.1, 0.2)
+    config = with_training(training_config, ema=widths, ema_profile="power", validate_every=3)
     scores = iter([0.9, 0.7, 0.8, 0.75, 0.71, 0.72, 0.7])  # twice three, and of the best once more
     seen: list[torch.Tensor] = []
 
@@ -132,7 +135,7 @@ def test_the_average_that_validates_best_is_kept_and_named_on_the_card(
 
     monkeypatch.setattr(Trainer, "scores", score)
     prior = train_diffusion(config, data=training_data, output=tmp_path)
-    assert (prior.card.training["ema"], prior.card.training["validation_loss"]) == (0.9, 0.7)
+    assert (prior.card.training["ema"], prior.card.training["validation_loss"]) == (0.1, 0.7)
     weights = prior.denoiser().state_dict()["network.conv_in.conv.weight"]
     assert torch.equal(weights, seen[1].half().float())
     assert not torch.equal(weights, seen[0].half().float())

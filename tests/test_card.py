@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import PriorError
 from climdown.grid import Grid
 from climdown.priors.card import (
@@ -22,6 +26,7 @@ from climdown.priors.card import (
     Card,
     Prior,
     read_prior,
+    write_prior,
 )
 from tests.priors import FINE, PR, TAS
 
@@ -72,7 +77,7 @@ def test_a_format_that_is_no_positive_number_is_refused(version: Any, tiny_prior
         Card.from_json(json.dumps(entries_of(tiny_prior) | {"format": version}))
 
 
-@pytest.mark.parametrize("name", sorted(Card.__dataclass_fields__))
+@pytest.mark.parametrize("name", sorted(set(Card.__dataclass_fields__) - {"sigma_min"}))
 def test_every_entry_is_needed_and_named_when_missing(name: str, tiny_prior: Prior) -> None:
     entries = entries_of(tiny_prior)
     del entries[name]
@@ -110,7 +115,7 @@ def _set(*path: Any) -> Callable[[Entries], None]:
         (_set("variables", 0, "transform", [5]), r"\.transform\[0\]' is 5; expected a table"),
         (_set("variables", 0, "colour", "red"), r"unknown entry 'variables\[0\]\.colour'"),
         (_set("variables", 1, "units", 3), r"entry 'variables\[1\]\.units' is 3; expected str"),
-        (_set("kind", "oracle"), "entry 'kind' is 'oracle'; expected 'diffusion'"),
+        (_set("kind", "oracle"), "entry 'kind' is 'oracle'; expected 'diffusion' or 'consis"),
         (_set("months", [1, "two"]), r"entry 'months\[1\]' is 'two'; expected int"),
         (_set("network", "heads", 0), "network.heads is 0"),
         (_set("network", "depth", 3), r"unknown entry 'network\.depth'"),
@@ -129,6 +134,54 @@ def test_a_damaged_entry_is_named(
     change(entries)
     with pytest.raises(PriorError, match=f"the card is damaged: .*{message}"):
         Card.from_json(json.dumps(entries))
+
+
+def test_a_card_that_does_not_tell_the_lowest_level_is_one_of_diffusion(tiny_prior: Prior) -> None:
+    entries = entries_of(tiny_prior)
+    assert entries.pop("sigma_min") == 0.0
+    assert Card.from_json(json.dumps(entries)).to_json() == tiny_prior.card.to_json()
+    with pytest.raises(
+        PriorError, match=r"sigma_min is 0\.0; expected a number > 0 for consistenc"
+    ):
+        Card.from_json(json.dumps(entries | {"kind": "consistency"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [
+        ("consistency", 0),
+        ("consistency", -0.002),
+        ("consistency", math.nan),
+        ("consistency", math.inf),
+        ("diffusion", 0.002),
+        ("diffusion", -0.002),
+        ("diffusion", math.nan),
+    ],
+)
+def test_kind_and_lowest_level_belong_together(kind: str, level: float, tiny_prior: Prior) -> None:
+    entries = entries_of(tiny_prior) | {"kind": kind, "sigma_min": level}
+    message = re.escape(f"the card is damaged: sigma_min is {float(level)}; expected a number > 0")
+    with pytest.raises(PriorError, match=message):
+        Card.from_json(json.dumps(entries))
+
+
+def test_a_consistency_prior_comes_back_with_its_lowest_level(
+    tiny_prior: Prior, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("consistency")
+    card = dataclasses.replace(tiny_prior.card, kind="consistency", sigma_min=0.25)
+    weights = tiny_prior.denoiser().state_dict()
+    written = write_prior(folder, card, weights, tiny_prior.fields, "# consistency\n")
+    again = read_prior(folder)
+    assert again.card.to_json() == written.card.to_json()
+    assert (again.card.kind, again.card.sigma_min) == ("consistency", 0.25)
+    model, plain = again.denoiser(), tiny_prior.denoiser()
+    assert isinstance(model, Denoiser)
+    assert (model.sigma_min, plain.sigma_min) == (0.25, 0.0)
+    x = torch.randn(1, 2, *FINE.shape, generator=torch.Generator().manual_seed(0))
+    level, calendar = torch.full((1,), 0.25), torch.tensor([[1.0, 15.0, 12.0]])
+    assert torch.equal(model(x, level, calendar), x * model.mask)
+    assert not torch.allclose(plain(x, level, calendar), x * model.mask, atol=1e-3)
 
 
 JSON = st.recursive(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from climdown import regrid
-from climdown.diffusion.guidance import CoarseOperator, latitude_weights
+from climdown.diffusion.observation import CoarseOperator, latitude_weights
 from climdown.grid import Grid
 
 FINE = Grid.regular(40.0, 46.0, 0.0, 8.0, 0.5)  # 12 x 16 cells

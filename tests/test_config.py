@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from climdown import errors
 from climdown.config import (
+    ConsistencyConfig,
     DataConfig,
     NetworkConfig,
     OTConfig,
@@ -120,13 +121,36 @@ def test_mapping_and_dataclass_say_the_same(
         (TrainingConfig, {"steps": "many"}, "entry 'steps' is 'many'; expected int"),
         (TrainingConfig, {"steps": True}, "entry 'steps' is True; expected int"),
         (TrainingConfig, {"steps": 2.5}, "entry 'steps' is 2.5; expected int"),
-        (TrainingConfig, {"steps": 1, "ema": False}, "entry 'ema' is False; expected float"),
-        (TrainingConfig, {"steps": 1, "ema": "0.9"}, "entry 'ema' is '0.9'; expected float"),
+        (TrainingConfig, {"steps": 1, "ema": 0.9}, "entry 'ema' is 0.9; expected a list"),
+        (TrainingConfig, {"steps": 1, "ema": [False]}, "entry 'ema[0]' is False; expected float"),
+        (TrainingConfig, {"steps": 1, "ema": ["0.9"]}, "entry 'ema[0]' is '0.9'; expected float"),
         (
             TrainingConfig,
             {"steps": 1, "precision": "fp8"},
             "entry 'precision' is 'fp8'; expected 'fp32' or 'bf16'",
         ),
+        (
+            TrainingConfig,
+            {"steps": 1, "optimiser": "sgd"},
+            "entry 'optimiser' is 'sgd'; expected 'adamw' or 'radam'",
+        ),
+        (
+            TrainingConfig,
+            {"steps": 1, "noise": "white"},
+            "entry 'noise' is 'white'; expected 'edm' or 'ddpm' or 'vp'",
+        ),
+        (
+            TrainingConfig,
+            {"steps": 1, "ema_profile": "flat"},
+            "entry 'ema_profile' is 'flat'; expected 'exponential' or 'power'",
+        ),
+        (
+            ConsistencyConfig,
+            {"recipe": "distilled"},
+            "entry 'recipe' is 'distilled'; expected 'tuned' or 'improved' or 'original'",
+        ),
+        (DataConfig, data(months=["May"]), "entry 'months[0]' is 'May'; expected int"),
+        (DataConfig, data(grid=0.5), "entry 'grid' is 0.5; expected str"),
         (TrainingConfig, {}, "missing entry 'steps'"),
         (TrainingConfig, {"step": 1}, "unknown entry 'step'; expected one of batch_size, "),
         (VariableConfig, variable(units=3), "entry 'units' is 3; expected str"),
@@ -152,13 +176,20 @@ def test_wrong_entries_are_named_with_what_was_expected(
 @pytest.mark.parametrize(
     ("kind", "entries", "message"),
     [
-        (VariableConfig, variable(files=[]), "variable 'tas' names no files"),
+        (DataConfig, data(variables=[variable(files=[])]), "variable 'tas' names no files"),
         (VariableConfig, variable(standard_names=[]), "variable 'tas' names no standard_names"),
         (VariableConfig, variable(offset=0), "variable 'tas' needs offset > 0, found 0.0"),
         (DataConfig, data(variables=[]), "the configuration names no variables"),
         (DataConfig, data(coarse_factor=1), "coarse_factor is 1; need at least 2"),
         (DataConfig, data(min_valid=0), "min_valid is 0.0; need 0 < min_valid <= 1"),
         (DataConfig, data(min_valid=1.5), "min_valid is 1.5; need 0 < min_valid <= 1"),
+        (DataConfig, data(months=[1, 13]), "data.months is [1, 13]; need numbers from 1 to 12"),
+        (DataConfig, data(months=[0]), "data.months is [0]; need numbers from 1 to 12"),
+        (DataConfig, data(hours=[24]), "data.hours is [24]; need numbers from 0 to 23"),
+        (DataConfig, data(hours=[-1]), "data.hours is [-1]; need numbers from 0 to 23"),
+        (DataConfig, data(statistics_fields=1), "statistics_fields is 1; need at least 2"),
+        (DataConfig, data(cache_gib=-1), "data.cache_gib is -1.0; need at least 0"),
+        (DataConfig, data(cache_gib=float("nan")), "data.cache_gib is nan; need at least 0"),
         (NetworkConfig, {"channels": []}, "network.channels is []; need one or more numbers > 0"),
         (NetworkConfig, {"channels": [-2]}, "network.channels is [-2]; need"),
         (NetworkConfig, {"blocks": 0}, "network.blocks is 0; need at least 1"),
@@ -172,7 +203,39 @@ def test_wrong_entries_are_named_with_what_was_expected(
         (TrainingConfig, {"steps": 1, "batch_size": 0}, "training.batch_size must be positive"),
         (TrainingConfig, {"steps": 1, "validate_every": 0}, "training.validate_every must"),
         (TrainingConfig, {"steps": 1, "checkpoint_every": -1}, "training.checkpoint_every must"),
-        (TrainingConfig, {"steps": 1, "ema": 1}, "training.ema is 1.0; need 0 < ema < 1"),
+        (TrainingConfig, {"steps": 1, "micro_batch": 0}, "training.micro_batch is 0; need at lea"),
+        (TrainingConfig, {"steps": 1, "sample_every": -1}, "training.sample_every is -1; need at"),
+        (TrainingConfig, {"steps": 1, "seed": -1}, "training.seed is -1; need 0 to 2147483647"),
+        (TrainingConfig, {"steps": 1, "seed": 2**31}, "training.seed is 2147483648; need 0 to"),
+        (
+            TrainingConfig,
+            {"steps": 1, "ema": [0.9, 1]},
+            "training.ema is [0.9, 1.0]; need one or more numbers between 0 and 1",
+        ),
+        (TrainingConfig, {"steps": 1, "ema": []}, "training.ema is []; need one or more numbers"),
+        (TrainingConfig, {"steps": 1, "ema": [0.0]}, "training.ema is [0.0]; need one or more"),
+        (
+            TrainingConfig,
+            {"steps": 1, "ema": [0.1, 0.29], "ema_profile": "power"},
+            "training.ema is [0.1, 0.29]; need one or more numbers between 0 and 0.28",
+        ),
+        (
+            ConsistencyConfig,
+            {"recipe": "tuned"},
+            'consistency.recipe "tuned" needs a diffusion prior to start from; name it as',
+        ),
+        (
+            ConsistencyConfig,
+            {"recipe": "improved", "sigma_min": 0},
+            "consistency.sigma_min is 0.0 and sigma_max 80.0; need 0 < sigma_min < sigma_max",
+        ),
+        (
+            ConsistencyConfig,
+            {"recipe": "improved", "sigma_min": 2, "sigma_max": 1},
+            "consistency.sigma_min is 2.0 and sigma_max 1.0; need",
+        ),
+        (ConsistencyConfig, {"initial": "x", "std": 0}, "consistency.std is 0.0; need more than 0"),
+        (ConsistencyConfig, {"initial": "x", "stages": 0}, "consistency.stages is 0; need at lea"),
     ],
 )
 def test_values_out_of_range_are_refused(
@@ -298,12 +361,79 @@ def test_a_file_that_is_not_toml_is_refused(path: Path, content: bytes) -> None:
 
 
 def test_an_error_in_a_file_names_file_and_entry(path: Path) -> None:
-    path.write_text(MINIMAL.replace("steps = 10", "steps = 10\nema = 2"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"prior\.toml: training\.ema is 2\.0"):
+    path.write_text(MINIMAL.replace("steps = 10", "steps = 10\nema = [2]"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"prior\.toml: training\.ema is \[2\.0\]"):
         load_config(path)
     path.write_text(MINIMAL.replace("coarse_factor", "factor"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"prior\.toml: unknown entry 'data\.factor'"):
         load_config(path)
+
+
+def test_entries_are_set_instead_of_the_files(path: Path) -> None:
+    path.write_text(MINIMAL, encoding="utf-8")
+    config = load_config(
+        path,
+        [
+            "name=other",
+            "title = a title = with signs",
+            "training.steps=20",
+            "training.steps=30",
+            "training.learning_rate = 1e-3",
+            "training.ema=[0.9, 0.99]",
+            "network.channels=[8, 16]",
+            'data.train="2001/2002"',
+            "data.grid=-3,-1,40,41,0.5",
+            "consistency.recipe=improved",
+            "consistency.sigma_max=50",
+        ],
+    )
+    assert (config.name, config.title) == ("other", "a title = with signs")
+    assert (config.training.steps, config.training.learning_rate) == (30, 1e-3)
+    assert config.training.ema == (0.9, 0.99)
+    assert config.network.channels == (8, 16)
+    assert (config.data.train, config.data.grid) == ("2001/2002", "-3,-1,40,41,0.5")
+    assert config.consistency == ConsistencyConfig(recipe="improved", sigma_max=50.0)
+    # What is not set stays.
+    assert config.data.validation == "2004/2005"
+    assert load_config(path, []) == load_config(path)
+
+
+def test_a_whole_list_of_tables_may_be_set(path: Path) -> None:
+    path.write_text(MINIMAL, encoding="utf-8")
+    text = '{name = "pr", standard_names = ["precipitation_flux"], units = "mm", files = ["p.nc"]}'
+    (entry,) = load_config(path, [f"data.variables=[{text}]"]).data.variables
+    assert (entry.name, entry.files) == ("pr", ("p.nc",))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.steps", "cannot set 'training.steps'; expected table.name=value"),
+        ("=3", "cannot set '=3'; expected table.name=value"),
+        ("training.=3", "cannot set 'training.=3'; expected table.name=value"),
+        (".steps=3", "cannot set '.steps=3'; expected table.name=value"),
+        ("name.first=x", "cannot set 'name.first': 'name' is no table"),
+        ("data.variables.units=K", "cannot set 'data.variables.units': 'variables' is no table"),
+        ("training.step=3", "prior.toml: unknown entry 'training.step'; expected one of"),
+        ("training.steps=many", "prior.toml: entry 'training.steps' is 'many'; expected int"),
+        ("training.steps=0", "prior.toml: training.steps must be positive"),
+        ("training.ema=0.9", "prior.toml: entry 'training.ema' is 0.9; expected a list"),
+        ("consistency.stages=3", 'prior.toml: consistency.recipe "tuned" needs a diffusion prior'),
+    ],
+)
+def test_entries_that_cannot_be_set_are_named(path: Path, change: str, message: str) -> None:
+    path.write_text(MINIMAL, encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(path, [change])
+
+
+def test_a_consistency_section_is_there_or_not(path: Path) -> None:
+    path.write_text(MINIMAL, encoding="utf-8")
+    assert load_config(path).consistency is None
+    section = '\n[consistency]\ninitial = "eobs-iberia-zssd"\nstages = 4\n'
+    path.write_text(MINIMAL + section, encoding="utf-8")
+    expected = ConsistencyConfig(recipe="tuned", initial="eobs-iberia-zssd", stages=4)
+    assert load_config(path).consistency == expected
 
 
 def test_the_example_mapping_of_the_tests_is_itself_valid() -> None:

@@ -6,12 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown.diffusion.guidance import (
-    CoarseObservation,
-    CoarseOperator,
-    latitude_weights,
-    unified_coordinate_guidance,
-)
+from climdown.diffusion.guidance import unified_coordinate_guidance
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.grid import Grid
 from tests.test_coarse_operator import COARSE, FINE, make_operator, ones, random, some_mask
 

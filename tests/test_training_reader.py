@@ -212,7 +212,12 @@ def test_seeds_and_epochs_are_shuffled_differently(window: int | None) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(block=st.integers(2, 4), kept=st.integers(2, 12), size=st.integers(1, 7), seed=st.integers(0, 99))
+@given(
+    block=st.integers(2, 4),
+    kept=st.integers(2, 12),
+    size=st.integers(1, 7),
+    seed=st.integers(0, 99),
+)
 def test_an_epoch_loads_each_block_once_whatever_fits_into_the_cache(
     block: int, kept: int, size: int, seed: int, fields: list[cf.Field], dates: list[Any]
 ) -> None:
@@ -237,13 +242,15 @@ def test_a_short_span_of_an_epoch_touches_few_blocks_and_mixes_their_fields() ->
     assert np.mean([np.ptp(part) for part in firsts]) > 40
 
 
-def reader_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+def reader_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("reader")}
 
 
 def test_what_is_read_ahead_comes_in_order() -> None:
     rng = np.random.default_rng(0)
     pauses = rng.uniform(0.0, 0.004, size=40)
+
+    others = reader_threads()
 
     def load(step: int) -> int:
         time.sleep(pauses[step])
@@ -251,7 +258,7 @@ def test_what_is_read_ahead_comes_in_order() -> None:
 
     found = list(read_ahead(load, range(3, 40), depth=5, threads=3))
     assert found == [step * step for step in range(3, 40)]
-    assert reader_threads() == []
+    assert reader_threads() <= others
 
 
 def test_nothing_to_read_ends_at_once() -> None:
@@ -271,7 +278,7 @@ def test_no_more_than_the_depth_is_read_ahead(depth: int) -> None:
         taken = step + 1
         time.sleep(0.001)
     assert len(ahead) == 30
-    assert max(ahead) == depth - 1 if depth > 1 else max(ahead) <= 0
+    assert max(ahead) <= depth - 1
 
 
 def test_reading_goes_on_while_the_consumer_works() -> None:
@@ -289,6 +296,8 @@ def test_reading_goes_on_while_the_consumer_works() -> None:
 
 
 def test_an_error_comes_where_it_belongs() -> None:
+    others = reader_threads()
+
     def load(step: int) -> int:
         if step == 3:
             raise InputError("damaged at 3")
@@ -298,11 +307,12 @@ def test_an_error_comes_where_it_belongs() -> None:
     assert list(itertools.islice(batches, 3)) == [0, 1, 2]
     with pytest.raises(InputError, match="damaged at 3"):
         next(batches)
-    assert reader_threads() == []
+    assert reader_threads() <= others
 
 
 def test_the_threads_end_when_the_consumer_stops() -> None:
     asked: list[int] = []
+    others = reader_threads()
 
     def load(step: int) -> int:
         asked.append(step)
@@ -310,10 +320,10 @@ def test_the_threads_end_when_the_consumer_stops() -> None:
 
     batches = read_ahead(load, range(1000), depth=4, threads=2)
     next(batches)
-    assert reader_threads() != []
+    assert reader_threads() - others
     close(batches)
-    assert reader_threads() == []
-    assert max(asked) <= 4
+    assert reader_threads() <= others
+    assert max(asked) < 4
 
 
 def close(batches: Iterator[int]) -> None:

@@ -139,7 +139,7 @@ def test_pictures_of_samples_are_drawn_now_and_then(
         assert pixels.shape[1] > 1000, "eight maps side by side"
         # Most of a picture that shows nothing is white.
         assert np.ptp(pixels[..., :3], axis=-1).max() > 0.5, "colours"
-        assert (pixels[..., :3].min(axis=-1) < 0.9).mean() > 0.2
+        assert (pixels[..., :3].min(axis=-1) < 0.9).mean() > 0.1
     if kind == "consistency":
         assert calls == [80.0, 80.0], "one evaluation a picture"
     else:

@@ -189,7 +189,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     (output / CHECKPOINT).parent.mkdir(parents=True)
     Trainer(training_config, dataset, CPU).save(output / CHECKPOINT)
     other = with_training(training_config, learning_rate=1e-5)
-    message = f"{CHECKPOINT.name} belongs to another training configuration or other data; remove it"
+    message = (
+        f"{CHECKPOINT.name} belongs to another training configuration or other data; remove it"
+    )
     with pytest.raises(ResumeError, match=message):
         train_diffusion(other, data=training_data, output=output)
     assert (output / CHECKPOINT).is_file()
@@ -336,9 +338,7 @@ def test_a_run_that_is_stopped_asks_to_be_called_again_and_goes_on(
 
     message = "stopped by a signal after 3 of 6 steps; the same command goes on from there"
     with pytest.raises(Requeue, match=message):
-        train_diffusion(
-            training_config, data=training_data, output=output, should_stop=should_stop
-        )
+        train_diffusion(training_config, data=training_data, output=output, should_stop=should_stop)
     assert (output / CHECKPOINT).is_file()
     assert not (output / CARD_FILE).exists()
     told: list[Step] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def collected(
 ) -> VariableStatistics:
     statistics = VariableStatistics(GRID, GRID.coarsen(2), offset=offset)
     bounds = [0, *sorted(cuts), len(values)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         if stop > start:
             statistics.add(values[start:stop])
     return statistics
@@ -242,7 +243,9 @@ def test_a_month_without_a_counted_field_has_no_quantiles_but_a_place(
     hourly_config: PriorConfig, six_hourly: Path
 ) -> None:
     # Two fields, the first and the last: none of the other month's would be counted.
-    config = with_data(hourly_config, train="2000-12-27/2001-02-05", validation="2001-02-06/2001-02-09")
+    config = with_data(
+        hourly_config, train="2000-12-27/2001-02-05", validation="2001-02-06/2001-02-09"
+    )
     dataset = prepare(with_data(config, statistics_fields=30), six_hourly)
     assert dataset.card.months == (1, 2, 12)
     assert dataset.fields["quantiles_tas"].shape[0] == 4

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from climdown.diffusion import solvers
-from climdown.diffusion.guidance import CoarseObservation, CoarseOperator
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import karras_sigmas
 from climdown.diffusion.zssd import ZSSD

@@ -92,7 +92,9 @@ def stored_values(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
             file.set_auto_mask(False)
             return np.asarray(file[name][:])
     with _explained(location), _open(location, decode_cf=False) as stored:
-        return np.asarray(stored[name].values)
+        values = np.asarray(stored[name].values)
+    # Zarr states the order of bytes, and netCDF4 warns of types that state any.
+    return values.astype(values.dtype.newbyteorder("="))
 
 
 def first_line(error: BaseException) -> str:

@@ -19,6 +19,9 @@ class Observation(Protocol):
     def residual(self, x: Tensor) -> Tensor:
         """Weighted misfit of normalised fields, shape (batch, ...); differentiable in x."""
 
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest fields that fit what was observed, same shape."""
+
 
 class Sampler(Protocol):
     """A method that draws fine fields given an observation of them."""

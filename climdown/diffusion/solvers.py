@@ -39,3 +39,41 @@ def sample(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) 
         if fresh > 0:
             x = x + fresh * noise(i)
     return x
+
+
+def sample_fast(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) -> Tensor:
+    """The same walk by the second-order multistep solver DPM-Solver++(2M), with fresh noise.
+
+    Exact in the linear part of the SDE, and linear in what the denoiser says over the last two
+    levels, as a function of log sigma (Lu et al. 2022, arXiv 2211.01095, Algorithm 2; with noise:
+    Appendix E.3 there). One evaluation a step. In the variance-exploding convention, with
+    h = ln(sigma / sigma_next):
+
+        x_next = k x + (1 - k) D' + sigma_next sqrt(1 - e^(-2 eta h)) n,    k = e^-((1 + eta) h)
+
+    where D' continues D to the middle of the step.
+
+    Args:
+        denoise, noise, sigmas, eta: as of `sample`.
+
+    Returns:
+        shape (batch, channels, ny, nx).
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    x = levels[0] * noise(0)
+    before: tuple[float, Tensor] | None = None
+    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
+        denoised = denoise(x, sigma)
+        if sigma_next == 0.0:
+            return denoised
+        h = math.log(sigma / sigma_next)
+        middle = denoised
+        if before is not None:
+            h_before, denoised_before = before
+            middle = denoised + (h / (2.0 * h_before)) * (denoised - denoised_before)
+        kept = math.exp(-(1.0 + eta) * h)
+        x = kept * x + (1.0 - kept) * middle
+        if eta > 0.0:
+            x = x + sigma_next * math.sqrt(-math.expm1(-2.0 * eta * h)) * noise(i)
+        before = (h, denoised)
+    return x

@@ -338,7 +338,9 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
     try:
         with safe_open(path, framework="np") as file:
             available = set(file.keys())
-            for name in ("mask", *card.statics, *named):
+            # A logarithm names no climatology, but baselines want it where there is one.
+            means = available & {f"climatology_{v.name}" for v in card.variables}
+            for name in dict.fromkeys(("mask", *card.statics, *named, *sorted(means))):
                 if name not in available:
                     raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
                 check_tensor(file, name)

@@ -138,13 +138,12 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
     return Dataset(card, fields, samples(train_days), samples(validation_days))
 
 
-def _location(name: str, data: Path) -> Any:
-    return name if "://" in name else data / name
+def _location(name: str, data: Path) -> cf.Location:
+    return cf.Url(name) if "://" in name else data / name
 
 
 def _open(entry: VariableConfig, config: DataConfig, data: Path) -> cf.Field:
-    units = entry.read_units or entry.units
-    quantity = cf.Quantity(entry.name, entry.standard_names, entry.names, units, entry.level)
+    quantity = cf.Quantity(entry.name, entry.standard_names, entry.names, entry.units, entry.level)
     files = entry.files or config.files
     field = cf.open_field([_location(name, data) for name in files], quantity)
     if config.grid is None:
@@ -229,7 +228,7 @@ _STATICS = (
 )
 
 
-def _static_fields(path: Any, grid: Grid) -> dict[str, npt.NDArray[np.float32]]:
+def _static_fields(path: cf.Location, grid: Grid) -> dict[str, npt.NDArray[np.float32]]:
     """Orography (km) and land fraction on a grid, from surface geopotential or altitude."""
     dataset = cf.open_dataset(path)
     fields: dict[str, npt.NDArray[np.float32]] = {}

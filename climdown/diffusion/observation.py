@@ -1,0 +1,234 @@
+"""Observing fine fields at a coarse scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+PointwiseMap = Callable[[Tensor], Tensor]
+
+_EPSILON = 1e-6
+# Newton steps of `fit` under a logarithm, and conjugate gradients within each.
+_NEWTON_STEPS = 4
+_MOST_ITERATIONS = 50
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseOperator:
+    """A = A_high after A_low for one variable (ZSSD, arXiv 2601.21760, Sec. 3.2).
+
+    A_low takes the area-weighted mean over the valid fine cells in each coarse cell; A_high
+    interpolates back to the fine grid. Both are products of a matrix per axis.
+
+    Attributes:
+        lower_lat, lower_lon: overlap fractions, shapes (coarse ny, ny) and (coarse nx, nx).
+        raise_lat, raise_lon: interpolation weights, shapes (ny, coarse ny) and (nx, coarse nx).
+        mask: valid fine cells, shape (ny, nx).
+        decode: normalised fine values to physical ones, in which means are taken.
+        encode: physical coarse values to the space in which misfits are measured.
+    """
+
+    lower_lat: Tensor
+    lower_lon: Tensor
+    raise_lat: Tensor
+    raise_lon: Tensor
+    mask: Tensor
+    decode: PointwiseMap
+    encode: PointwiseMap
+
+    def lower(self, x: Tensor) -> Tensor:
+        """A_low: physical means over coarse cells of normalised fields (batch, ny, nx).
+
+        Coarse cells without a valid fine cell are 0.
+        """
+        # Masked cells hold nothing; zero them before decoding, or NaN * 0 would spread, in the
+        # values and in the gradient.
+        valid = self.mask > 0
+        values = torch.where(valid, self.decode(torch.where(valid, x, 0.0)), 0.0)
+        total = _product(self.lower_lat, values, self.lower_lon)
+        return total / self.covered.clamp(min=_EPSILON)
+
+    def sensitivity(self, x: Tensor, lowered: Tensor) -> Tensor:
+        """How much steeper encode(lower(x)) is than a plain mean, shape of `lowered`, at least 1.
+
+        With c_i the derivative of an encoded coarse value to the fine cell i, and w_i the
+        area weights of the mean, sum c_i^2 / sum w_i^2. It is 1 for linear maps. Under a
+        logarithm it grows with the share of the wettest cells, up to the number of cells
+        where a single one makes up the whole mean.
+        """
+        squares = self._squared_sum(self._slope(x) ** 2)
+        encoded = _slope_of(self.encode, lowered)
+        return (encoded**2 * squares / self._squared_weights).clamp(min=1.0)
+
+    @cached_property
+    def _squared_weights(self) -> Tensor:
+        return self._squared_sum(self.mask).clamp(min=_EPSILON**2)
+
+    def _squared_sum(self, values: Tensor) -> Tensor:
+        return _product(self.lower_lat**2, values, self.lower_lon**2)
+
+    @cached_property
+    def covered(self) -> Tensor:
+        """Share of each coarse cell that valid fine cells cover, (coarse ny, coarse nx)."""
+        return _product(self.lower_lat, self.mask, self.lower_lon)
+
+    def fit(self, x: Tensor, coarse: Tensor, observed: Tensor) -> Tensor:
+        """The nearest normalised fields whose means are the observed ones, shape (batch, ny, nx).
+
+        Gauss-Newton steps of least norm, x + J^T (J J^T)^-1 r with J the derivative of `lower`: a
+        single step where `decode` is linear. The misfit r is that of encoded means, divided by
+        the slope of `encode`; under a logarithm a plain difference would overshoot by e to the
+        power of it. Cells under no observed mean stay.
+
+        Args:
+            coarse: physical means y, shape (batch, coarse ny, coarse nx).
+            observed: 1 where there is one, same shape.
+        """
+        values = torch.where(observed > 0, coarse, 0.0)
+        target, target_slope = self.encode(values), _slope_of(self.encode, values)
+        for _ in range(_NEWTON_STEPS):
+            slope, lowered = self._slope(x), self.lower(x)
+            steepness = _slope_of(self.encode, lowered)
+            # A logarithm is flat below zero, where a draw may be before it is clipped.
+            steepness = torch.where(steepness > 0, steepness, target_slope)
+            misfit = (target - self.encode(lowered)) / steepness * observed
+            x = x + self._adjoint(self._solve(misfit, slope, observed), slope)
+            if self._linear:
+                break
+        return x
+
+    @cached_property
+    def _linear(self) -> bool:
+        """Whether `decode` has the same slope everywhere."""
+        one = torch.ones_like(self.mask)
+        slopes = self._slope(torch.stack([0.0 * one, one]))
+        return bool(torch.allclose(slopes[0], slopes[1]))
+
+    def _slope(self, x: Tensor) -> Tensor:
+        """Derivative of each fine cell's physical value, zero outside the mask."""
+        return _slope_of(self.decode, torch.where(self.mask > 0, x, 0.0)) * self.mask
+
+    def _adjoint(self, coarse: Tensor, slope: Tensor) -> Tensor:
+        scaled = coarse / self.covered.clamp(min=_EPSILON)
+        return slope * _product(self.lower_lat.T, scaled, self.lower_lon.T)
+
+    def _solve(self, misfit: Tensor, slope: Tensor, observed: Tensor) -> Tensor:
+        """(J J^T)^-1 misfit by conjugate gradients, preconditioned with the diagonal.
+
+        Where each fine cell lies in one coarse cell alone, J J^T is diagonal, and one iteration
+        solves it.
+        """
+        diagonal = self._squared_sum(slope**2) / self.covered.clamp(min=_EPSILON) ** 2
+        inverse = torch.where(observed * diagonal > _EPSILON**2, 1.0 / diagonal, 0.0)
+
+        def applied(v: Tensor) -> Tensor:
+            fine = slope * self._adjoint(v, slope)
+            total = _product(self.lower_lat, fine, self.lower_lon)
+            return total / self.covered.clamp(min=_EPSILON) * observed
+
+        solution = torch.zeros_like(misfit)
+        residual = misfit * (inverse > 0)
+        direction = z = inverse * residual
+        gamma = (residual * z).sum(dim=(-2, -1), keepdim=True)
+        enough = _TOLERANCE**2 * gamma
+        for _ in range(_MOST_ITERATIONS):
+            if bool((gamma <= enough).all()):
+                break
+            image = applied(direction)
+            along = (direction * image).sum(dim=(-2, -1), keepdim=True)
+            step = torch.where(along > 0, gamma / along, 0.0)
+            solution = solution + step * direction
+            residual = residual - step * image
+            z = inverse * residual
+            following = (residual * z).sum(dim=(-2, -1), keepdim=True)
+            direction = z + torch.where(gamma > 0, following / gamma, 0.0) * direction
+            gamma = following
+        return solution
+
+    def raise_(self, coarse: Tensor, observed: Tensor) -> Tensor:
+        """A_high: interpolate over the observed coarse cells alone, shape (batch, ny, nx).
+
+        Fine cells that see no observed cell are 0.
+        """
+        total = _product(self.raise_lat, coarse * observed, self.raise_lon)
+        return total / self.seen(observed).clamp(min=_EPSILON)
+
+    def seen(self, observed: Tensor) -> Tensor:
+        """Interpolation weight of observed cells in each fine cell, shape (batch, ny, nx)."""
+        return _product(self.raise_lat, observed, self.raise_lon)
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseObservation:
+    """Coarse values of some variables of a batch; the others are simply not guided.
+
+    Attributes:
+        operators: one per observed variable.
+        channels: the channel of each.
+        coarse: physical coarse values, shape (batch, coarse ny, coarse nx) each.
+        observed: 1 where there is a value, same shapes.
+        weights: of each fine cell in the misfit (the papers' w_lat), shape (ny, nx).
+    """
+
+    operators: tuple[CoarseOperator, ...]
+    channels: tuple[int, ...]
+    coarse: tuple[Tensor, ...]
+    observed: tuple[Tensor, ...]
+    weights: Tensor
+
+    def residual(self, x: Tensor) -> Tensor:
+        """w (A(x) - y) *in the fine space*, shape (batch, observed variables, ny, nx).
+
+        Coarse misfits are divided by the root of the operator's sensitivity, so that a step
+        against the gradient takes off the same share of them whether rain falls everywhere
+        or in one cell; without it such cells overshoot into absurd amounts.
+        """
+        parts = [
+            self._residual(operator, x[:, channel], coarse, observed)
+            for operator, channel, coarse, observed in zip(
+                self.operators, self.channels, self.coarse, self.observed, strict=True
+            )
+        ]
+        return torch.stack(parts, dim=1)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest fields with the observed means, shape as x; other variables stay."""
+        result = x.clone()
+        for operator, channel, coarse, observed in zip(
+            self.operators, self.channels, self.coarse, self.observed, strict=True
+        ):
+            result[:, channel] = operator.fit(x[:, channel], coarse, observed)
+        return result
+
+    def _residual(
+        self, operator: CoarseOperator, x: Tensor, coarse: Tensor, observed: Tensor
+    ) -> Tensor:
+        values = torch.where(observed > 0, coarse, 0.0)
+        lowered = operator.lower(x)
+        misfit = operator.encode(lowered) - operator.encode(values)
+        misfit = misfit * operator.sensitivity(x, lowered).rsqrt()
+        counted = operator.mask * (operator.seen(observed) > 0.05)
+        return self.weights * counted * operator.raise_(misfit, observed)
+
+
+def latitude_weights(areas: Tensor) -> Tensor:
+    """w_lat: square roots of cell areas, scaled to a mean square of 1. Shape as `areas`."""
+    return torch.sqrt(areas / areas.mean())
+
+
+def _product(lat: Tensor, values: Tensor, lon: Tensor) -> Tensor:
+    """Apply a matrix along each axis: (..., ny, nx) to (..., ny', nx')."""
+    return lat @ values @ lon.T
+
+
+def _slope_of(function: PointwiseMap, at: Tensor) -> Tensor:
+    """Derivative of a pointwise map at each value."""
+    with torch.enable_grad():
+        point = at.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(function(point).sum(), point)
+    return slope
