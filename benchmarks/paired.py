@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--prior", default="eobs-iberia-zssd")
     parser.add_argument("--factor", type=int, default=5)
     parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--sampler", default="fast", choices=("fast", "reference"))
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--period", help="[default: the configuration's validation period]")
@@ -53,6 +54,7 @@ def main() -> None:
     truth = {n: f.read(part[n]).astype(np.float64) for n, f in fields.items()}
     options = RunConfig(
         members=arguments.members,
+        sampler=arguments.sampler,
         steps=arguments.steps,
         guidance_scale=arguments.guidance_scale,
         filter_scale="native",

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from climdown import regrid
-from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.noise import KeyedNoise
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.zssd import ZSSD
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior

@@ -238,9 +238,15 @@ class ConsistencyConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults a prior carries for the ZSSD sampler."""
+    """Defaults a prior carries for the samplers.
 
-    steps: int = 40
+    Attributes:
+        steps: network evaluations of a draw.
+        guidance_scale: of the reference sampler of ZSSD.
+        sigma_min, sigma_max: range of noise levels.
+    """
+
+    steps: int = 16
     guidance_scale: float = 2.0
     sigma_min: float = 0.02
     sigma_max: float = 80.0
@@ -362,7 +368,10 @@ class RunConfig:
     Attributes:
         members: size of the ensemble.
         seed: of the noise; the same seed gives the same members.
-        steps, guidance_scale: of the sampler; None takes the prior's own.
+        sampler: of ZSSD: "fast" projects onto the observed means in a second-order solver;
+            "reference" is the paper's, which differentiates the network at every step.
+        steps: network evaluations; None takes the prior's own, 1000 for the reference.
+        guidance_scale: of the reference; None takes the prior's own.
         filter_scale: degrees to which the input is averaged before it guides: a number,
             "native" (the input's own grid), or "auto" (native, but never finer than the
             coarse grid that the prior names).
@@ -381,6 +390,7 @@ class RunConfig:
     method: Literal["zssd"] = "zssd"
     members: int = 4
     seed: int = 0
+    sampler: Literal["fast", "reference"] = "fast"
     steps: int | None = None
     guidance_scale: float | None = None
     filter_scale: float | Literal["auto", "native"] = "auto"
@@ -402,8 +412,17 @@ class RunConfig:
         _require(self.members >= 1, f"members is {self.members}; need at least 1")
         _require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         _require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
+        _require(
+            self.sampler in ("fast", "reference"),
+            f"unknown sampler '{self.sampler}'; expected fast or reference",
+        )
         scale = self.guidance_scale
         _require(scale is None or scale >= 0, f"guidance scale is {scale}; need at least 0")
+        _require(
+            scale is None or self.sampler == "reference",
+            "the guidance scale is one of the reference sampler; the fast one has no such number: "
+            "leave it out, or give --sampler reference",
+        )
         _require(
             self.filter_scale in ("auto", "native") or _positive(self.filter_scale),
             f"filter scale is {self.filter_scale}; expected degrees > 0, auto or native",

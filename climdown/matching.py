@@ -47,7 +47,9 @@ def quantity(variable: Variable) -> cf.Quantity:
 
 def choose_prior(
     kind: str,
-    paths: Sequence[cf.Location], period: str | None, select: Mapping[str, str] | None = None
+    paths: Sequence[cf.Location],
+    period: str | None,
+    select: Mapping[str, str] | None = None,
 ) -> tuple[Prior, dict[str, cf.Field]]:
     """The bundled prior of a kind that fits variables, region and months of the input.
 

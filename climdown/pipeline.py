@@ -28,7 +28,7 @@ from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.sampler import Sampler
-from climdown.diffusion.zssd import ZSSD
+from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.priors.card import Prior, Variable
@@ -103,8 +103,7 @@ class Plan:
             ("members", f"{self.config.members}, seed {self.config.seed}"),
             (
                 "sampler",
-                f"{self.config.method}, {options['steps']} steps, "
-                f"guidance scale {options['guidance_scale']:g}",
+                f"{self.config.method}, {options['sampler']}, {options['steps']} steps",
             ),
             ("device", f"{self.device}, {self.batch_size} fields at once"),
             ("fields", f"{self.total}, {size / 1e6:.0f} MB uncompressed"),
@@ -165,14 +164,8 @@ def make_plan(
     filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
-    sampling, scale = chosen.card.sampling, config.guidance_scale
-    sampler = ZSSD(
-        steps=config.steps or sampling.steps,
-        guidance_scale=sampling.guidance_scale if scale is None else scale,
-        sigma_min=sampling.sigma_min,
-        sigma_max=sampling.sigma_max,
-    )
-    identity = _identity(chosen, paths, list(fields), filter_grid, sampler, config)
+    sampler, options = make_sampler(chosen, config)
+    identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
     adjustment = None
     if config.bias != "none":
         adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
@@ -207,7 +200,7 @@ def _identity(
     paths: Sequence[cf.Location],
     variables: list[str],
     filter_grid: Grid,
-    sampler: ZSSD,
+    options: dict[str, Any],
     config: RunConfig,
 ) -> dict[str, Any]:
     """Everything that decides the result, but for bias adjustment, as JSON values."""
@@ -222,8 +215,7 @@ def _identity(
         "method": config.method,
         "members": config.members,
         "seed": config.seed,
-        "steps": sampler.steps,
-        "guidance_scale": sampler.guidance_scale,
+        **options,
         "filter_grid": filter_grid.describe(),
         "filter_grid_sha256": filter_grid.digest,
     }
@@ -326,6 +318,23 @@ def sample_unit(
         )
         result[start : start + len(batch)] = _physical(plan, drawn)
     return result.reshape(len(axis), len(unit.members), len(plan.variables), *shape)
+
+
+def make_sampler(prior: Prior, config: RunConfig) -> tuple[Sampler, dict[str, Any]]:
+    """The sampler that a run asks for, and its options as JSON values."""
+    sampling = prior.card.sampling
+    if config.sampler == "reference":
+        scale = config.guidance_scale
+        steps = config.steps or ReferenceZSSD.steps
+        scale = sampling.guidance_scale if scale is None else scale
+        options = {"sampler": "reference", "steps": steps, "guidance_scale": scale}
+        return ReferenceZSSD(steps=steps, guidance_scale=scale), options
+    fast = ZSSD(
+        steps=config.steps or sampling.steps,
+        sigma_min=sampling.sigma_min,
+        sigma_max=sampling.sigma_max,
+    )
+    return fast, {"sampler": "fast", "steps": fast.steps}
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,6 +13,7 @@ from climdown.grid import Grid
 
 FINE = Grid.regular(40.0, 46.0, 0.0, 8.0, 0.5)  # 12 x 16 cells
 COARSE = Grid.regular(40.0, 46.0, 0.0, 8.0, 2.0)  # 3 x 4 cells
+STRADDLING = Grid.regular(40.0, 46.4, 0.0, 8.0, 1.6)  # 4 x 5 cells, some fine cells in two
 NOTHING_SEEN = (slice(0, 4), slice(0, 4))  # the fine cells of the first coarse cell
 
 
@@ -181,3 +182,62 @@ def test_sensitivity_is_the_norm_of_the_gradient_of_an_encoded_mean() -> None:
     expected = gradient.square().sum().item() / plain
     found = operator.sensitivity(x, lowered)[0, 1, 2].item()
     assert found == pytest.approx(max(expected, 1.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["linear", "log"])
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize(
+    "coarse", [COARSE, Grid.regular(40.0, 46.0, 0.0, 8.0, 1.6)], ids=["nested", "straddling"]
+)
+def test_fitted_fields_have_the_observed_means(log: bool, masked: bool, coarse: Grid) -> None:
+    mask = some_mask() if masked else None
+    operator = make_operator(mask, log=log, coarse=coarse)
+    x = random(3, *FINE.shape)
+    target = operator.lower(random(3, *FINE.shape, seed=5).abs())
+    observed = torch.ones_like(target)
+    observed[:, 1, 1] = 0.0
+    seen = (observed > 0) & (operator.covered > 0.0)
+    fitted = operator.fit(x, target, observed)
+    # Where cells are shared between means, a logarithm's Newton steps have 1 % left in a few.
+    rtol = 2e-2 if log and straddling else 1e-5
+    torch.testing.assert_close(operator.lower(fitted)[seen], target[seen], rtol=rtol, atol=1e-4)
+    blind = (operator.lower_lat.T @ observed @ operator.lower_lon == 0) | (operator.mask == 0)
+    assert torch.equal(fitted[blind], x[blind])
+
+
+def test_a_linear_fit_is_the_nearest_field() -> None:
+    mask = some_mask()
+    operator = make_operator(mask)
+    x, y = random(1, *FINE.shape), random(1, *COARSE.shape, seed=1)
+    matrix = torch.stack(
+        [
+            operator.lower(e.reshape(1, *FINE.shape)).flatten()
+            for e in torch.eye(FINE.areas.size, dtype=torch.float64)
+        ],
+        dim=1,
+    )
+    expected = x.flatten() + torch.linalg.pinv(matrix) @ (y.flatten() - matrix @ x.flatten())
+    seen = torch.isfinite(expected)
+    found = operator.fit(x, y, ones(1)).flatten()
+    covered = operator.covered.flatten() > 0
+    torch.testing.assert_close((matrix @ found)[covered], y.flatten()[covered], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[seen], expected[seen], rtol=0, atol=1e-6)
+
+
+def test_fitted_fields_are_finite_where_a_dry_draw_meets_rain() -> None:
+    operator = make_operator(log=True)
+    dry = torch.full((1, *FINE.shape), -3.0, dtype=torch.float64)
+    wet = 50.0 * ones(1)
+    fitted = operator.fit(dry, wet, ones(1))
+    assert fitted.isfinite().all()
+    assert (operator.lower(fitted) > 1.0).all()
+
+
+def test_means_that_contradict_each_other_do_not_run_away() -> None:
+    mask = torch.zeros(FINE.shape, dtype=torch.float64)
+    mask[3, 3] = 1.0  # one fine cell, a part of two coarse ones
+    operator = make_operator(mask, log=True, coarse=STRADDLING)
+    target = torch.full((1, *STRADDLING.shape), 1e-6, dtype=torch.float64)
+    target[0, :, 1] = 100.0
+    fitted = operator.fit(torch.zeros(1, *FINE.shape).double(), target, torch.ones_like(target))
+    assert fitted.abs().max() <= 10.0

@@ -253,6 +253,8 @@ def test_values_out_of_range_are_refused(
         ({"seed": -1}, "seed is -1; need 0 to 2147483647"),
         ({"steps": 0}, "steps is 0; need at least 1"),
         ({"guidance_scale": -0.5}, "guidance scale is -0.5; need at least 0"),
+        ({"guidance_scale": 2.0}, "the guidance scale is one of the reference sampler"),
+        ({"sampler": "slow"}, "unknown sampler 'slow'; expected fast or reference"),
         ({"filter_scale": 0.0}, "filter scale is 0.0; expected degrees > 0, auto or native"),
         ({"filter_scale": "wide"}, "filter scale is wide"),
         ({"device": "tpu"}, "unknown device 'tpu'; expected auto, cpu or cuda"),
@@ -343,7 +345,9 @@ def test_a_level_is_a_pressure_in_pascal(path: Path) -> None:
 
 def test_options_of_a_run_may_be_numbers_or_words() -> None:
     assert RunConfig().steps is None
-    chosen = RunConfig(steps=1, guidance_scale=0.0, filter_scale=2.5, batch_size=8)
+    chosen = RunConfig(
+        sampler="reference", steps=1, guidance_scale=0.0, filter_scale=2.5, batch_size=8
+    )
     assert (chosen.filter_scale, chosen.batch_size) == (2.5, 8)
     assert RunConfig(filter_scale="native").filter_scale == "native"
 

@@ -171,7 +171,7 @@ def test_samples_of_the_oracle_have_the_variance_they_must(levels: list[float]) 
     model = Exact()
 
     def function(x: Tensor, sigma: float) -> Tensor:
-        return model(x, torch.tensor([sigma], dtype=torch.float64), CALENDAR)
+        return model.forward(x, torch.tensor([sigma], dtype=torch.float64), CALENDAR)
 
     drawn = consistency.sample(
         function, noise_of(count), torch.tensor(levels, dtype=torch.float64), sigma_min=LOWEST
@@ -203,10 +203,10 @@ def test_one_evaluation_is_made_for_each_level_above_nothing() -> None:
     torch.testing.assert_close(drawn, x)
 
 
-# Song et al. 2023, Appendix C, written out once more: (step, N, mu) of 1000 steps.
 def original_levels(step: int, steps: int, first: int = 2, last: int = 150) -> int:
+    """N(k) of Song et al. 2023, Appendix C, written out once more."""
     inside = step / steps * ((last + 1) ** 2 - first**2) + first**2
-    return math.ceil(inside**0.5 - 1) + 1
+    return math.ceil(math.sqrt(inside) - 1) + 1
 
 
 @pytest.mark.parametrize("step", [0, 1, 7, 100, 250, 500, 777, 999, 1000])

@@ -97,11 +97,25 @@ def test_guidance_brings_the_coarse_means_to_the_input(shell: Shell, tiny_prior:
     wanted = xr.open_dataset("tas.nc").tas.values.astype(np.float64)
     errors = {}
     for scale in (0, 1):
-        options = ("--members", 2, "--steps", 30, "--guidance-scale", scale, "--overwrite")
-        shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, *options)
+        options = ("--sampler", "reference", "--steps", 30, "--guidance-scale", scale)
+        words = ("--members", 2, "--overwrite", *options)
+        shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, *words)
         means = coarse.apply(read_members("out.nc"))
         errors[scale] = np.nanmean(np.abs(means - wanted[:, None]))
     assert errors[1] < 0.3 * errors[0]
+
+
+def test_the_fast_sampler_gives_the_coarse_means_exactly(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"), lat=(40.5, 41.5, 42.5), lon=(-3.5, -2.5, -1.5, -0.5))
+    shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 2)
+    coarse = regrid.weights(FINE, tiny_prior.card.coarse_grid, "conservative")
+    wanted = xr.open_dataset("tas.nc").tas.values.astype(np.float64)[:, None]
+    means = coarse.apply(read_members("out.nc"))
+    guided = np.isfinite(means)  # the corner is sea
+    assert guided.mean() > 0.9
+    np.testing.assert_allclose(
+        means[guided], np.broadcast_to(wanted, means.shape)[guided], atol=1e-3
+    )
 
 
 def test_same_seed_same_bits_and_another_seed_another_field(

@@ -166,3 +166,35 @@ def test_samples_keep_the_type_of_the_noise(dtype: torch.dtype) -> None:
         lambda x, sigma: 0.5 * x, lambda step: torch.ones(1, 1, 2, 2, dtype=dtype), karras_sigmas(3)
     )
     assert x.dtype == dtype
+
+
+@pytest.mark.parametrize(("eta", "order"), [(0.0, 2.0)])
+def test_the_fast_solver_is_of_second_order(eta: float, order: float) -> None:
+    sigma_max, start = 20.0, random_noise(16, 1, 1, 3)(0)
+    exact = probability_flow_end(sigma_max * start, sigma_max)
+    steps, errors = [50, 100, 200, 400], []
+    for count in steps:
+        # Equal steps in log sigma; sigma_min is so low that the last step costs 1e-8 only.
+        levels = torch.logspace(math.log10(sigma_max), -4.0, count + 1, dtype=torch.float64)
+        sigmas = torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+        denoise = gaussian_denoiser(MEAN, COVARIANCE)
+        x = solvers.sample_fast(denoise, lambda step: start, sigmas, eta=eta)
+        errors.append((x - exact).abs().max().item())
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert slope == pytest.approx(-order, abs=0.15)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_fast_samples_have_the_mean_and_covariance_of_the_data(eta: float) -> None:
+    count = 8000
+    x = solvers.sample_fast(
+        gaussian_denoiser(MEAN, COVARIANCE),
+        random_noise(count, 1, 1, 3),
+        karras_sigmas(60, sigma_min=0.01, sigma_max=30.0),
+        eta=eta,
+    ).flatten(1)
+    variances = COVARIANCE.diagonal()
+    # 4 standard errors; a ladder of 60 levels costs less than 0.01 of variance.
+    assert ((x.mean(0) - MEAN).abs() < 4 * torch.sqrt(variances / count)).all()
+    errors = torch.sqrt((COVARIANCE**2 + torch.outer(variances, variances)) / count)
+    assert ((x.T.cov() - COVARIANCE).abs() < 4 * errors + 0.01).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from climdown.config import PriorConfig, load_config
 from climdown.errors import ConfigError
-from climdown.training import LOG, Dataset, Step, Trainer, prepare
+from climdown.training import LOG, Dataset, Step, Trainer, fit, prepare
 from climdown.training.parallel import Team, joined
 from tests.test_training_record import rows_of
 from tests.training import (
@@ -135,6 +136,20 @@ def test_a_team_ends_in_the_weights_of_one(
     for one, other in zip(expected, lead, strict=True):
         assert other.validation == pytest.approx(one.validation, rel=1e-4)
     assert all(step.score is None for told in others for step in told)
+
+
+def test_processes_without_work_are_told_of(
+    config: PriorConfig,
+    dataset: Dataset,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
+    caplog.set_level(logging.WARNING, logger="climdown")
+    fit._announce(config, dataset, Team(0, 4))
+    assert caplog.messages == []
+    fit._announce(config, dataset, Team(0, 5))
+    assert caplog.messages == ["5 processes share batches of 4"]
 
 
 def test_all_stop_where_one_is_asked_to(config: PriorConfig, dataset: Dataset) -> None:

@@ -33,12 +33,24 @@ def run(
     ] = None,
     members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 4,
     seed: Annotated[int, typer.Option(help="Same seed, same members.")] = 0,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="fast|reference",
+            help="Of ZSSD: fast, or the paper's thousand steps with guidance through the network.",
+        ),
+    ] = "fast",
     steps: Annotated[
-        int | None, typer.Option(help="Network evaluations per field. (default: the prior's)")
+        int | None,
+        typer.Option(
+            help="Network evaluations per field. (default: the prior's; 1000 for the reference)"
+        ),
     ] = None,
     guidance_scale: Annotated[
         float | None,
-        typer.Option(help="Pull towards the input. (default: the prior's)"),
+        typer.Option(
+            help="Pull of the reference sampler towards the input. (default: the prior's)"
+        ),
     ] = None,
     filter_scale: Annotated[
         str,
@@ -107,6 +119,7 @@ def run(
         method=cast(Literal["zssd"], method),
         members=members,
         seed=seed,
+        sampler=cast(Literal["fast", "reference"], sampler),
         steps=steps,
         guidance_scale=guidance_scale,
         filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ PointwiseMap = Callable[[Tensor], Tensor]
 
 _EPSILON = 1e-6
 # Newton steps of `fit` under a logarithm, and conjugate gradients within each.
-_NEWTON_STEPS = 4
+_NEWTON_STEPS = 5
+_LONGEST_STEP = 2.0
 _MOST_ITERATIONS = 50
 _TOLERANCE = 1e-6
 
@@ -97,9 +98,11 @@ class CoarseOperator:
             # A logarithm is flat below zero, where a draw may be before it is clipped.
             steepness = torch.where(steepness > 0, steepness, target_slope)
             misfit = (target - self.encode(lowered)) / steepness * observed
-            x = x + self._adjoint(self._solve(misfit, slope, observed), slope)
+            change = self._adjoint(self._solve(misfit, slope, observed), slope)
             if self._linear:
-                break
+                return x + change
+            # Means that contradict each other in a shared cell must not run away.
+            x = x + change.clamp(-_LONGEST_STEP, _LONGEST_STEP)
         return x
 
     @cached_property
