@@ -29,7 +29,7 @@ from climdown.diffusion.denoiser import Denoise
 from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.schedule import karras_sigmas
-from climdown.diffusion.solvers import sample
+from climdown.diffusion.solvers import sample_fast
 from climdown.evaluation import plots
 from climdown.evaluation.comparison import (
     Neighbours,
@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
     validation, calendar = physical(prior, dataset, dataset.validation)
 
     count = options.samples or len(validation)
-    steps = options.steps or (1 if is_consistency(card) else 40)
+    steps = options.steps or (1 if is_consistency(card) else 20)
     least = card.sigma_min if is_consistency(card) else card.sampling.sigma_min
     low, high = options.sigma_min or least, options.sigma_max or card.sampling.sigma_max
     # Evenly over the validation days, so that its months weigh alike.
@@ -105,8 +105,8 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--config", type=Path, help="[default: examples/NAME.toml]")
     parser.add_argument("--samples", type=int, help="[default: as many as validation days]")
-    parser.add_argument("--steps", type=int, help="[default: 40; 1 for a consistency prior]")
-    parser.add_argument("--eta", type=float, default=1.0, help="1 DDPM, 0 DDIM")
+    parser.add_argument("--steps", type=int, help="[default: 20; 1 for a consistency prior]")
+    parser.add_argument("--eta", type=float, default=1.0, help="1 SDE, 0 ODE")
     parser.add_argument("--sigma-min", type=float, help="[default: the card's]")
     parser.add_argument("--sigma-max", type=float, help="[default: the card's]")
     parser.add_argument("--device", default="auto")
@@ -189,7 +189,7 @@ def draw(
                 drawn.append(consistency(denoise, noise, steps, *sigmas))
             else:
                 ladder = karras_sigmas(steps, sigma_min=sigmas[0], sigma_max=sigmas[1])
-                drawn.append(sample(denoise, noise, ladder, eta=eta))
+                drawn.append(sample_fast(denoise, noise, ladder, eta=eta))
     return torch.cat(drawn).cpu()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 import types
 import typing
@@ -368,6 +369,10 @@ class RunConfig:
     Attributes:
         members: size of the ensemble.
         seed: of the noise; the same seed gives the same members.
+        method: "zssd" guides a diffusion prior by the input; "cm" adds noise to the interpolated
+            input and lets a consistency prior draw what the noise drowned.
+        noise_scale: of "cm": a noise level in normalised units; "200km" drowns what is shorter than
+            this wavelength, "auto" what the input's spectrum lacks beside the prior's.
         sampler: of ZSSD: "fast" projects onto the observed means in a second-order solver;
             "reference" is the paper's, which differentiates the network at every step.
         steps: network evaluations; None takes the prior's own, 1000 for the reference.
@@ -387,9 +392,10 @@ class RunConfig:
         overwrite: replace an output that exists, discard parts of another run.
     """
 
-    method: Literal["zssd"] = "zssd"
+    method: Literal["zssd", "cm"] = "zssd"
     members: int = 4
     seed: int = 0
+    noise_scale: float | str = "auto"
     sampler: Literal["fast", "reference"] = "fast"
     steps: int | None = None
     guidance_scale: float | None = None
@@ -408,7 +414,22 @@ class RunConfig:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.method == "zssd", f"unknown method '{self.method}'; expected zssd")
+        _require(
+            self.method in ("zssd", "cm"), f"unknown method '{self.method}'; expected zssd or cm"
+        )
+        scale = self.noise_scale
+        _require(
+            scale == "auto" or self.wavelength is not None or _positive(scale),
+            f"noise scale is {scale}; expected a number > 0, a wavelength like 200km, or auto",
+        )
+        _require(
+            self.method == "cm" or self.noise_scale == "auto",
+            "the noise scale is one of the method cm; leave it out, or give --method cm",
+        )
+        _require(
+            self.method == "zssd" or self.sampler == "fast",
+            "the reference sampler is one of the method zssd; leave --sampler out",
+        )
         _require(self.members >= 1, f"members is {self.members}; need at least 1")
         _require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         _require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
@@ -416,10 +437,10 @@ class RunConfig:
             self.sampler in ("fast", "reference"),
             f"unknown sampler '{self.sampler}'; expected fast or reference",
         )
-        scale = self.guidance_scale
-        _require(scale is None or scale >= 0, f"guidance scale is {scale}; need at least 0")
+        pull = self.guidance_scale
+        _require(pull is None or pull >= 0, f"guidance scale is {pull}; need at least 0")
         _require(
-            scale is None or self.sampler == "reference",
+            pull is None or self.sampler == "reference",
             "the guidance scale is one of the reference sampler; the fast one has no such number: "
             "leave it out, or give --sampler reference",
         )
@@ -436,6 +457,16 @@ class RunConfig:
             self.batch_size == "auto" or _positive(self.batch_size),
             f"batch size is {self.batch_size}; expected a number > 0, or auto",
         )
+
+    @property
+    def wavelength(self) -> float | None:
+        """The wavelength in km that `noise_scale` names, or None."""
+        match = re.fullmatch(r"([\d.]+)\s*km", str(self.noise_scale).lower())
+        try:
+            value = float(match[1]) if match else 0.0
+        except ValueError:
+            return None
+        return value if value > 0 else None
 
     def _check_bias(self) -> None:
         _require(

@@ -24,12 +24,14 @@ from climdown import cf, matching, regrid, stream
 from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
 from climdown.config import RunConfig
+from climdown.diffusion.cm import ScaleAdaptiveCM
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.diffusion.sampler import Sampler
 from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
-from climdown.errors import ConfigError, Requeue
+from climdown.errors import ConfigError, PriorError, Requeue
+from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
 from climdown.grid import Grid
 from climdown.priors.card import Prior, Variable
 from climdown.transforms import Chain
@@ -42,7 +44,13 @@ log = logging.getLogger(__name__)
 _MIN_CELL = 0.5
 _MIN_CELL_OF_MASKED_INPUT = 0.1
 # The kind of prior that each method samples from.
-_KINDS = {"zssd": "diffusion"}
+_KINDS = {"zssd": "diffusion", "cm": "consistency"}
+# The input's spectrum is taken over so many steps, spread over the period.
+_SPECTRUM_STEPS = 64
+# A scale is resolved while the input has this share of the reference's power; crossings above
+# it are chance.
+_RESOLVED = 0.75
+_KM_PER_DEGREE = 111.195
 _CPU_BATCH = 16
 _CUDA_BATCH = 256
 
@@ -64,7 +72,6 @@ class Plan:
     prior: Prior
     fields: dict[str, cf.Field]
     filter_grid: Grid
-    sampler: Sampler
     config: RunConfig
     device: torch.device
     batch_size: int
@@ -103,12 +110,17 @@ class Plan:
             ("members", f"{self.config.members}, seed {self.config.seed}"),
             (
                 "sampler",
-                f"{self.config.method}, {options['sampler']}, {options['steps']} steps",
+                ", ".join([self.config.method, *_told(options)]),
             ),
             ("device", f"{self.device}, {self.batch_size} fields at once"),
             ("fields", f"{self.total}, {size / 1e6:.0f} MB uncompressed"),
             ("output", str(self.output)),
         ]
+
+
+def _told(options: Mapping[str, Any]) -> list[str]:
+    names = ("sampler", "steps", "guidance_scale", "noise_scale")
+    return [f"{name.replace('_', ' ')} {options[name]}" for name in names if name in options]
 
 
 @dataclass(frozen=True)
@@ -164,24 +176,26 @@ def make_plan(
     filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
-    sampler, options = make_sampler(chosen, config)
+    options = _sampler_options(chosen, config)
     identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
     adjustment = None
     if config.bias != "none":
         adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
         identity |= guide.identity(adjustment)
-    return Plan(
+    plan = Plan(
         adjustment=adjustment,
         prior=chosen,
         fields=fields,
         filter_grid=filter_grid,
-        sampler=sampler,
         config=config,
         device=device,
         batch_size=choose_batch_size(config.batch_size, chosen, device),
         output=output,
         identity=identity,
     )
+    if config.method == "cm":
+        identity["noise_scale"] = round(find_noise_scale(plan), 4)
+    return plan
 
 
 def _matched(
@@ -300,6 +314,7 @@ def sample_unit(
     shape = plan.prior.card.grid.shape
     axis = plan.time.isel(unit.times)
     coarse = observer.coarse_values(unit.times)
+    sampler = make_sampler(plan)
     pairs = [(t, member + 1) for t in range(len(axis)) for member in unit.members]
     result = np.empty((len(pairs), len(plan.variables), *shape), dtype=np.float32)
     for start in range(0, len(pairs), plan.batch_size):
@@ -311,7 +326,7 @@ def sample_unit(
         )
         dates = [axis.dates[t] for t in steps]
         calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
-        drawn = plan.sampler.sample(
+        drawn = sampler.sample(
             model.bind(calendar.to(plan.device)),
             observer.observation([values[steps] for values in coarse]),
             noise,
@@ -320,21 +335,84 @@ def sample_unit(
     return result.reshape(len(axis), len(unit.members), len(plan.variables), *shape)
 
 
-def make_sampler(prior: Prior, config: RunConfig) -> tuple[Sampler, dict[str, Any]]:
-    """The sampler that a run asks for, and its options as JSON values."""
+def make_sampler(plan: Plan) -> Sampler:
+    """The sampler that a plan's options describe."""
+    options, sampling = plan.identity, plan.prior.card.sampling
+    if plan.config.method == "cm":
+        return ScaleAdaptiveCM(options["noise_scale"], options["steps"], plan.prior.card.sigma_min)
+    if plan.config.sampler == "reference":
+        return ReferenceZSSD(options["steps"], options["guidance_scale"])
+    return ZSSD(options["steps"], sampling.sigma_min, sampling.sigma_max)
+
+
+def _sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
+    """The sampler's options as JSON values, but for a noise scale that the input decides."""
     sampling = prior.card.sampling
-    if config.sampler == "reference":
+    if config.method == "zssd" and config.sampler == "reference":
         scale = config.guidance_scale
-        steps = config.steps or ReferenceZSSD.steps
-        scale = sampling.guidance_scale if scale is None else scale
-        options = {"sampler": "reference", "steps": steps, "guidance_scale": scale}
-        return ReferenceZSSD(steps=steps, guidance_scale=scale), options
-    fast = ZSSD(
-        steps=config.steps or sampling.steps,
-        sigma_min=sampling.sigma_min,
-        sigma_max=sampling.sigma_max,
+        return {
+            "sampler": config.sampler,
+            "steps": config.steps or ReferenceZSSD.steps,
+            "guidance_scale": sampling.guidance_scale if scale is None else scale,
+        }
+    if config.method == "zssd":
+        return {"sampler": config.sampler, "steps": config.steps or sampling.steps}
+    return {"steps": config.steps or sampling.steps}
+
+
+def find_noise_scale(plan: Plan) -> float:
+    """sigma(t*) of the method cm: white noise as strong as the prior's fields at a wavenumber k*.
+
+    k* is a wavelength asked for, or the smallest from which on the interpolated input has less
+    power than the prior's training fields (Hess et al., arXiv 2403.02774, Eq. 8 and Fig. 2); of
+    several variables the one that is resolved worst decides.
+
+    Raises:
+        PriorError: the prior carries no spectra.
+    """
+    if not isinstance(plan.config.noise_scale, str):
+        return float(plan.config.noise_scale)
+    prior, grid = plan.prior, plan.prior.card.grid
+    steps = np.linspace(0, len(plan.time) - 1, min(len(plan.time), _SPECTRUM_STEPS)).round()
+    observer = Observer(plan)
+    rows = [observer.coarse_values(slice(i, i + 1)) for i in steps.astype(int).tolist()]
+    coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
+    like = torch.zeros(len(steps), *prior.mask.shape, device=plan.device)
+    guess = observer.observation(coarse).interpolate(like).double().cpu().numpy()
+    spacing = (
+        _KM_PER_DEGREE * float(np.diff(grid.lat_edges).mean()),
+        _KM_PER_DEGREE
+        * float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
     )
-    return fast, {"sampler": "fast", "steps": fast.steps}
+    found = []
+    for channel, variable in zip(observer.channels, plan.variables, strict=True):
+        reference = prior.spectrum(variable.name)
+        if reference is None:
+            raise PriorError(
+                f"prior {prior.card.name} carries no spectrum of {variable.name}; give "
+                "--noise-scale as a number"
+            )
+        mask = prior.mask[channel]
+        _, power = tapered_spectrum(guess[:, channel], mask)
+        wavenumbers, _ = tapered_spectrum(guess[:, channel], mask, spacing)
+        ring = _first_unresolved(power / reference[: len(power)])
+        if plan.config.wavelength is not None:
+            ring = int(np.searchsorted(wavenumbers, 1.0 / plan.config.wavelength))
+        ring = min(ring, len(power) - 1)
+        found.append(float(np.sqrt(reference[ring] / white_noise_power(mask)[ring])))
+        log.info(
+            "%s: noise %.2f drowns wavelengths below %.0f km",
+            variable.name,
+            found[-1],
+            1.0 / wavenumbers[ring],
+        )
+    return max(found)
+
+
+def _first_unresolved(ratio: npt.NDArray[np.floating]) -> int:
+    """The first ring from which on all have less than the resolved share."""
+    resolved = np.flatnonzero(ratio >= _RESOLVED)
+    return int(resolved[-1]) + 1 if resolved.size else 0
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def shell(
     """The command line, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture
+def warned(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """What the package warns of, whatever a command did to its log before."""
+    monkeypatch.setattr(logging.getLogger("climdown"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
+    caplog.set_level(logging.WARNING, logger="climdown")
+    return caplog
 
 
 @pytest.fixture

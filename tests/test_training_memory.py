@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,6 @@ def config(training_config: PriorConfig) -> PriorConfig:
 @pytest.fixture(scope="module")
 def dataset(config: PriorConfig, training_data: Path) -> Dataset:
     return prepare(config, training_data)
-
-
-@pytest.fixture
-def warnings(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
-    caplog.set_level(logging.WARNING, logger="climdown")
-    return caplog
 
 
 def limit_memory(trainer: Trainer, fields: int) -> list[int]:
@@ -78,7 +68,7 @@ def test_the_parts_are_halved_until_they_fit(
     recipe: str | None,
     config: PriorConfig,
     dataset: Dataset,
-    warnings: pytest.LogCaptureFixture,
+    warned: pytest.LogCaptureFixture,
 ) -> None:
     if recipe is not None:
         config = with_consistency(config, recipe=recipe)
@@ -87,7 +77,7 @@ def test_the_parts_are_halved_until_they_fit(
     assert [step.number for step in finish(short)] == [1, 2, 3, 4]
     finish(whole)
     assert_close_states(state_of(whole), state_of(short))
-    told = [record.message for record in warnings.records if "memory" in record.message]
+    told = [record.message for record in warned.records if "memory" in record.message]
     assert told == [
         f"memory of cpu ended; going on with {size} fields at once, gradients add up to the same "
         "batch"
@@ -99,7 +89,7 @@ def test_the_parts_are_halved_until_they_fit(
 
 
 def test_memory_that_ends_within_a_batch_counts_no_field_twice(
-    config: PriorConfig, dataset: Dataset, warnings: pytest.LogCaptureFixture
+    config: PriorConfig, dataset: Dataset, warned: pytest.LogCaptureFixture
 ) -> None:
     """The first part fits, and has left its gradients, when the second one does not."""
     whole, short = (Trainer(with_training(config, micro_batch=4), dataset, CPU) for _ in range(2))
@@ -114,12 +104,12 @@ def test_memory_that_ends_within_a_batch_counts_no_field_twice(
     short.model.network.register_forward_pre_hook(check)
     finish(whole)
     finish(short)
-    assert len(warnings.records) == 1
+    assert len(warned.records) == 1
     assert_close_states(state_of(whole), state_of(short))
 
 
 def test_a_single_field_that_does_not_fit_is_a_clear_error(
-    config: PriorConfig, dataset: Dataset, warnings: pytest.LogCaptureFixture
+    config: PriorConfig, dataset: Dataset, warned: pytest.LogCaptureFixture
 ) -> None:
     trainer = Trainer(config, dataset, CPU)
     limit_memory(trainer, 0)
@@ -129,4 +119,4 @@ def test_a_single_field_that_does_not_fit_is_a_clear_error(
     )
     with pytest.raises(ConfigError, match=message):
         finish(trainer)
-    assert len(warnings.records) == 3  # 4, 2 and 1
+    assert len(warned.records) == 3  # 4, 2 and 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import subprocess
@@ -139,17 +138,12 @@ def test_a_team_ends_in_the_weights_of_one(
 
 
 def test_processes_without_work_are_told_of(
-    config: PriorConfig,
-    dataset: Dataset,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    config: PriorConfig, dataset: Dataset, warned: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
-    caplog.set_level(logging.WARNING, logger="climdown")
     fit._announce(config, dataset, Team(0, 4))
-    assert caplog.messages == []
+    assert warned.messages == []
     fit._announce(config, dataset, Team(0, 5))
-    assert caplog.messages == ["5 processes share batches of 4"]
+    assert warned.messages == ["5 processes share batches of 4"]
 
 
 def test_all_stop_where_one_is_asked_to(config: PriorConfig, dataset: Dataset) -> None:

@@ -66,10 +66,15 @@ def observe(batch: int, *, observed: float = 1.0) -> CoarseObservation:
 
 
 def reference(
-    steps: int, *, guidance_scale: float = 1.0, eta: float = 1.0, **levels: float
+    steps: int,
+    *,
+    guidance_scale: float = 1.0,
+    eta: float = 1.0,
+    sigma_min: float = 0.02,
+    sigma_max: float = 80.0,
 ) -> ReferenceZSSD:
     """The sampler that differentiates the network, on a ladder good for few steps."""
-    ladder = partial(karras_sigmas, **levels)
+    ladder = partial(karras_sigmas, sigma_min=sigma_min, sigma_max=sigma_max)
     return ReferenceZSSD(steps, guidance_scale=guidance_scale, eta=eta, ladder=ladder)
 
 

@@ -24,7 +24,14 @@ def run(
             show_default=False,
         ),
     ],
-    method: Annotated[str, typer.Option(help="Downscaling method: zssd.")] = "zssd",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="zssd|cm",
+            help="zssd guides a diffusion prior by the input; cm draws its small scales by a "
+            "consistency prior, in one network evaluation.",
+        ),
+    ] = "zssd",
     prior: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +53,14 @@ def run(
             help="Network evaluations per field. (default: the prior's; 1000 for the reference)"
         ),
     ] = None,
+    noise_scale: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|KMkm|SIGMA",
+            help="Of cm: scales drawn anew, as a wavelength (200km) or a noise level; auto finds "
+            "where the input's spectrum falls below the prior's.",
+        ),
+    ] = "auto",
     guidance_scale: Annotated[
         float | None,
         typer.Option(
@@ -116,7 +131,8 @@ def run(
     if len(files) < 2:
         raise ConfigError("expected at least one INPUT and then OUTPUT")
     config = RunConfig(
-        method=cast(Literal["zssd"], method),
+        method=cast(Literal["zssd", "cm"], method),
+        noise_scale=_number_or_text(noise_scale),
         members=members,
         seed=seed,
         sampler=cast(Literal["fast", "reference"], sampler),
@@ -170,6 +186,13 @@ def _number_or(label: str, text: str, words: tuple[str, ...]) -> float | str:
         raise ConfigError(
             f"{label} is '{text}'; expected a number or {' or '.join(words)}"
         ) from None
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _whole_or_auto(text: str) -> int | Literal["auto"]:

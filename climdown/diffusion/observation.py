@@ -208,6 +208,25 @@ class CoarseObservation:
             result[:, channel] = operator.fit(x[:, channel], coarse, observed)
         return result
 
+    def interpolate(self, like: Tensor) -> Tensor:
+        """Departures from the prior's own means, interpolated, with the observed means.
+
+        For anomalies from a climatology that is the delta method: the climatology's fine pattern,
+        shifted. Variables that are not observed are at the prior's mean.
+
+        Args:
+            like: gives shape (batch, channels, ny, nx), type and device.
+        """
+        result = torch.zeros_like(like)
+        for operator, channel, coarse, observed in zip(
+            self.operators, self.channels, self.coarse, self.observed, strict=True
+        ):
+            normal = operator.encode(operator.lower(result[:, channel]))
+            values = operator.encode(torch.where(observed > 0, coarse, 0.0))
+            raised = operator.raise_(values - normal, observed) * operator.mask
+            result[:, channel] = operator.fit(raised, coarse, observed)
+        return result
+
     def _residual(
         self, operator: CoarseOperator, x: Tensor, coarse: Tensor, observed: Tensor
     ) -> Tensor:

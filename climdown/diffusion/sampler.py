@@ -22,6 +22,9 @@ class Observation(Protocol):
     def project(self, x: Tensor) -> Tensor:
         """The nearest fields that fit what was observed, same shape."""
 
+    def interpolate(self, like: Tensor) -> Tensor:
+        """A first guess with the observed means, smooth between them; shape of `like`."""
+
 
 class Sampler(Protocol):
     """A method that draws fine fields given an observation of them."""

@@ -75,6 +75,35 @@ def taper(known: npt.NDArray[np.bool_], width: float = 5.0) -> Values:
     return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance / width, 1.0)) ** 2)
 
 
+def tapered_spectrum(
+    fields: Values, known: npt.NDArray[np.bool_], spacing: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Values, Values]:
+    """`rapsd` of fields over their known cells, tapered towards the edges of these.
+
+    Args:
+        fields: shape (time, ny, nx); cells outside `known` are left out.
+        known: shape (ny, nx).
+
+    Returns:
+        Wavenumbers and power, shape (rings,) each.
+    """
+    return rapsd(np.where(known, fields, np.nan), spacing, window=taper(known))
+
+
+def white_noise_power(known: npt.NDArray[np.bool_]) -> Values:
+    """Expected `tapered_spectrum` of independent standard normal cells, shape (rings,).
+
+    The mean that each field loses is left aside.
+    """
+    filled = np.where(known, taper(known), 0.0)
+    variance = float(np.mean(filled**2)) / float(np.mean(taper(known) ** 2))
+    ny, nx = known.shape
+    length = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.fftfreq(nx)[None, :])
+    ring = np.floor(length * max(ny, nx) + 0.5 + 1e-9).astype(np.intp).ravel()
+    count = np.bincount(ring)[1:]
+    return np.asarray(variance * count[count > 0] / known.size)
+
+
 def spectral_ratio(spectrum: Values, reference: Values) -> Values:
     """Power over the reference's power, by wavenumber, shape (rings,).
 

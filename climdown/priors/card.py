@@ -180,6 +180,13 @@ class Prior:
         """
         return self.fields.get(quantiles_field(variable))
 
+    def spectrum(self, variable: str) -> npt.NDArray[np.float32] | None:
+        """Power of the normalised training fields by wavenumber, shape (rings,), or None.
+
+        As `evaluation.spectra.tapered_spectrum` has it, over the variable's valid cells.
+        """
+        return self.fields.get(spectrum_field(variable))
+
     @cached_property
     def transforms(self) -> dict[str, Chain]:
         """Physical units to normalised, by variable name.
@@ -219,6 +226,11 @@ class Prior:
 def quantiles_field(variable: str) -> str:
     """The name under which a variable's quantiles are stored."""
     return f"quantiles_{variable}"
+
+
+def spectrum_field(variable: str) -> str:
+    """The name under which the spectrum of a variable's normalised training fields is stored."""
+    return f"spectrum_{variable}"
 
 
 def build_denoiser(card: Card, fields: Mapping[str, npt.NDArray[np.float32]]) -> Denoiser:
@@ -334,7 +346,7 @@ def file_digest(path: Path) -> str:
 
 def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
     named = [str(s["field"]) for v in card.variables for s in v.transform if "field" in s]
-    fields, quantiles = {}, {}
+    fields, quantiles, spectra = {}, {}, {}
     try:
         with safe_open(path, framework="np") as file:
             available = set(file.keys())
@@ -348,6 +360,9 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
             for name in available & {quantiles_field(v.name) for v in card.variables}:
                 check_tensor(file, name)
                 quantiles[name] = file.get_tensor(name)
+            for name in available & {spectrum_field(v.name) for v in card.variables}:
+                check_tensor(file, name)
+                spectra[name] = file.get_tensor(name)
     except (ConfigError, SafetensorError) as error:
         raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
     for name, values in fields.items():
@@ -365,4 +380,10 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
                 f"prior {path.parent}: field '{name}' has shape {values.shape}; expected "
                 f"({expected[0]}, quantiles, {expected[1]}, {expected[2]})"
             )
-    return {**fields, **quantiles}
+    for name, values in spectra.items():
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise PriorError(
+                f"prior {path.parent}: field '{name}' has shape {values.shape}; expected finite "
+                "numbers, one for each wavenumber"
+            )
+    return {**fields, **quantiles, **spectra}

@@ -18,8 +18,9 @@ from torch import Tensor
 from climdown import cf, regrid
 from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
+from climdown.evaluation.spectra import tapered_spectrum
 from climdown.grid import Grid
-from climdown.priors.card import Card, Variable, quantiles_field
+from climdown.priors.card import Card, Variable, quantiles_field, spectrum_field
 from climdown.remap import target_grid
 from climdown.training.reader import FieldReader, Index
 from climdown.training.statistics import VariableStatistics, normalised_pattern
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
 _SIGMA_DATA = 1.0
+_SPECTRUM_FIELDS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,8 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
     reader = FieldReader(opened, dates, cache_bytes=int(config.data.cache_gib * 2**30))
     counted = _thinned(train_days, config.data.statistics_fields)
     statistics = _collect(config, reader, counted, first.grid)
-    fields = _static_fields(_location(config.data.orography, data), first.grid)
+    orography = _location(config.data.orography, data)
+    fields = _static_fields(orography, first.grid, dates[train_days[0]])
     masks = [s.mask(config.data.min_valid) for s in statistics]
     fields["mask"] = np.stack(masks).astype(np.float32)
     months = [int(dates[i].month) for i in counted]
@@ -134,8 +137,10 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
         calendar = cf.calendar_conditions([dates[i] for i in days], step_days)
         return Samples(reader, days, tuple(chains), np.stack(masks), torch.from_numpy(calendar))
 
+    train = samples(train_days)
+    fields |= _spectra(config, train)
     card = _card(config, first.grid, step_days, [dates[i] for i in train_days], chains)
-    return Dataset(card, fields, samples(train_days), samples(validation_days))
+    return Dataset(card, fields, train, samples(validation_days))
 
 
 def _location(name: str, data: Path) -> cf.Location:
@@ -204,6 +209,17 @@ def _collect(
     return statistics
 
 
+def _spectra(config: PriorConfig, train: Samples) -> dict[str, npt.NDArray[np.float32]]:
+    """Spectra of the normalised fields, from some spread over training."""
+    days = np.linspace(0, len(train) - 1, min(len(train), _SPECTRUM_FIELDS)).round()
+    x, _, _ = train.take(days.astype(np.intp))
+    found = {}
+    for i, entry in enumerate(config.data.variables):
+        _, power = tapered_spectrum(x[:, i].double().numpy(), train.mask[i])
+        found[spectrum_field(entry.name)] = power.astype(np.float32)
+    return found
+
+
 def _split(config: PriorConfig, field: cf.Field, dates: Sequence[Any]) -> tuple[Index, Index]:
     index = {date: i for i, date in enumerate(dates)}
 
@@ -228,8 +244,12 @@ _STATICS = (
 )
 
 
-def _static_fields(path: cf.Location, grid: Grid) -> dict[str, npt.NDArray[np.float32]]:
-    """Orography (km) and land fraction on a grid, from surface geopotential or altitude."""
+def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """Orography (km) and land fraction on a grid, from surface geopotential or altitude.
+
+    Archives repeat static fields at every step, even at such as hold no data yet: `date` is one
+    that does.
+    """
     dataset = cf.open_dataset(path)
     fields: dict[str, npt.NDArray[np.float32]] = {}
     for name in cf.gridded_variables(dataset):
@@ -237,6 +257,7 @@ def _static_fields(path: cf.Location, grid: Grid) -> dict[str, npt.NDArray[np.fl
         for target, standard_names, names, scale in _STATICS:
             if target not in fields and (standard_name in standard_names or name in names):
                 source, array = cf.horizontal_cells(dataset[name], dataset)
+                array = _at(array, dataset, date)
                 leading = array.dims[: array.ndim - len(source.shape)]
                 array = array.isel(dict.fromkeys(leading, 0))
                 values = np.asarray(array.values, dtype=np.float64) * scale
@@ -251,6 +272,15 @@ def _static_fields(path: cf.Location, grid: Grid) -> dict[str, npt.NDArray[np.fl
         if not np.isfinite(static).all():
             raise InputError(f"{path}: {name} does not cover the grid ({grid.describe()})")
     return fields
+
+
+def _at(array: Any, dataset: Any, date: Any) -> Any:
+    """The step of a date where the array has it."""
+    if not cf.has_time(array):
+        return array
+    axis = cf.read_time_axis(array, dataset)
+    dates, along = list(axis.dates), str(array[axis.name].dims[0])
+    return array.isel({along: dates.index(date)}) if date in dates else array
 
 
 def _card(
