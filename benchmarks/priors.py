@@ -25,6 +25,7 @@ from torch import Tensor
 
 from climdown import cf, training
 from climdown.config import load_config
+from climdown.diffusion import consistency
 from climdown.diffusion.denoiser import Denoise
 from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.noise import KeyedNoise
@@ -186,21 +187,20 @@ def draw(
         denoise = denoiser.bind(calendar[part].to(device))
         with torch.inference_mode():
             if is_consistency(prior.card):
-                drawn.append(consistency(denoise, noise, steps, *sigmas))
+                drawn.append(draw_consistently(denoise, noise, steps, *sigmas))
             else:
                 ladder = karras_sigmas(steps, sigma_min=sigmas[0], sigma_max=sigmas[1])
                 drawn.append(sample_fast(denoise, noise, ladder, eta=eta))
     return torch.cat(drawn).cpu()
 
 
-def consistency(denoise: Denoise, noise: KeyedNoise, steps: int, low: float, high: float) -> Tensor:
-    """Multistep consistency sampling (Song et al. 2023, arXiv 2303.01469, algorithm 1)."""
+def draw_consistently(
+    denoise: Denoise, noise: KeyedNoise, steps: int, low: float, high: float
+) -> Tensor:
+    """Consistency sampling in evenly chosen steps."""
     # At the lowest level the function is the identity: a step there would change nothing.
-    levels = karras_sigmas(steps + 1, sigma_min=low, sigma_max=high)[:steps].tolist()
-    x = denoise(high * noise(0), high)
-    for i, level in enumerate(levels[1:], start=1):
-        x = denoise(x + math.sqrt(level**2 - low**2) * noise(i), level)
-    return x
+    levels = karras_sigmas(steps + 1, sigma_min=low, sigma_max=high)[:steps]
+    return consistency.sample(denoise, noise, levels, sigma_min=low)
 
 
 @torch.inference_mode()

@@ -399,7 +399,7 @@ def find_noise_scale(plan: Plan) -> float:
         if plan.config.wavelength is not None:
             ring = int(np.searchsorted(wavenumbers, 1.0 / plan.config.wavelength))
         ring = min(ring, len(power) - 1)
-        found.append(float(np.sqrt(reference[ring] / white_noise_power(mask)[ring])))
+        found.append(float(np.sqrt(reference[ring] / white_noise_power(grid.shape)[ring])))
         log.info(
             "%s: noise %.2f drowns wavelengths below %.0f km",
             variable.name,

@@ -144,7 +144,7 @@ def test_consistency_samples_of_a_normal_distribution_keep_its_deviation(steps: 
         return x * float(np.sqrt((spread**2 + low**2) / (spread**2 + sigma**2)))
 
     noise = KeyedNoise(0, tuple((0, str(i)) for i in range(4)), (1, 50, 50), CPU)
-    drawn = judge.consistency(function, noise, steps, low, high)
+    drawn = judge.draw_consistently(function, noise, steps, low, high)
     assert len(seen) == steps
     assert seen[0] == pytest.approx(high)
     assert seen == sorted(seen, reverse=True)

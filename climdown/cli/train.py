@@ -74,26 +74,30 @@ def _train(
     from climdown.config import load_config
     from climdown.pipeline import choose_device
     from climdown.training import Step
+    from climdown.training.parallel import leads
 
     settings = load_config(config, changes or ())
     folder = output or Path(settings.name)
-    best = float("inf")
+    where = choose_device(device).type
+    if not leads():  # one process of a team talks for all
+        log.setLevel("WARNING")
+        with stop_requested() as should_stop:
+            train(settings, data=data, output=folder, device=where, should_stop=should_stop)
+        return
     with progress_bar("steps") as bar, stop_requested() as should_stop:
 
         def progress(step: Step) -> None:
-            nonlocal best
             if step.score is not None:
-                best = min(best, step.score)
                 log.info("step %d: validation %.4f", step.number, step.score)
             bar(step.number, settings.training.steps, f"loss {step.loss:.4f}")
 
-        train(
+        prior = train(
             settings,
             data=data,
             output=folder,
-            device=choose_device(device).type,
+            device=where,
             progress=progress,
             should_stop=should_stop,
         )
-    log.info("best validation %.4f", best)
+    log.info("best validation %.4f", prior.card.training["validation_loss"])
     out.print(str(folder), highlight=False, markup=False)

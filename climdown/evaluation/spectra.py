@@ -90,18 +90,16 @@ def tapered_spectrum(
     return rapsd(np.where(known, fields, np.nan), spacing, window=taper(known))
 
 
-def white_noise_power(known: npt.NDArray[np.bool_]) -> Values:
-    """Expected `tapered_spectrum` of independent standard normal cells, shape (rings,).
+def white_noise_power(shape: tuple[int, int]) -> Values:
+    """Expected `rapsd` of independent standard normal cells, whatever the window; shape (rings,).
 
     The mean that each field loses is left aside.
     """
-    filled = np.where(known, taper(known), 0.0)
-    variance = float(np.mean(filled**2)) / float(np.mean(taper(known) ** 2))
-    ny, nx = known.shape
+    ny, nx = shape
     length = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.fftfreq(nx)[None, :])
     ring = np.floor(length * max(ny, nx) + 0.5 + 1e-9).astype(np.intp).ravel()
     count = np.bincount(ring)[1:]
-    return np.asarray(variance * count[count > 0] / known.size)
+    return np.asarray(count[count > 0] / (ny * nx))
 
 
 def spectral_ratio(spectrum: Values, reference: Values) -> Values:

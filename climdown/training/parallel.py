@@ -47,6 +47,11 @@ class Team:
             dist.barrier()
 
 
+def leads() -> bool:
+    """Whether this process is the one that writes and tells, before the team has met."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     """This process's team, from the variables that `torchrun` sets, and its own device.

@@ -75,7 +75,7 @@ def draw_samples(dataset: Dataset, model: Denoiser, device: torch.device, path: 
         drawn = consistency.sample(denoise, noise, torch.tensor([high]), sigma_min=card.sigma_min)
     else:
         sigmas = schedule.karras_sigmas(_STEPS, sigma_min=low, sigma_max=high)
-        drawn = solvers.sample(denoise, noise, sigmas, eta=0.0)
+        drawn = solvers.sample_fast(denoise, noise, sigmas)
     rows = []
     for variable, name in enumerate(v.name for v in card.variables):
         chain = dataset.train.chains[variable]
