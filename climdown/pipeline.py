@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +19,20 @@ import torch
 from torch import Tensor
 
 import climdown
-from climdown import cf, matching, regrid, stream
+from climdown import cf, matching, stream
 from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
 from climdown.config import RunConfig
-from climdown.diffusion.cm import ScaleAdaptiveCM
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
-from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
-from climdown.diffusion.sampler import Sampler
-from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
-from climdown.errors import ConfigError, PriorError, Requeue
-from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
+from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
+from climdown.methods import KINDS, find_noise_scale, make_sampler, sampler_options
+from climdown.observer import Observer
 from climdown.priors.card import Prior, Variable
-from climdown.transforms import Chain
 
 log = logging.getLogger(__name__)
 
-# A coarse cell guides where valid fine cells fill at least this share of it. A climate model's
-# coastal cell that is mostly sea would draw warm rims along the coast of a land-only prior; the
-# mean of an input that is itself missing over sea speaks of its land alone.
-_MIN_CELL = 0.5
-_MIN_CELL_OF_MASKED_INPUT = 0.1
-# The kind of prior that each method samples from.
-_KINDS = {"zssd": "diffusion", "cm": "consistency"}
-# The input's spectrum is taken over so many steps, spread over the period.
-_SPECTRUM_STEPS = 64
-# A scale is resolved while the input has this share of the reference's power; crossings above
-# it are chance.
-_RESOLVED = 0.75
-_KM_PER_DEGREE = 111.195
 _CPU_BATCH = 16
 _CUDA_BATCH = 256
 
@@ -176,7 +158,7 @@ def make_plan(
     filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
-    options = _sampler_options(chosen, config)
+    options = sampler_options(chosen, config)
     identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
     adjustment = None
     if config.bias != "none":
@@ -202,7 +184,7 @@ def _matched(
     prior: Prior | None, paths: Sequence[cf.Location], config: RunConfig
 ) -> tuple[Prior, dict[str, cf.Field]]:
     """The prior, given or chosen, and its variables in the input."""
-    kind, select = _KINDS[config.method], dict(config.select)
+    kind, select = KINDS[config.method], dict(config.select)
     if prior is None:
         return matching.choose_prior(kind, paths, config.period, select)
     matching.require_kind(prior, kind)
@@ -335,86 +317,6 @@ def sample_unit(
     return result.reshape(len(axis), len(unit.members), len(plan.variables), *shape)
 
 
-def make_sampler(plan: Plan) -> Sampler:
-    """The sampler that a plan's options describe."""
-    options, sampling = plan.identity, plan.prior.card.sampling
-    if plan.config.method == "cm":
-        return ScaleAdaptiveCM(options["noise_scale"], options["steps"], plan.prior.card.sigma_min)
-    if plan.config.sampler == "reference":
-        return ReferenceZSSD(options["steps"], options["guidance_scale"])
-    return ZSSD(options["steps"], sampling.sigma_min, sampling.sigma_max)
-
-
-def _sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
-    """The sampler's options as JSON values, but for a noise scale that the input decides."""
-    sampling = prior.card.sampling
-    if config.method == "zssd" and config.sampler == "reference":
-        scale = config.guidance_scale
-        return {
-            "sampler": config.sampler,
-            "steps": config.steps or ReferenceZSSD.steps,
-            "guidance_scale": sampling.guidance_scale if scale is None else scale,
-        }
-    if config.method == "zssd":
-        return {"sampler": config.sampler, "steps": config.steps or sampling.steps}
-    return {"steps": config.steps or sampling.steps}
-
-
-def find_noise_scale(plan: Plan) -> float:
-    """sigma(t*) of the method cm: white noise as strong as the prior's fields at a wavenumber k*.
-
-    k* is a wavelength asked for, or the smallest from which on the interpolated input has less
-    power than the prior's training fields (Hess et al., arXiv 2403.02774, Eq. 8 and Fig. 2); of
-    several variables the one that is resolved worst decides.
-
-    Raises:
-        PriorError: the prior carries no spectra.
-    """
-    if not isinstance(plan.config.noise_scale, str):
-        return float(plan.config.noise_scale)
-    prior, grid = plan.prior, plan.prior.card.grid
-    steps = np.linspace(0, len(plan.time) - 1, min(len(plan.time), _SPECTRUM_STEPS)).round()
-    observer = Observer(plan)
-    rows = [observer.coarse_values(slice(i, i + 1)) for i in steps.astype(int).tolist()]
-    coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
-    like = torch.zeros(len(steps), *prior.mask.shape, device=plan.device)
-    guess = observer.observation(coarse).interpolate(like).double().cpu().numpy()
-    spacing = (
-        _KM_PER_DEGREE * float(np.diff(grid.lat_edges).mean()),
-        _KM_PER_DEGREE
-        * float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
-    )
-    found = []
-    for channel, variable in zip(observer.channels, plan.variables, strict=True):
-        reference = prior.spectrum(variable.name)
-        if reference is None:
-            raise PriorError(
-                f"prior {prior.card.name} carries no spectrum of {variable.name}; give "
-                "--noise-scale as a number"
-            )
-        mask = prior.mask[channel]
-        _, power = tapered_spectrum(guess[:, channel], mask)
-        wavenumbers, _ = tapered_spectrum(guess[:, channel], mask, spacing)
-        ring = _first_unresolved(power / reference[: len(power)])
-        if plan.config.wavelength is not None:
-            ring = int(np.searchsorted(wavenumbers, 1.0 / plan.config.wavelength))
-        ring = min(ring, len(power) - 1)
-        found.append(float(np.sqrt(reference[ring] / white_noise_power(grid.shape)[ring])))
-        log.info(
-            "%s: noise %.2f drowns wavelengths below %.0f km",
-            variable.name,
-            found[-1],
-            1.0 / wavenumbers[ring],
-        )
-    return max(found)
-
-
-def _first_unresolved(ratio: npt.NDArray[np.floating]) -> int:
-    """The first ring from which on all have less than the resolved share."""
-    resolved = np.flatnonzero(ratio >= _RESOLVED)
-    return int(resolved[-1]) + 1 if resolved.size else 0
-
-
 def choose_device(name: str) -> torch.device:
     """The device asked for; "auto" takes CUDA where there is one.
 
@@ -478,90 +380,6 @@ def output_template(plan: Plan, command: str) -> stream.Template:
         members=plan.config.members,
         attributes=attributes,
     )
-
-
-class Observer:
-    """Turns blocks of the input into observations on the device.
-
-    Args:
-        adjusted: functions that read bias-adjusted values on the filter grid, by variable.
-    """
-
-    def __init__(self, plan: Plan, adjusted: Mapping[str, guide.Reader] | None = None) -> None:
-        self.plan = plan
-        self.adjusted = adjusted or {}
-        prior, fine, coarse = plan.prior, plan.prior.card.grid, plan.filter_grid
-        names = [v.name for v in prior.card.variables]
-        self.channels = tuple(names.index(v.name) for v in plan.variables)
-        lower = regrid.axis_weights(fine, coarse, "conservative")
-        raised = regrid.axis_weights(coarse, fine, "bilinear")
-        lower_lat, lower_lon = (_tensor(matrix, plan.device) for matrix in lower)
-        raise_lat, raise_lon = (_tensor(matrix, plan.device) for matrix in raised)
-        self.operators = tuple(
-            CoarseOperator(
-                lower_lat=lower_lat,
-                lower_lon=lower_lon,
-                raise_lat=raise_lat,
-                raise_lon=raise_lon,
-                mask=_tensor(prior.mask[channel], plan.device),
-                decode=partial(prior.transforms[names[channel]].inverse, xp=torch),
-                encode=partial(_encode, prior.transforms[names[channel]].without_fields()),
-            )
-            for channel in self.channels
-        )
-        self.weights = latitude_weights(_tensor(fine.areas, plan.device))
-        self.guiding = tuple(
-            self._guiding(variable, operator)
-            for variable, operator in zip(plan.variables, self.operators, strict=True)
-        )
-
-    def coarse_values(self, part: slice) -> list[Tensor]:
-        """A_low of the input, in the prior's units, NaN where it does not guide."""
-        return [
-            torch.where(guiding, self._lowered(variable, part), torch.nan)
-            for variable, guiding in zip(self.plan.variables, self.guiding, strict=True)
-        ]
-
-    def _lowered(self, variable: Variable, part: slice) -> Tensor:
-        field = self.plan.fields[variable.name]
-        if variable.name in self.adjusted:
-            adjusted = self.adjusted[variable.name](part)
-            return torch.from_numpy(np.ascontiguousarray(adjusted)).to(self.plan.device)
-        values = field.read(part)
-        if field.grid.digest != self.plan.filter_grid.digest:
-            weights = regrid.weights(field.grid, self.plan.filter_grid, "conservative")
-            values = weights.apply(values, min_coverage=0.5)
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.plan.device)
-
-    def _guiding(self, variable: Variable, operator: CoarseOperator) -> Tensor:
-        """Which coarse cells guide, by their share of valid fine cells; shape (ny, nx)."""
-        first = self._lowered(variable, slice(0, 1))[0]
-        # Observations differ by a cell or two in what they call land: the majority tells.
-        sea = torch.isfinite(first)[operator.covered < 1e-6]
-        masked = int(sea.sum()) <= sea.numel() / 2
-        threshold = _MIN_CELL_OF_MASKED_INPUT if masked else _MIN_CELL
-        guiding = operator.covered >= threshold
-        log.debug("%s: %d coarse cells guide", variable.name, int(guiding.sum()))
-        return guiding
-
-    def observation(self, coarse: Sequence[Tensor]) -> CoarseObservation:
-        """The observation of a batch from its coarse values, shape (batch, ny, nx) each."""
-        return CoarseObservation(
-            operators=self.operators,
-            channels=self.channels,
-            coarse=tuple(coarse),
-            observed=tuple(torch.isfinite(values).float() for values in coarse),
-            weights=self.weights,
-        )
-
-
-def _encode(chain: Chain, values: Tensor) -> Tensor:
-    encoded: Tensor = chain.forward(values, torch)
-    return encoded
-
-
-def _tensor(values: npt.NDArray[Any], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
 
 
 def _physical(plan: Plan, drawn: Tensor) -> npt.NDArray[np.float32]:

@@ -19,7 +19,10 @@ STANDARD = sys.stdlib_module_names
 PLAIN = {"errors", "grid", "transforms", "config"}
 LABELLED = {"cf", "mesh", "regrid", "stream", "bias", "inspection"}
 JUDGED = {"priors", "evaluation"}
-PLANS = {"pipeline", "training", "testbeds", "demo", "matching", "remap", "adjust"}
+PLANS = {
+    *("pipeline", "methods", "observer", "matching"),
+    *("training", "testbeds", "demo", "remap", "adjust"),
+}
 EDGE = {"cli", "__main__", "__init__"}
 
 # Members of the package that each layer may import, beside its own. Configuration objects

@@ -16,6 +16,7 @@ from climdown.config import RunConfig
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.mesh import Mesh
+from climdown.observer import Observer
 from climdown.priors.card import Prior
 from tests.commands import LAT, LON, Shell, rain, read_members, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data
@@ -422,7 +423,7 @@ def test_cells_that_are_mostly_sea_guide_only_where_the_input_is_land_alone(
     plan = pipeline.make_plan(
         [source], tmp_path / "out.nc", prior=tiny_prior, config=RunConfig(filter_scale="native")
     )
-    observer = pipeline.Observer(plan)
+    observer = Observer(plan)
     share = observer.operators[0].covered.numpy()
     threshold = 0.1 if masked else 0.5
     values = observer.coarse_values(slice(0, 1))[0][0].numpy()

@@ -1,0 +1,29 @@
+"""Configurations: frozen dataclasses, read from TOML or options, checked when built."""
+
+from climdown.config.reading import from_mapping
+from climdown.config.run import OTConfig, QDMConfig, RunConfig
+from climdown.config.training import (
+    ConsistencyConfig,
+    DataConfig,
+    NetworkConfig,
+    PriorConfig,
+    SamplingConfig,
+    TrainingConfig,
+    VariableConfig,
+    load_config,
+)
+
+__all__ = [
+    "ConsistencyConfig",
+    "DataConfig",
+    "NetworkConfig",
+    "OTConfig",
+    "PriorConfig",
+    "QDMConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "TrainingConfig",
+    "VariableConfig",
+    "from_mapping",
+    "load_config",
+]

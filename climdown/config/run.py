@@ -1,0 +1,242 @@
+"""The options of `climdown run`, `qdm` and `ot`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from climdown.config.reading import require
+
+
+@dataclass(frozen=True)
+class QDMConfig:
+    """The options of quantile delta mapping, see `bias.quantile`.
+
+    Attributes:
+        kind: "auto" takes ratios for precipitation, wind speed and their like, else differences.
+        quantiles: None takes 500 for precipitation, else 100.
+        group, window: quantiles for the whole series, for each calendar month, or for each day of
+            the year from the days around it.
+        interpolation: of the correction between quantiles.
+        tails: beyond the outermost quantile, "constant" keeps its correction; "extremes" lets it
+            go on changing out to the smallest and largest value.
+        max_ratio: bound of the ratio for multiplicative variables.
+        dry_threshold: in mm day-1; smaller precipitation is none. None: 0.05 for precipitation.
+        years: each decade's quantiles are taken from so many years around it; None takes all of
+            the simulation as one period.
+        seed: of the values that dry days are given to tell them apart.
+    """
+
+    kind: Literal["auto", "additive", "multiplicative"] = "auto"
+    quantiles: int | None = None
+    group: Literal["none", "month", "dayofyear"] = "month"
+    window: int = 31
+    interpolation: Literal["linear", "nearest"] = "linear"
+    tails: Literal["constant", "extremes"] = "constant"
+    max_ratio: float = 10.0
+    dry_threshold: float | None = None
+    years: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, words in (
+            ("kind", ("auto", "additive", "multiplicative")),
+            ("group", ("none", "month", "dayofyear")),
+            ("interpolation", ("linear", "nearest")),
+            ("tails", ("constant", "extremes")),
+        ):
+            value = getattr(self, name)
+            require(value in words, f"unknown {name} '{value}'; expected {' or '.join(words)}")
+        n = self.quantiles
+        require(n is None or n >= 2, f"quantiles is {n}; need at least 2")
+        require(
+            1 <= self.window <= 365 and self.window % 2 == 1,
+            f"window is {self.window} days; need an odd number from 1 to 365",
+        )
+        require(self.max_ratio > 1, f"max ratio is {self.max_ratio:g}; need more than 1")
+        dry = self.dry_threshold
+        require(dry is None or dry >= 0, f"dry threshold is {dry} mm day-1; need at least 0")
+        require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
+        years = self.years
+        require(years is None or years >= 10, f"years is {years}; need at least 10")
+
+
+@dataclass(frozen=True)
+class OTConfig:
+    """The options of bias adjustment by optimal transport, see `bias.transport`.
+
+    Attributes:
+        epsilon: regularisation as a fraction of the mean squared distance; None chooses it on
+            years held out.
+        eofs: share of the variance, or number, of leading EOFs to transport in; None takes all
+            columns.
+        group: days that are transported together.
+        keep_change: carry the simulation's mean change around the transport.
+        years: take that change for each decade from so many years around it; None takes all of
+            the simulation as one period.
+        tolerance, max_iterations: of Sinkhorn's iteration.
+    """
+
+    epsilon: float | None = None
+    eofs: float | None = None
+    group: Literal["none", "season", "month"] = "season"
+    keep_change: bool = True
+    years: int | None = None
+    tolerance: float = 1e-3
+    max_iterations: int = 5000
+
+    def __post_init__(self) -> None:
+        require(
+            self.group in ("none", "season", "month"),
+            f"unknown group '{self.group}'; expected none, season or month",
+        )
+        epsilon, eofs = self.epsilon, self.eofs
+        require(epsilon is None or epsilon > 0, f"epsilon is {epsilon}; need more than 0")
+        require(
+            eofs is None or 0 < eofs <= 1 or (eofs > 1 and eofs == round(eofs)),
+            f"eofs is {eofs}; need a share of the variance up to 1, or a whole number",
+        )
+        require(self.tolerance > 0, f"tolerance is {self.tolerance}; need more than 0")
+        require(
+            self.max_iterations > 0, f"max iterations is {self.max_iterations}; need at least 1"
+        )
+        years = self.years
+        require(years is None or years >= 10, f"years is {years}; need at least 10")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The options of `climdown run`.
+
+    Attributes:
+        members: size of the ensemble.
+        seed: of the noise; the same seed gives the same members.
+        method: "zssd" guides a diffusion prior by the input; "cm" adds noise to the interpolated
+            input and lets a consistency prior draw what the noise drowned.
+        noise_scale: of "cm": a noise level in normalised units; "200km" drowns what is shorter than
+            this wavelength, "auto" what the input's spectrum lacks beside the prior's.
+        sampler: of ZSSD: "fast" projects onto the observed means in a second-order solver;
+            "reference" is the paper's, which differentiates the network at every step.
+        steps: network evaluations; None takes the prior's own, 1000 for the reference.
+        guidance_scale: of the reference; None takes the prior's own.
+        filter_scale: degrees to which the input is averaged before it guides: a number,
+            "native" (the input's own grid), or "auto" (native, but never finer than the
+            coarse grid that the prior names).
+        device: "auto" takes a CUDA device where there is one.
+        batch_size: fields denoised together, or "auto".
+        period: "START/END", or None for all of the input.
+        select: the entry to take along further dimensions of the input, as (dimension, label).
+        bias: adjustment of the input before it guides.
+        historical: files of the input's model in the reference's period.
+        reference: files of observations; empty takes the quantiles that the prior carries.
+        historical_period, reference_period: as `period`.
+        qdm, ot: options of the two adjustments.
+        overwrite: replace an output that exists, discard parts of another run.
+    """
+
+    method: Literal["zssd", "cm"] = "zssd"
+    members: int = 4
+    seed: int = 0
+    noise_scale: float | str = "auto"
+    sampler: Literal["fast", "reference"] = "fast"
+    steps: int | None = None
+    guidance_scale: float | None = None
+    filter_scale: float | Literal["auto", "native"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    period: str | None = None
+    select: tuple[tuple[str, str], ...] = ()
+    bias: Literal["none", "qdm", "ot"] = "none"
+    historical: tuple[str, ...] = ()
+    reference: tuple[str, ...] = ()
+    historical_period: str | None = None
+    reference_period: str | None = None
+    qdm: QDMConfig = field(default_factory=QDMConfig)
+    ot: OTConfig = field(default_factory=OTConfig)
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.method in ("zssd", "cm"), f"unknown method '{self.method}'; expected zssd or cm"
+        )
+        scale = self.noise_scale
+        require(
+            scale == "auto" or self.wavelength is not None or _positive(scale),
+            f"noise scale is {scale}; expected a number > 0, a wavelength like 200km, or auto",
+        )
+        require(
+            self.method == "cm" or self.noise_scale == "auto",
+            "the noise scale is one of the method cm; leave it out, or give --method cm",
+        )
+        require(
+            self.method == "zssd" or self.sampler == "fast",
+            "the reference sampler is one of the method zssd; leave --sampler out",
+        )
+        require(self.members >= 1, f"members is {self.members}; need at least 1")
+        require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
+        require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
+        require(
+            self.sampler in ("fast", "reference"),
+            f"unknown sampler '{self.sampler}'; expected fast or reference",
+        )
+        pull = self.guidance_scale
+        require(pull is None or pull >= 0, f"guidance scale is {pull}; need at least 0")
+        require(
+            pull is None or self.sampler == "reference",
+            "the guidance scale is one of the reference sampler; the fast one has no such number: "
+            "leave it out, or give --sampler reference",
+        )
+        require(
+            self.filter_scale in ("auto", "native") or _positive(self.filter_scale),
+            f"filter scale is {self.filter_scale}; expected degrees > 0, auto or native",
+        )
+        require(
+            self.device in ("auto", "cpu", "cuda"),
+            f"unknown device '{self.device}'; expected auto, cpu or cuda",
+        )
+        self._check_bias()
+        require(
+            self.batch_size == "auto" or _positive(self.batch_size),
+            f"batch size is {self.batch_size}; expected a number > 0, or auto",
+        )
+
+    @property
+    def wavelength(self) -> float | None:
+        """The wavelength in km that `noise_scale` names, or None."""
+        match = re.fullmatch(r"([\d.]+)\s*km", str(self.noise_scale).lower())
+        try:
+            value = float(match[1]) if match else 0.0
+        except ValueError:
+            return None
+        return value if value > 0 else None
+
+    def _check_bias(self) -> None:
+        require(
+            self.bias in ("none", "qdm", "ot"),
+            f"unknown bias adjustment '{self.bias}'; expected none, qdm or ot",
+        )
+        given = self.historical or self.reference
+        periods = self.historical_period or self.reference_period
+        require(
+            self.bias != "none" or not (given or periods),
+            "--historical, --reference and their periods are for bias adjustment; give --bias qdm "
+            "or ot",
+        )
+        require(
+            self.bias == "none" or bool(self.historical),
+            f"--bias {self.bias} needs the same model in the reference's period; give --historical",
+        )
+        require(
+            self.bias != "ot" or bool(self.reference),
+            "--bias ot needs whole days of observations, and a prior carries quantiles only (the "
+            "licence of its data may not allow more); give --reference",
+        )
+        require(
+            self.reference_period is None or bool(self.reference),
+            "the prior's quantiles have no dates; leave --ref-period out, or give --reference",
+        )
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0

@@ -1,0 +1,113 @@
+"""What each method needs of a prior, and its sampler with the options of a run."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from climdown.config import RunConfig
+from climdown.diffusion.cm import ScaleAdaptiveCM
+from climdown.diffusion.sampler import Sampler
+from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
+from climdown.errors import PriorError
+from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
+from climdown.observer import Observer
+from climdown.priors.card import Prior
+
+if TYPE_CHECKING:
+    from climdown.pipeline import Plan
+
+log = logging.getLogger(__name__)
+
+# The kind of prior that each method samples from.
+KINDS = {"zssd": "diffusion", "cm": "consistency"}
+# The input's spectrum is taken over so many steps, spread over the period.
+_SPECTRUM_STEPS = 64
+# A scale is resolved while the input has this share of the reference's power; crossings above
+# it are chance.
+_RESOLVED = 0.75
+_KM_PER_DEGREE = 111.195
+
+
+def make_sampler(plan: Plan) -> Sampler:
+    """The sampler that a plan's options describe."""
+    options, sampling = plan.identity, plan.prior.card.sampling
+    if plan.config.method == "cm":
+        return ScaleAdaptiveCM(options["noise_scale"], options["steps"], plan.prior.card.sigma_min)
+    if plan.config.sampler == "reference":
+        return ReferenceZSSD(options["steps"], options["guidance_scale"])
+    return ZSSD(options["steps"], sampling.sigma_min, sampling.sigma_max)
+
+
+def sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
+    """The sampler's options as JSON values, but for a noise scale that the input decides."""
+    sampling = prior.card.sampling
+    if config.method == "zssd" and config.sampler == "reference":
+        scale = config.guidance_scale
+        return {
+            "sampler": config.sampler,
+            "steps": config.steps or ReferenceZSSD.steps,
+            "guidance_scale": sampling.guidance_scale if scale is None else scale,
+        }
+    if config.method == "zssd":
+        return {"sampler": config.sampler, "steps": config.steps or sampling.steps}
+    return {"steps": config.steps or sampling.steps}
+
+
+def find_noise_scale(plan: Plan) -> float:
+    """sigma(t*) of the method cm: white noise as strong as the prior's fields at a wavenumber k*.
+
+    k* is a wavelength asked for, or the smallest from which on the interpolated input has less
+    power than the prior's training fields (Hess et al., arXiv 2403.02774, Eq. 8 and Fig. 2); of
+    several variables the one that is resolved worst decides.
+
+    Raises:
+        PriorError: the prior carries no spectra.
+    """
+    if not isinstance(plan.config.noise_scale, str):
+        return float(plan.config.noise_scale)
+    prior, grid = plan.prior, plan.prior.card.grid
+    steps = np.linspace(0, len(plan.time) - 1, min(len(plan.time), _SPECTRUM_STEPS)).round()
+    observer = Observer(plan)
+    rows = [observer.coarse_values(slice(i, i + 1)) for i in steps.astype(int).tolist()]
+    coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
+    like = torch.zeros(len(steps), *prior.mask.shape, device=plan.device)
+    guess = observer.observation(coarse).interpolate(like).double().cpu().numpy()
+    spacing = (
+        _KM_PER_DEGREE * float(np.diff(grid.lat_edges).mean()),
+        _KM_PER_DEGREE
+        * float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
+    )
+    found = []
+    for channel, variable in zip(observer.channels, plan.variables, strict=True):
+        reference = prior.spectrum(variable.name)
+        if reference is None:
+            raise PriorError(
+                f"prior {prior.card.name} carries no spectrum of {variable.name}; give "
+                "--noise-scale as a number"
+            )
+        mask = prior.mask[channel]
+        _, power = tapered_spectrum(guess[:, channel], mask)
+        wavenumbers, _ = tapered_spectrum(guess[:, channel], mask, spacing)
+        ring = _first_unresolved(power / reference[: len(power)])
+        if plan.config.wavelength is not None:
+            ring = int(np.searchsorted(wavenumbers, 1.0 / plan.config.wavelength))
+        ring = min(ring, len(power) - 1)
+        found.append(float(np.sqrt(reference[ring] / white_noise_power(grid.shape)[ring])))
+        log.info(
+            "%s: noise %.2f drowns wavelengths below %.0f km",
+            variable.name,
+            found[-1],
+            1.0 / wavenumbers[ring],
+        )
+    return max(found)
+
+
+def _first_unresolved(ratio: npt.NDArray[np.floating]) -> int:
+    """The first ring from which on all have less than the resolved share."""
+    resolved = np.flatnonzero(ratio >= _RESOLVED)
+    return int(resolved[-1]) + 1 if resolved.size else 0
