@@ -101,8 +101,14 @@ class Plan:
 
 
 def _told(options: Mapping[str, Any]) -> list[str]:
-    names = ("sampler", "steps", "guidance_scale", "noise_scale")
-    return [f"{name.replace('_', ' ')} {options[name]}" for name in names if name in options]
+    """The sampler's options in words."""
+    steps = options["steps"]
+    scales = [name for name in ("guidance_scale", "noise_scale") if name in options]
+    return [
+        *([f"{options['sampler']} sampler"] if "sampler" in options else []),
+        f"{steps} steps" if steps > 1 else "1 step",
+        *(f"{name.replace('_', ' ')} {options[name]:g}" for name in scales),
+    ]
 
 
 @dataclass(frozen=True)

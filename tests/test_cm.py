@@ -83,7 +83,7 @@ def test_cm_runs_in_one_evaluation_and_says_its_noise(shell: Shell, cm_prior: Pr
     words = ("run", "--method", "cm", "tas.nc", "out.nc", "--prior", cm_prior.folder)
     result = shell(*words, "--members", 2)
     assert result.code == 0, result.err
-    assert "cm, steps 1, noise scale" in result.err
+    assert "cm, 1 step, noise scale" in result.err
     members = read_members("out.nc")
     assert np.isfinite(members).any()
     assert np.nanmax(np.abs(members[:, 0] - members[:, 1])) > 0.1
