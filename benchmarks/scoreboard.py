@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--examples", type=Path, default=Path("examples"))
     parser.add_argument("--only", help="cases, by commas [default: all]")
-    parser.add_argument("--methods", default="zssd,cm", help="beside the baselines, by commas")
+    parser.add_argument(
+        "--methods", default="zssd,cm,cm4", help="beside the baselines; cm4 takes 4 steps"
+    )
     parser.add_argument("--sampler", default="fast", choices=("fast", "reference"))
     parser.add_argument("--steps", type=int, help="of zssd [default: the prior's]")
     parser.add_argument("--guidance-scale", type=float)
@@ -129,8 +131,8 @@ def judge(case: Case, options: argparse.Namespace) -> list[Scores]:
 
 def run_config(method: str, options: argparse.Namespace) -> RunConfig:
     """The options of `climdown run` for a method."""
-    kind: Literal["zssd", "cm"] = "cm" if method == "cm" else "zssd"
-    own: dict[str, Any] = {}
+    kind: Literal["zssd", "cm"] = "cm" if method.startswith("cm") else "zssd"
+    own: dict[str, Any] = {"steps": int(method[2:])} if method[2:].isdigit() else {}
     if kind == "zssd":
         steps = options.steps or (1000 if options.sampler == "reference" else None)
         own = {

@@ -37,7 +37,12 @@ def make_sampler(plan: Plan) -> Sampler:
     """The sampler that a plan's options describe."""
     options, sampling = plan.identity, plan.prior.card.sampling
     if plan.config.method == "cm":
-        return ScaleAdaptiveCM(options["noise_scale"], options["steps"], plan.prior.card.sigma_min)
+        return ScaleAdaptiveCM(
+            options["noise_scale"],
+            options["steps"],
+            plan.prior.card.sigma_min,
+            keep_means=options["keep_means"],
+        )
     if plan.config.sampler == "reference":
         return ReferenceZSSD(options["steps"], options["guidance_scale"])
     return ZSSD(options["steps"], sampling.sigma_min, sampling.sigma_max)
@@ -55,15 +60,15 @@ def sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
         }
     if config.method == "zssd":
         return {"sampler": config.sampler, "steps": config.steps or sampling.steps}
-    return {"steps": config.steps or sampling.steps}
+    return {"steps": config.steps or sampling.steps, "keep_means": config.keep_means}
 
 
 def find_noise_scale(plan: Plan) -> float:
     """sigma(t*) of the method cm: white noise as strong as the prior's fields at a wavenumber k*.
 
     k* is a wavelength asked for, or the smallest from which on the interpolated input has less
-    power than the prior's training fields (Hess et al., arXiv 2403.02774, Eq. 8 and Fig. 2); of
-    several variables the one that is resolved worst decides.
+    power than the prior's training fields (Hess et al., arXiv 2403.02774, Eq. 8 and Fig. 2). Of
+    several variables the one that is resolved best decides, since noise drowns them all alike.
 
     Raises:
         PriorError: the prior carries no spectra.
@@ -104,7 +109,7 @@ def find_noise_scale(plan: Plan) -> float:
             found[-1],
             1.0 / wavenumbers[ring],
         )
-    return max(found)
+    return min(found)
 
 
 def _first_unresolved(ratio: npt.NDArray[np.floating]) -> int:

@@ -71,6 +71,18 @@ def test_little_noise_keeps_the_input() -> None:
     torch.testing.assert_close(x, expected, rtol=0, atol=0.06)
 
 
+@pytest.mark.parametrize(("keep", "largest"), [(True, 1e-6), (False, 10.0)])
+def test_drawn_fields_have_the_observed_means_unless_told_otherwise(
+    keep: bool, largest: float
+) -> None:
+    method = ScaleAdaptiveCM(noise_scale=3.0, steps=2, keep_means=keep)
+    x = method.sample(gaussian, observe(5), random_noise(5, *SHAPE))
+    means = torch.nn.functional.avg_pool2d(x[:, 0], 2)
+    error = float((means - observe(5).coarse[0]).abs().max())
+    assert (error > 0.1) != keep
+    assert error < largest
+
+
 def test_the_first_guess_has_the_observed_means() -> None:
     guess = observe(2).interpolate(torch.zeros(2, *SHAPE, dtype=torch.float64))
     means = torch.nn.functional.avg_pool2d(guess[:, 0], 2)
@@ -137,7 +149,8 @@ def test_spectra_that_are_no_row_of_numbers_are_refused(cm_prior: Prior, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_scale": 0.5}, "the noise scale is one of the method cm"),
+        ({"noise_scale": 0.5}, "the noise scale and --no-keep-means are of the method cm"),
+        ({"keep_means": False}, "the noise scale and --no-keep-means are of the method cm"),
         ({"method": "cm", "noise_scale": -1.0}, "noise scale is -1.0; expected a number > 0"),
         ({"method": "cm", "noise_scale": "0km"}, "noise scale is 0km; expected a number > 0"),
         ({"method": "cm", "noise_scale": "1.2.3km"}, "noise scale is 1.2.3km; expected"),

@@ -61,6 +61,13 @@ def run(
             "where the input's spectrum falls below the prior's.",
         ),
     ] = "auto",
+    keep_means: Annotated[
+        bool,
+        typer.Option(
+            "--keep-means/--no-keep-means",
+            help="Of cm: move each answer to the input's coarse means, which the paper does not.",
+        ),
+    ] = True,
     guidance_scale: Annotated[
         float | None,
         typer.Option(
@@ -133,6 +140,7 @@ def run(
     config = RunConfig(
         method=cast(Literal["zssd", "cm"], method),
         noise_scale=_number_or_text(noise_scale),
+        keep_means=keep_means,
         members=members,
         seed=seed,
         sampler=cast(Literal["fast", "reference"], sampler),

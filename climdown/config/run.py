@@ -116,6 +116,7 @@ class RunConfig:
             input and lets a consistency prior draw what the noise drowned.
         noise_scale: of "cm": a noise level in normalised units; "200km" drowns what is shorter than
             this wavelength, "auto" what the input's spectrum lacks beside the prior's.
+        keep_means: of "cm", move each answer to the nearest field with the input's coarse means.
         sampler: of ZSSD: "fast" projects onto the observed means in a second-order solver;
             "reference" is the paper's, which differentiates the network at every step.
         steps: network evaluations; None takes the prior's own, 1000 for the reference.
@@ -139,6 +140,7 @@ class RunConfig:
     members: int = 4
     seed: int = 0
     noise_scale: float | str = "auto"
+    keep_means: bool = True
     sampler: Literal["fast", "reference"] = "fast"
     steps: int | None = None
     guidance_scale: float | None = None
@@ -166,8 +168,9 @@ class RunConfig:
             f"noise scale is {scale}; expected a number > 0, a wavelength like 200km, or auto",
         )
         require(
-            self.method == "cm" or self.noise_scale == "auto",
-            "the noise scale is one of the method cm; leave it out, or give --method cm",
+            self.method == "cm" or (self.noise_scale == "auto" and self.keep_means),
+            "the noise scale and --no-keep-means are of the method cm; leave them out, or give "
+            "--method cm",
         )
         require(
             self.method == "zssd" or self.sampler == "fast",

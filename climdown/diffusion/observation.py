@@ -209,7 +209,7 @@ class CoarseObservation:
         return result
 
     def interpolate(self, like: Tensor) -> Tensor:
-        """Departures from the prior's own means, interpolated, with the observed means.
+        """Departures of the observed means from the prior's, interpolated.
 
         For anomalies from a climatology that is the delta method: the climatology's fine pattern,
         shifted. Variables that are not observed are at the prior's mean.
@@ -223,8 +223,7 @@ class CoarseObservation:
         ):
             normal = operator.encode(operator.lower(result[:, channel]))
             values = operator.encode(torch.where(observed > 0, coarse, 0.0))
-            raised = operator.raise_(values - normal, observed) * operator.mask
-            result[:, channel] = operator.fit(raised, coarse, observed)
+            result[:, channel] = operator.raise_(values - normal, observed) * operator.mask
         return result
 
     def _residual(

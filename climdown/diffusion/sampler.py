@@ -23,7 +23,7 @@ class Observation(Protocol):
         """The nearest fields that fit what was observed, same shape."""
 
     def interpolate(self, like: Tensor) -> Tensor:
-        """A first guess with the observed means, smooth between them; shape of `like`."""
+        """A first guess, smooth between the observed means; shape of `like`."""
 
 
 class Sampler(Protocol):
