@@ -90,25 +90,21 @@ def judge(case: Case, options: argparse.Namespace) -> list[Scores]:
     period = options.period or config.data.validation
     fields = {v.name: open_truth(v, options.data) for v in config.data.variables}
     fine, coarse_grid = prior.card.grid, prior.card.grid.coarsen(case.factor)
-    truth, days = {}, np.arange(0)
-    for name, field in fields.items():
-        part = field.time.select(period)
-        values = field.read(part).astype(np.float64)
-        days = np.linspace(0, len(values) - 1, min(options.days or len(values), len(values)))
-        days = days.round().astype(np.intp)
-        truth[name] = values[days]
     first = next(iter(fields.values()))
-    dates = first.time.dates[first.time.select(period)][days]
-    axis = cf.time_axis(list(dates), units="days since 1900-01-01")
+    dates = first.time.dates[first.time.select(period)]
+    spread = np.linspace(0, len(dates) - 1, min(options.days or len(dates), len(dates)))
+    days = spread.round().astype(np.intp)
+    truth = {n: f.read(f.time.select(period)).astype(np.float64)[days] for n, f in fields.items()}
+    axis = cf.time_axis(list(dates[days]), units="days since 1900-01-01")
     coarse = {n: block_mean(values, fine, coarse_grid) for n, values in truth.items()}
     rows: list[Scores] = []
     patterns = {n: climatology(field, config.data.train) for n, field in fields.items()}
     ensembles: dict[str, tuple[dict[str, Values], float, int]] = {}
     for method in options.methods.split(","):
-        name = case.prior if method == "zssd" else case.consistency
-        if name is None:
+        owner = case.prior if method == "zssd" else case.consistency
+        if owner is None:
             continue
-        chosen = load_prior(name)
+        chosen = load_prior(owner)
         settings = run_config(method, options)
         begun = time.monotonic()
         drawn = run(chosen, config, axis, coarse_grid, coarse, settings)
@@ -231,15 +227,12 @@ def score(
     label = f"{variable.name} ({variable.units})"
     rows: list[Scores] = []
     for method, forecast in (("bilinear", bilinear), ("delta", delta)):
-        rows.append(
-            {"variable": label, "method": method, "evaluations": None, "s": None}
-            | score_single(forecast, target, fine.areas)
-        )
+        free: Scores = {"variable": label, "method": method, "evaluations": None, "s": None}
+        rows.append(free | score_single(forecast, target, fine.areas))
     for method, (ensemble, seconds, evaluations) in ensembles.items():
-        rows.append(
-            {"variable": label, "method": method, "evaluations": evaluations, "s": seconds}
-            | score_ensemble(ensemble, target, fine.areas)
-        )
+        cost: Scores = {"evaluations": evaluations, "s": seconds}
+        named: Scores = {"variable": label, "method": method}
+        rows.append(named | cost | score_ensemble(ensemble, target, fine.areas))
     return rows
 
 
@@ -277,7 +270,7 @@ def score_ensemble(ensemble: Values, target: Values, areas: Values) -> Scores:
 
 def spectral_distance(ensemble: Values, target: Values) -> float:
     """Log spectral distance (dB) of members from the truth, over cells that are always known."""
-    known = np.isfinite(target).all(axis=0)
+    known = np.asarray(np.isfinite(target).all(axis=0))
     complete = np.isfinite(target).mean(axis=(1, 2)) > 0
     _, theirs = tapered_spectrum(target[complete], known)
     ours = np.mean(
