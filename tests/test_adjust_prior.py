@@ -142,9 +142,11 @@ def test_a_variable_that_the_prior_does_not_have_is_refused(
 
 def test_a_name_that_is_neither_file_nor_prior_is_refused(shell: Shell) -> None:
     write_days("hist.nc", DAYS, 280.0 + noise(DAYS, 1))
-    result = shell("qdm", "--ref", "eobs-iberia", "--hist", "hist.nc", "hist.nc", "out.nc")
+    result = shell("qdm", "--ref", "eobs-iberia-zsd", "--hist", "hist.nc", "hist.nc", "out.nc")
     assert result.code == 3
-    assert "the reference 'eobs-iberia' is neither a file nor a prior: no prior" in result.message
+    assert (
+        "the reference 'eobs-iberia-zsd' is neither a file nor a prior: no prior" in result.message
+    )
     assert f"did you mean {BUNDLED}?" in result.message
 
 

@@ -24,7 +24,7 @@ from climdown.priors.store import find_prior
 from tests.commands import Shell
 from tests.hub import REPO, LoopbackHub, Request
 
-BUNDLED = "bundled priors need no network: eobs-iberia-zssd"
+BUNDLED = "bundled priors need no network: eobs-iberia-cm, eobs-iberia-zssd, erai-europe-zssd"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def refused(shell: Shell, *words: str | Path, code: int = 5) -> str:
 
 def test_a_name_near_a_known_one_is_suggested(shell: Shell, hub: LoopbackHub) -> None:
     assert "no prior 'era5-zsd': did you mean era5-zssd?" in refused(shell, "era5-zsd")
-    assert "did you mean eobs-iberia-zssd?" in refused(shell, "eobs-iberia")
+    assert "did you mean eobs-iberia-zssd?" in refused(shell, "eobs-iberia-zsd")
     assert "to be fetched are era5-cm, era5-zssd" in refused(shell, "qqq")
     assert hub.log == []
 
@@ -209,7 +209,7 @@ def test_offline_the_cache_serves_or_nothing_does(
     message = refused(shell, *words)
     assert "prior 'era5-zssd' is not in the cache" in message
     assert "this is offline" in message
-    assert "bundled are eobs-iberia-zssd" in message
+    assert "bundled are eobs-iberia-cm, eobs-iberia-zssd, erai-europe-zssd" in message
     assert hub.log == []
     monkeypatch.delenv(way, raising=False)
     folder = fetch_prior("era5-zssd")

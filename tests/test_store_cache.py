@@ -16,6 +16,7 @@ from tests.commands import Shell
 
 REPO = "climdown/era5-zssd"
 ONE, TWO = "1" * 40, "2" * 40
+BUNDLED = ("eobs-iberia-cm", "eobs-iberia-zssd", "erai-europe-zssd")
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_a_name_that_was_never_fetched_comes_with_the_command(cache: Cache) -> N
             load_prior(name)
         assert f"no prior '{name}' here: it is no folder and was not fetched" in str(error.value)
         assert f"run `climdown fetch-prior {name}`" in str(error.value)
-        assert "or use a bundled one: eobs-iberia-zssd" in str(error.value)
+        assert f"or use a bundled one: {', '.join(BUNDLED)}" in str(error.value)
 
 
 def test_a_fetched_prior_is_verified_when_it_is_loaded(cache: Cache, tiny_prior: Prior) -> None:
@@ -239,7 +240,7 @@ def test_a_fetched_prior_is_verified_when_it_is_loaded(cache: Cache, tiny_prior:
 
 def test_all_priors_are_listed(shell: Shell, cache: Cache, tiny_prior: Prior) -> None:
     assert [(k.name, k.origin) for k in known_priors(cache)] == [
-        ("eobs-iberia-zssd", "bundled"),
+        *((name, "bundled") for name in BUNDLED),
         ("era5-cm", "not fetched"),
         ("era5-zssd", "not fetched"),
     ]
@@ -247,7 +248,7 @@ def test_all_priors_are_listed(shell: Shell, cache: Cache, tiny_prior: Prior) ->
     damaged = place(cache, tiny_prior, TWO, repo_id="me/mine")
     (damaged / "card.json").resolve().write_text("{", encoding="utf-8")
     assert [(k.name, k.origin) for k in known_priors(cache)] == [
-        ("eobs-iberia-zssd", "bundled"),
+        *((name, "bundled") for name in BUNDLED),
         ("era5-zssd", "fetched"),
         ("era5-zssd@v1", "fetched"),
         (f"me/mine@{TWO}", "fetched"),

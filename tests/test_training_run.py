@@ -385,7 +385,11 @@ def whole(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("commands")
     path = folder / "tiny.toml"
     path.write_text(TOML, encoding="utf-8")
+    # As many threads as the commands have; a module's fixtures come before those of its tests.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     train_diffusion(load_config(path), data=training_data, output=folder / "whole")
+    torch.set_num_threads(threads)
     return path
 
 
