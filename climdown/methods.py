@@ -82,11 +82,8 @@ def find_noise_scale(plan: Plan) -> float:
     coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
     like = torch.zeros(len(steps), *prior.mask.shape, device=plan.device)
     guess = observer.observation(coarse).interpolate(like).double().cpu().numpy()
-    spacing = (
-        _KM_PER_DEGREE * float(np.diff(grid.lat_edges).mean()),
-        _KM_PER_DEGREE
-        * float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
-    )
+    degrees = np.diff(grid.lat_edges).mean() * np.diff(grid.lon_edges).mean()
+    cell = _KM_PER_DEGREE * float(np.sqrt(degrees * np.cos(np.radians(grid.lat.mean()))))
     found = []
     for channel, variable in zip(observer.channels, plan.variables, strict=True):
         reference = prior.spectrum(variable.name)
@@ -96,18 +93,17 @@ def find_noise_scale(plan: Plan) -> float:
                 "--noise-scale as a number"
             )
         mask = prior.mask[channel]
-        _, power = tapered_spectrum(guess[:, channel], mask)
-        wavenumbers, _ = tapered_spectrum(guess[:, channel], mask, spacing)
+        wavenumbers, power = tapered_spectrum(guess[:, channel], mask)
         ring = _first_unresolved(power / reference[: len(power)])
         if plan.config.wavelength is not None:
-            ring = int(np.searchsorted(wavenumbers, 1.0 / plan.config.wavelength))
+            ring = int(np.searchsorted(wavenumbers, cell / plan.config.wavelength))
         ring = min(ring, len(power) - 1)
         found.append(float(np.sqrt(reference[ring] / white_noise_power(grid.shape)[ring])))
         log.info(
             "%s: noise %.2f drowns wavelengths below %.0f km",
             variable.name,
             found[-1],
-            1.0 / wavenumbers[ring],
+            cell / wavenumbers[ring],
         )
     return min(found)
 

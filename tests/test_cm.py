@@ -114,6 +114,24 @@ def test_the_noise_scale_is_as_asked_or_as_strong_as_the_priors_fields(
     assert plan.identity["noise_scale"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("wavelength", [60.0, 90.0, 200.0])
+def test_a_wavelength_finds_its_own_noise(
+    wavelength: float, cm_prior: Prior, tmp_path: Path
+) -> None:
+    # Cells of 27.8 by 20.8 km are about 24 km wide; 16 of them make rings of 1/16 per cell.
+    rings = np.ceil(16 * np.sqrt(27.8 * 20.8) / wavelength)
+    white = white_noise_power(cm_prior.card.grid.shape)
+    red = (white / np.arange(1, len(white) + 1) ** 4).astype(np.float32)
+    named = {spectrum_field(v.name): red for v in cm_prior.card.variables}
+    fields = {**cm_prior.fields, **named}
+    weights = cm_prior.denoiser().state_dict()
+    prior = write_prior(tmp_path / "red", cm_prior.card, weights, fields, "# tiny\n")
+    source = write_tas(tmp_path / "tas.nc")
+    config = RunConfig(method="cm", noise_scale=f"{wavelength}km")
+    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
+    assert plan.identity["noise_scale"] == pytest.approx(rings**-2.0, rel=1e-2)
+
+
 def test_a_prior_without_spectra_needs_a_number(cm_prior: Prior, tmp_path: Path) -> None:
     fields = {k: v for k, v in cm_prior.fields.items() if not k.startswith("spectrum_")}
     weights = cm_prior.denoiser().state_dict()

@@ -373,6 +373,22 @@ def test_a_missing_orography_file_is_named(training_config: PriorConfig, copied:
         prepare(training_config, copied)
 
 
+def test_statics_are_taken_at_a_step_that_has_data(
+    dataset: Dataset, training_config: PriorConfig, copied: Path
+) -> None:
+    with xr.open_dataset(copied / "static.nc", decode_times=False) as file:
+        static = file.load()
+    # As an archive that repeats them at every step, and begins before its data.
+    empty = static.where(False).assign_coords(time=[-10.0])
+    repeated = xr.concat([empty, static.assign_coords(time=[0.5])], dim="time")
+    repeated["time"].attrs = {"units": "days since 2001-01-01", "calendar": "standard"}
+    (copied / "static.nc").unlink()
+    repeated.to_netcdf(copied / "static.nc")
+    fields = prepare(training_config, copied).fields
+    for name in ("orography", "land_fraction"):
+        np.testing.assert_array_equal(fields[name], dataset.fields[name])
+
+
 @pytest.mark.parametrize(
     ("dropped", "message"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,18 +193,14 @@ class CoarseObservation:
         """
         parts = [
             self._residual(operator, x[:, channel], coarse, observed)
-            for operator, channel, coarse, observed in zip(
-                self.operators, self.channels, self.coarse, self.observed, strict=True
-            )
+            for operator, channel, coarse, observed in self._variables()
         ]
         return torch.stack(parts, dim=1)
 
     def project(self, x: Tensor) -> Tensor:
         """The nearest fields with the observed means, shape as x; other variables stay."""
         result = x.clone()
-        for operator, channel, coarse, observed in zip(
-            self.operators, self.channels, self.coarse, self.observed, strict=True
-        ):
+        for operator, channel, coarse, observed in self._variables():
             result[:, channel] = operator.fit(x[:, channel], coarse, observed)
         return result
 
@@ -218,13 +214,14 @@ class CoarseObservation:
             like: gives shape (batch, channels, ny, nx), type and device.
         """
         result = torch.zeros_like(like)
-        for operator, channel, coarse, observed in zip(
-            self.operators, self.channels, self.coarse, self.observed, strict=True
-        ):
+        for operator, channel, coarse, observed in self._variables():
             normal = operator.encode(operator.lower(result[:, channel]))
             values = operator.encode(torch.where(observed > 0, coarse, 0.0))
             result[:, channel] = operator.raise_(values - normal, observed) * operator.mask
         return result
+
+    def _variables(self) -> Iterator[tuple[CoarseOperator, int, Tensor, Tensor]]:
+        return zip(self.operators, self.channels, self.coarse, self.observed, strict=True)
 
     def _residual(
         self, operator: CoarseOperator, x: Tensor, coarse: Tensor, observed: Tensor

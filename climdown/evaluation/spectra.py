@@ -75,9 +75,7 @@ def taper(known: npt.NDArray[np.bool_], width: float = 5.0) -> Values:
     return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance / width, 1.0)) ** 2)
 
 
-def tapered_spectrum(
-    fields: Values, known: npt.NDArray[np.bool_], spacing: tuple[float, float] = (1.0, 1.0)
-) -> tuple[Values, Values]:
+def tapered_spectrum(fields: Values, known: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
     """`rapsd` of fields over their known cells, tapered towards the edges of these.
 
     Args:
@@ -85,9 +83,9 @@ def tapered_spectrum(
         known: shape (ny, nx).
 
     Returns:
-        Wavenumbers and power, shape (rings,) each.
+        Wavenumbers in cycles per cell and power, shape (rings,) each.
     """
-    return rapsd(np.where(known, fields, np.nan), spacing, window=taper(known))
+    return rapsd(np.where(known, fields, np.nan), window=taper(known))
 
 
 def white_noise_power(shape: tuple[int, int]) -> Values:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from climdown.errors import InputError
+from climdown.evaluation.spectra import melr
 
 # Points of the grid on which densities are estimated, and how many bandwidths it goes beyond
 # the data.
@@ -54,9 +55,8 @@ def energy_spectrum(fields: Tensor) -> Tensor:
 def mean_energy_log_ratio(predicted: Tensor, reference: Tensor, *, weighted: bool = False) -> float:
     """MELR: sum_k w_k |log(E_pred(k) / E_ref(k))|; w_k equal, or in proportion to E_ref(k)."""
     _check(predicted, reference)
-    ours, theirs = energy_spectrum(predicted), energy_spectrum(reference)
-    weights = theirs if weighted else torch.ones_like(theirs)
-    return float((weights * torch.log(ours / theirs).abs()).sum() / weights.sum())
+    ours, theirs = (energy_spectrum(x).cpu().numpy() for x in (predicted, reference))
+    return melr(ours, theirs, weighted=weighted)
 
 
 def kld_of_marginals(predicted: Tensor, reference: Tensor) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -25,8 +24,6 @@ from climdown.remap import target_grid
 from climdown.training.reader import FieldReader, Index
 from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Chain
-
-log = logging.getLogger(__name__)
 
 GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
 _SIGMA_DATA = 1.0
