@@ -29,7 +29,7 @@ from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.methods import KINDS, find_noise_scale, make_sampler, sampler_options
 from climdown.observer import Observer
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Prior, Variable, make_tiles
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,11 @@ class Plan:
         """Fields to sample."""
         return len(self.time) * self.config.members
 
+    @property
+    def _tiled(self) -> str:
+        size = self.config.tile or self.prior.card.network.tile
+        return f", in tiles of {size} x {size} cells" if size else ""
+
     def describe(self) -> list[tuple[str, str]]:
         """What will be done, for people: (label, text) pairs."""
         given = ", ".join(f"{name} from '{f.source_name}'" for name, f in self.fields.items())
@@ -94,7 +99,7 @@ class Plan:
                 "sampler",
                 ", ".join([self.config.method, *_told(options)]),
             ),
-            ("device", f"{self.device}, {self.batch_size} fields at once"),
+            ("device", f"{self.device}, {self.batch_size} fields at once{self._tiled}"),
             ("fields", f"{self.total}, {size / 1e6:.0f} MB uncompressed"),
             ("output", str(self.output)),
         ]
@@ -161,6 +166,8 @@ def make_plan(
         cf.open_dataset(path).close()
     device = choose_device(config.device)
     chosen, fields = _matched(prior, paths, config)
+    if config.tile is not None:
+        make_tiles(chosen.card, config.tile)  # refuses those that are too small
     filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
@@ -218,6 +225,7 @@ def _identity(
         "members": config.members,
         "seed": config.seed,
         **options,
+        **({} if config.tile is None else {"tile": config.tile}),
         "filter_grid": filter_grid.describe(),
         "filter_grid_sha256": filter_grid.digest,
     }
@@ -268,7 +276,7 @@ def _execute(
     if resumed:
         log.info("resuming: %d of %d fields are done", resumed, plan.total)
     if todo:
-        model = plan.prior.denoiser(plan.device)
+        model = plan.prior.denoiser(plan.device, tile=plan.config.tile)
         observer = Observer(plan, _adjusted(plan, store.folder, stack))
     done = resumed
     if progress is not None:

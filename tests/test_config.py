@@ -195,6 +195,8 @@ def test_wrong_entries_are_named_with_what_was_expected(
         (NetworkConfig, {"blocks": 0}, "network.blocks is 0; need at least 1"),
         (NetworkConfig, {"embedding": 0}, "network.embedding is 0; need at least 1"),
         (NetworkConfig, {"attention": -1}, "network.attention is -1; need at least 0"),
+        (NetworkConfig, {"patterns": -1}, "network.patterns is -1; need at least 0"),
+        (NetworkConfig, {"tile": 8}, "network.tile is 8; 3 levels need at least 16"),
         (NetworkConfig, {"channels": [32, 6]}, "ends in 6, not divisible by 4 heads"),
         (NetworkConfig, {"heads": 0}, "network.heads is 0; need at least 1"),
         (NetworkConfig, {"dropout": 1}, "network.dropout is 1.0; need 0 <= dropout < 1"),

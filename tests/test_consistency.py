@@ -50,7 +50,7 @@ class Exact(Denoiser):
         )
         self.factor = factor
 
-    def forward(self, x: Tensor, sigma: Tensor, calendar: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, calendar: Tensor, *_: object) -> Tensor:
         level = sigma.reshape(-1, 1, 1, 1)
         share = torch.sqrt((STD**2 + LOWEST**2) / (STD**2 + level**2))
         return x * share * torch.where(level > LOWEST, self.factor, 1.0)

@@ -50,8 +50,8 @@ WORLDLY = {"datetime", "io", "json", "os", "pathlib", "shutil", "tempfile", "tim
 NETWORK = {"ftplib", "http", "httpx", "huggingface_hub", "requests", "socket", "urllib"}
 # What the methods share; every other module of `diffusion` is a method.
 SHARED_MATHEMATICS = {
-    *("denoiser", "guidance", "losses", "noise", "observation"),
-    *("sampler", "schedule", "solvers", "unet"),
+    *("denoiser", "gaussian", "guidance", "losses", "noise", "observation"),
+    *("sampler", "schedule", "solvers", "tiles", "unet"),
 }
 
 

@@ -82,7 +82,7 @@ def test_the_loss_of_the_noise_is_that_of_the_noise_a_denoiser_predicts(sigma: f
     x = x0 + sigma * noise
     predicted = (x - model(x, levels, calendar)) / sigma
     expected = ((noise - predicted) ** 2).mean(dim=(1, 2, 3))
-    found = edm_loss(model, x0, torch.ones_like(x0), calendar, levels, noise, of_noise=True)
+    found = edm_loss(model, x0, torch.ones_like(x0), calendar, levels, noise, weighting="noise")
     # At low noise x and D nearly cancel.
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     plain = loss_of(model, x0, noise, levels)

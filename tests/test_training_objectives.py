@@ -97,7 +97,8 @@ def batch(count: int = 3) -> Batch:
     shape = (count, 2, 4, 4)
     x0, noise = (torch.randn(shape, generator=generator) for _ in range(2))
     level = torch.rand(count, generator=generator)
-    return Batch(x0, torch.ones(shape), torch.ones(count, 3), level, noise)
+    group = torch.zeros(count, dtype=torch.long)
+    return Batch(x0, torch.ones(shape), torch.ones(count, 3), level, noise, group)
 
 
 @pytest.mark.parametrize("kind", ["edm", "ddpm", "vp"])

@@ -89,6 +89,14 @@ def run(
         str,
         typer.Option(metavar="N|auto", help="Fields computed at once; lower it if memory ends."),
     ] = "auto",
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="CELLS",
+            help="Apply the network in overlapping tiles of so many cells a side, for domains "
+            "beyond the memory. (default: as the prior was trained)",
+        ),
+    ] = None,
     time: Annotated[
         str | None,
         typer.Option(
@@ -149,6 +157,7 @@ def run(
         filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]
         device=cast(Literal["auto", "cpu", "cuda"], device),
         batch_size=_whole_or_auto(batch_size),
+        tile=tile,
         period=time,
         select=parse_selection(select),
         bias=cast(Literal["none", "qdm", "ot"], bias),

@@ -126,6 +126,8 @@ class RunConfig:
             coarse grid that the prior names).
         device: "auto" takes a CUDA device where there is one.
         batch_size: fields denoised together, or "auto".
+        tile: cells along each side of the overlapping tiles in which the network is applied; None
+            does as the prior's card says, which is the whole domain unless it was trained on tiles.
         period: "START/END", or None for all of the input.
         select: the entry to take along further dimensions of the input, as (dimension, label).
         bias: adjustment of the input before it guides.
@@ -147,6 +149,7 @@ class RunConfig:
     filter_scale: float | Literal["auto", "native"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: int | Literal["auto"] = "auto"
+    tile: int | None = None
     period: str | None = None
     select: tuple[tuple[str, str], ...] = ()
     bias: Literal["none", "qdm", "ot"] = "none"
@@ -199,6 +202,7 @@ class RunConfig:
             f"unknown device '{self.device}'; expected auto, cpu or cuda",
         )
         self._check_bias()
+        require(self.tile is None or self.tile > 0, f"tile is {self.tile}; need at least 1 cell")
         require(
             self.batch_size == "auto" or _positive(self.batch_size),
             f"batch size is {self.batch_size}; expected a number > 0, or auto",

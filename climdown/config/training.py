@@ -110,7 +110,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Size of the U-Net, see `diffusion.unet.UNet`."""
+    """Size of the U-Net, see `diffusion.unet.UNet`, and of the linear part beside it.
+
+    Attributes:
+        patterns: leading patterns of each variable in a Gaussian part of the denoiser, see
+            `diffusion.gaussian`; 0 leaves all to the network. For domains of up to some 10,000
+            cells, and few training fields.
+        tile: cells along each side of the windows that the network is trained on, drawn anew at
+            each step, and of the overlapping tiles it is applied to; 0 takes the whole domain.
+    """
 
     channels: tuple[int, ...] = (32, 64, 128)
     blocks: int = 1
@@ -118,6 +126,8 @@ class NetworkConfig:
     heads: int = 4
     embedding: int = 128
     dropout: float = 0.1
+    patterns: int = 0
+    tile: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -127,11 +137,19 @@ class NetworkConfig:
         for name in ("blocks", "embedding"):
             value = getattr(self, name)
             require(value > 0, f"network.{name} is {value}; need at least 1")
-        require(self.attention >= 0, f"network.attention is {self.attention}; need at least 0")
+        for name in ("attention", "patterns", "tile"):
+            value = getattr(self, name)
+            require(value >= 0, f"network.{name} is {value}; need at least 0")
         require(self.heads > 0, f"network.heads is {self.heads}; need at least 1")
         require(
             self.channels[-1] % self.heads == 0,
             f"network.channels ends in {self.channels[-1]}, not divisible by {self.heads} heads",
+        )
+        least = 2 ** (len(self.channels) + 1)
+        require(
+            self.tile == 0 or self.tile >= least,
+            f"network.tile is {self.tile}; {len(self.channels)} levels need at least {least}, or 0 "
+            "for the whole domain",
         )
         require(0 <= self.dropout < 1, f"network.dropout is {self.dropout}; need 0 <= dropout < 1")
 

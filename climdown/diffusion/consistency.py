@@ -21,6 +21,7 @@ from torch import Tensor
 from climdown.diffusion.denoiser import Denoise, Denoiser
 from climdown.diffusion.sampler import Noise
 from climdown.diffusion.schedule import karras_sigmas, lognormal_sigmas
+from climdown.diffusion.tiles import Window
 
 _HUBER = 0.00054  # times the root of the number of values (arXiv 2310.14189, Sec. 3.3)
 
@@ -151,26 +152,37 @@ def consistency_loss(
     valid: Tensor,
     calendar: Tensor,
     noise: Tensor,
+    group: Tensor | None = None,
+    window: Window | None = None,
 ) -> Tensor:
     """Weighted disagreement of the student at the higher level with a target, shape (batch,).
 
     Args:
-        target: the teacher's answer at the lower level, without gradient, shape as x0.
+        target: the teacher's answer at the lower level, without gradient, for the window.
         x0: clean normalised fields, zero where missing, shape (batch, channels, ny, nx).
         valid: 1 where x0 was observed, same shape.
         calendar: (month, day, hour), shape (batch, 3).
         noise: standard normal, same shape as x0.
+        group: of the Gaussian part's patterns for each field, shape (batch,).
+        window: cells to answer for; None takes all.
     """
-    answer = noisy_answer(student, x0, calendar, pairs.high, noise)
+    answer = noisy_answer(student, x0, calendar, pairs.high, noise, group, window)
+    valid = valid if window is None else valid[(..., *window)]
     return pairs.weight * recipe.distance(answer, target, valid)
 
 
 def noisy_answer(
-    model: Denoiser, x0: Tensor, calendar: Tensor, sigma: Tensor, noise: Tensor
+    model: Denoiser,
+    x0: Tensor,
+    calendar: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    group: Tensor | None = None,
+    window: Window | None = None,
 ) -> Tensor:
-    """What a model makes of x0 + sigma noise, shape as x0."""
+    """What a model makes of x0 + sigma noise, shape as x0 or that of the window."""
     noisy = (x0 + sigma.reshape(-1, 1, 1, 1) * noise) * model.mask
-    answer: Tensor = model(noisy, sigma, calendar)
+    answer: Tensor = model(noisy, sigma, calendar, group, window)
     return answer
 
 

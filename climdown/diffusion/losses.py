@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from climdown.diffusion.denoiser import Denoiser
+from climdown.diffusion.tiles import Window
 
 
 def edm_loss(
@@ -15,7 +18,9 @@ def edm_loss(
     sigma: Tensor,
     noise: Tensor,
     *,
-    of_noise: bool = False,
+    weighting: Literal["data", "network", "noise"] = "data",
+    group: Tensor | None = None,
+    window: Window | None = None,
 ) -> Tensor:
     """Weighted denoising error of each field (arXiv 2206.00364, Eq. 8), over valid cells alone.
 
@@ -25,15 +30,23 @@ def edm_loss(
         calendar: (month, day, hour), shape (batch, 3).
         sigma: noise levels, shape (batch,).
         noise: standard normal, same shape as x0.
-        of_noise: weigh as the error of the predicted noise (DDPM, arXiv 2006.11239, Eq. 14),
+        weighting: "data" makes 1 the error of a denoiser that knows the data's variance alone;
+            "network" that of the denoiser's linear part, which is the same without a Gaussian one;
+            "noise" weighs as the error of the predicted noise (DDPM, arXiv 2006.11239, Eq. 14),
             |noise - (x - D) / sigma|^2 = |D - x0|^2 / sigma^2.
+        group: of the Gaussian part's patterns for each field, shape (batch,).
+        window: cells to answer for; None takes all.
 
     Returns:
-        shape (batch,): without `of_noise`, 1 for a denoiser that knows the data's variance alone.
+        shape (batch,).
     """
     level = sigma.reshape(-1, 1, 1, 1)
-    gain = 1.0 if of_noise else (level**2 + denoiser.sigma_data**2) / denoiser.sigma_data**2
-    weight = gain / level**2
-    denoised = denoiser((x0 + level * noise) * denoiser.mask, sigma, calendar)
+    if weighting == "network":
+        weight = 1.0 / denoiser.output_variance(sigma)
+    else:
+        weight = 1.0 / level**2 + (1.0 / denoiser.sigma_data**2 if weighting == "data" else 0.0)
+    denoised = denoiser((x0 + level * noise) * denoiser.mask, sigma, calendar, group, window)
+    if window is not None:
+        x0, valid = x0[(..., *window)], valid[(..., *window)]
     error: Tensor = weight * (denoised - x0) ** 2 * valid
     return error.sum(dim=(1, 2, 3)) / valid.sum(dim=(1, 2, 3)).clamp(min=1)

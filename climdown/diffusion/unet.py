@@ -101,14 +101,15 @@ class CalendarEmbedding(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts fields of shape (batch, variables, ny, nx) from noisy fields and conditions.
+    """Predicts fields of shape (batch, variables, ny, nx) from noisy ones and conditions.
 
     Any ny, nx: fields are padded inside to a multiple of the deepest level's stride and
     cropped after. On periodic grids nx itself must be such a multiple, since a seam cannot
     be padded.
 
     Args:
-        variables: channels of input and output.
+        variables: channels of the output.
+        inputs: channels of the input, if not as many.
         statics: static conditioning channels.
         channels: width of each level, finest first.
         blocks: residual blocks per level on the way down (one more on the way up).
@@ -122,6 +123,7 @@ class UNet(nn.Module):
         *,
         variables: int,
         statics: int,
+        inputs: int | None = None,
         channels: Sequence[int],
         blocks: int = 1,
         attention: int = 1,
@@ -138,7 +140,7 @@ class UNet(nn.Module):
             nn.Linear(2 * self.frequencies, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.calendar_embedding = CalendarEmbedding(embedding)
-        self.conv_in = PaddedConv2d(variables + statics, channels[0], periodic=periodic)
+        self.conv_in = PaddedConv2d((inputs or variables) + statics, channels[0], periodic=periodic)
 
         def level(inputs: int, outputs: int, attend: bool) -> _Level:
             block = ResidualBlock(
@@ -179,7 +181,7 @@ class UNet(nn.Module):
         """Predict.
 
         Args:
-            x: shape (batch, variables, ny, nx).
+            x: shape (batch, inputs, ny, nx).
             noise: shape (batch,).
             static: shape (statics, ny, nx).
             calendar: shape (batch, 3).

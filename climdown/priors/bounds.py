@@ -29,6 +29,7 @@ MAX_LEVELS = 8
 MAX_WIDTH = 8192
 MAX_BLOCKS = 16
 MAX_STEPS = 10_000
+MAX_PATTERNS = 100_000
 _MAX_DEPTH = 32
 _MAX_NAME = 100
 _PLAIN = {"F16", "F32", "F64"}
@@ -131,6 +132,7 @@ def _check_network(card: Card) -> None:
     _within("network.heads", network.heads, 1, MAX_WIDTH)
     _within("network.blocks", network.blocks, 1, MAX_BLOCKS)
     _within("network.attention", network.attention, 0, MAX_LEVELS)
+    _within("network.patterns", network.patterns, 0, MAX_PATTERNS)
 
 
 def _check_finite(where: str, entries: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from climdown.config import NetworkConfig, SamplingConfig, from_mapping
 from climdown.errors import ConfigError, GridError, PriorError
 from climdown.grid import Grid
+from climdown.priors import gaussian
 from climdown.priors.bounds import check_card, check_json, check_tensor, check_weights, max_bytes
 from climdown.transforms import Chain
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from climdown.diffusion.denoiser import Denoiser
+    from climdown.diffusion.tiles import Tiles
 
 FORMAT = 1
 CARD_FILE = "card.json"
@@ -202,18 +204,25 @@ class Prior:
         except (ConfigError, OverflowError) as error:
             raise PriorError(f"prior {self.folder}: the card is damaged: {error}") from None
 
-    def denoiser(self, device: str | torch.device = "cpu") -> Denoiser:
+    def denoiser(self, device: str | torch.device = "cpu", *, tile: int | None = None) -> Denoiser:
         """The network with its weights, in evaluation mode, its parameters frozen.
+
+        Args:
+            tile: cells along each side of the tiles in which it is applied; None does as on the
+                card.
 
         Raises:
             PriorError: the weights do not fit the network on the card.
+            ConfigError: tiles too small for the network.
         """
+        if tile is not None:
+            make_tiles(self.card, tile)
         import torch
         from safetensors.torch import load_file
 
         try:
             check_weights(self.folder / MODEL_FILE, self.card)
-            model = build_denoiser(self.card, self.fields)
+            model = build_denoiser(self.card, self.fields, tile=tile)
             model.load_state_dict(load_file(self.folder / MODEL_FILE))
         except (ConfigError, RuntimeError, ValueError, SafetensorError) as error:
             # torch's first line names only the class; the second says what does not fit.
@@ -233,18 +242,38 @@ def spectrum_field(variable: str) -> str:
     return f"spectrum_{variable}"
 
 
-def build_denoiser(card: Card, fields: Mapping[str, npt.NDArray[np.float32]]) -> Denoiser:
-    """A denoiser of the card's shape with fresh weights."""
+def build_denoiser(
+    card: Card,
+    fields: Mapping[str, npt.NDArray[np.floating]],
+    patterns: Sequence[gaussian.Patterns] = (),
+    *,
+    tile: int | None = None,
+) -> Denoiser:
+    """A denoiser of the card's shape with fresh weights.
+
+    Args:
+        patterns: of its Gaussian part, instead of those among the fields.
+        tile: as of `Prior.denoiser`.
+    """
     import torch
 
     from climdown.diffusion.denoiser import Denoiser
     from climdown.diffusion.unet import UNet
 
+    sizes = asdict(card.network)
+    count, own, variables = sizes.pop("patterns"), sizes.pop("tile"), len(card.variables)
+    tile = own if tile is None else tile
+    part = None
+    if count:
+        found = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
+        part = gaussian.gaussian_part(card, fields["mask"], found)
     network = UNet(
-        variables=len(card.variables),
+        variables=variables,
+        inputs=variables if part is None else 2 * variables,
         statics=len(card.statics),
-        periodic=card.grid.periodic,
-        **asdict(card.network),
+        # A tile does not close the circle.
+        periodic=card.grid.periodic and not 0 < tile < card.grid.shape[1],
+        **sizes,
     )
     static = np.stack([fields[name] for name in card.statics])
     return Denoiser(
@@ -253,7 +282,26 @@ def build_denoiser(card: Card, fields: Mapping[str, npt.NDArray[np.float32]]) ->
         mask=torch.from_numpy(np.array(fields["mask"], dtype=np.float32)),
         sigma_data=card.sigma_data,
         sigma_min=card.sigma_min,
+        gaussian=part,
+        tiles=make_tiles(card, tile) if tile else None,
     )
+
+
+def make_tiles(card: Card, size: int) -> Tiles:
+    """Tiles of so many cells along each side, a quarter of that shared with each neighbour.
+
+    Raises:
+        ConfigError: the network needs larger ones.
+    """
+    from climdown.diffusion.tiles import Tiles
+
+    stride = 2 ** (len(card.network.channels) - 1)
+    if size < 4 * stride:
+        raise ConfigError(
+            f"tiles of {size} cells are too small for the {len(card.network.channels)} levels of "
+            f"prior {card.name}; need at least {4 * stride}"
+        )
+    return Tiles(size, size // 4, periodic=card.grid.periodic, stride=stride)
 
 
 def to_device(model: Denoiser, device: torch.device) -> Denoiser:
@@ -317,7 +365,7 @@ def write_prior(
     folder: Path,
     card: Card,
     weights: Mapping[str, torch.Tensor],
-    fields: Mapping[str, npt.NDArray[np.float32]],
+    fields: Mapping[str, npt.NDArray[np.floating]],
     readme: str,
 ) -> Prior:
     """Write a prior's files; the card, written last, gets their hashes."""
@@ -328,14 +376,17 @@ def write_prior(
 
     folder.mkdir(parents=True, exist_ok=True)
     save_weights({k: v.contiguous() for k, v in weights.items()}, folder / MODEL_FILE)
-    save_fields(
-        {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in fields.items()},
-        folder / FIELDS_FILE,
-    )
+    save_fields({k: _stored(v) for k, v in fields.items()}, folder / FIELDS_FILE)
     (folder / README_FILE).write_text(readme, encoding="utf-8")
     hashes = {name: file_digest(folder / name) for name in (MODEL_FILE, FIELDS_FILE)}
     (folder / CARD_FILE).write_text(replace(card, files=hashes).to_json(), encoding="utf-8")
     return read_prior(folder)
+
+
+def _stored(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Single precision, but for what is in half precision already."""
+    kind = np.float16 if values.dtype == np.float16 else np.float32
+    return np.ascontiguousarray(values, dtype=kind)
 
 
 def file_digest(path: Path) -> str:
@@ -346,17 +397,22 @@ def file_digest(path: Path) -> str:
 
 def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
     named = [str(s["field"]) for v in card.variables for s in v.transform if "field" in s]
-    fields, quantiles, spectra = {}, {}, {}
+    fields: dict[str, npt.NDArray[np.float32]] = {}
+    quantiles: dict[str, npt.NDArray[np.float32]] = {}
+    spectra: dict[str, npt.NDArray[np.float32]] = {}
+    patterns: dict[str, npt.NDArray[np.float32]] = {}
+    wanted = [v.name for v in card.variables] if card.network.patterns else []
+    linear = [name for variable in wanted for name in gaussian.field_names(variable)]
     try:
         with safe_open(path, framework="np") as file:
             available = set(file.keys())
             # A logarithm names no climatology, but baselines want it where there is one.
             means = available & {f"climatology_{v.name}" for v in card.variables}
-            for name in dict.fromkeys(("mask", *card.statics, *named, *sorted(means))):
+            for name in dict.fromkeys(("mask", *card.statics, *named, *sorted(means), *linear)):
                 if name not in available:
                     raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
                 check_tensor(file, name)
-                fields[name] = file.get_tensor(name)
+                (patterns if name in linear else fields)[name] = file.get_tensor(name)
             for name in available & {quantiles_field(v.name) for v in card.variables}:
                 check_tensor(file, name)
                 quantiles[name] = file.get_tensor(name)
@@ -386,4 +442,10 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
                 f"prior {path.parent}: field '{name}' has shape {values.shape}; expected finite "
                 "numbers, one for each wavenumber"
             )
-    return {**fields, **quantiles, **spectra}
+    found = {**fields, **quantiles, **spectra, **patterns}
+    if patterns:
+        try:
+            gaussian.check_fields(card, found)
+        except ConfigError as error:
+            raise PriorError(f"prior {path.parent}: {error}") from None
+    return found

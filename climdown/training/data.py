@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from climdown.errors import ConfigError, InputError
 from climdown.evaluation.spectra import tapered_spectrum
 from climdown.grid import Grid
 from climdown.priors.card import Card, Variable, quantiles_field, spectrum_field
+from climdown.priors.gaussian import Patterns, to_fields
 from climdown.remap import target_grid
+from climdown.training.patterns import BLOCKS, find_patterns
 from climdown.training.reader import FieldReader, Index
 from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Chain
@@ -39,6 +41,7 @@ class Samples:
         chains: from physical to normalised values, one per variable.
         mask: cells that a variable has, shape (variables, ny, nx).
         calendar: (month, day, hour), shape (n, 3).
+        group: patterns of the Gaussian part that each field had no share in, shape (n,).
     """
 
     reader: FieldReader
@@ -46,6 +49,7 @@ class Samples:
     chains: tuple[Chain, ...]
     mask: npt.NDArray[np.bool_]
     calendar: Tensor
+    group: Tensor
 
     def __len__(self) -> int:
         return len(self.index)
@@ -71,12 +75,17 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything a prior is made of, but for its weights."""
+    """Everything a prior is made of, but for its weights.
+
+    Attributes:
+        patterns: of the Gaussian part, by variable; empty without one.
+    """
 
     card: Card
-    fields: dict[str, npt.NDArray[np.float32]]
+    fields: dict[str, npt.NDArray[np.floating]]
     train: Samples
     validation: Samples
+    patterns: tuple[Patterns, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -132,12 +141,20 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
 
     def samples(days: Index) -> Samples:
         calendar = cf.calendar_conditions([dates[i] for i in days], step_days)
-        return Samples(reader, days, tuple(chains), np.stack(masks), torch.from_numpy(calendar))
+        group = torch.zeros(len(days), dtype=torch.long)
+        return Samples(
+            reader, days, tuple(chains), np.stack(masks), torch.from_numpy(calendar), group
+        )
 
     train = samples(train_days)
     fields |= _spectra(config, train)
+    patterns: tuple[Patterns, ...] = ()
+    if config.network.patterns:
+        train, patterns = _with_patterns(config, train)
+        for entry, found in zip(config.data.variables, patterns, strict=True):
+            fields |= to_fields(entry.name, found)
     card = _card(config, first.grid, step_days, [dates[i] for i in train_days], chains)
-    return Dataset(card, fields, train, samples(validation_days))
+    return Dataset(card, fields, train, samples(validation_days), patterns)
 
 
 def _location(name: str, data: Path) -> cf.Location:
@@ -217,6 +234,23 @@ def _spectra(config: PriorConfig, train: Samples) -> dict[str, npt.NDArray[np.fl
     return found
 
 
+def _with_patterns(config: PriorConfig, train: Samples) -> tuple[Samples, tuple[Patterns, ...]]:
+    """Patterns of each variable, and the training fields with the group that left them out."""
+    n = len(train)
+    group = np.arange(n) * BLOCKS // n
+    chosen = _thinned(np.arange(n), config.data.statistics_fields)
+    blocks = [np.flatnonzero(group[chosen] == block) for block in range(BLOCKS)]
+    found = []
+    for variable, mask in enumerate(train.mask):
+        # One variable at a time: all days of it are held in memory.
+        rows = [
+            train.take(chosen[start : start + train.reader.block])[0][:, variable].numpy()[:, mask]
+            for start in range(0, len(chosen), train.reader.block)
+        ]
+        found.append(find_patterns(np.concatenate(rows), blocks, config.network.patterns))
+    return replace(train, group=torch.from_numpy(group + 1)), tuple(found)
+
+
 def _split(config: PriorConfig, field: cf.Field, dates: Sequence[Any]) -> tuple[Index, Index]:
     index = {date: i for i, date in enumerate(dates)}
 
@@ -241,14 +275,14 @@ _STATICS = (
 )
 
 
-def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, npt.NDArray[np.float32]]:
+def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, npt.NDArray[np.floating]]:
     """Orography (km) and land fraction on a grid, from surface geopotential or altitude.
 
     Archives repeat static fields at every step, even at such as hold no data yet: `date` is one
     that does.
     """
     dataset = cf.open_dataset(path)
-    fields: dict[str, npt.NDArray[np.float32]] = {}
+    fields: dict[str, npt.NDArray[np.floating]] = {}
     for name in cf.gridded_variables(dataset):
         standard_name = str(dataset[name].attrs.get("standard_name"))
         for target, standard_names, names, scale in _STATICS:

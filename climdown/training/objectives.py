@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -12,6 +12,7 @@ from climdown.config import PriorConfig, TrainingConfig
 from climdown.diffusion import consistency, schedule
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.losses import edm_loss
+from climdown.diffusion.tiles import Window
 from climdown.training.data import Samples
 
 VALIDATION_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -31,6 +32,7 @@ class Batch:
         x0, valid, calendar: as of `Samples.take`.
         uniform: a random number in (0, 1) for each field, shape (n,).
         noise: standard normal, same shape as x0.
+        group: patterns of a Gaussian part that each field had no share in, shape (n,).
     """
 
     x0: Tensor
@@ -38,26 +40,21 @@ class Batch:
     calendar: Tensor
     uniform: Tensor
     noise: Tensor
+    group: Tensor
 
     def __len__(self) -> int:
         return self.x0.shape[0]
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        tensors = (self.x0, self.valid, self.calendar, self.uniform, self.noise)
+        tensors = tuple(getattr(self, entry.name) for entry in fields(self))
         if device.type == "cuda":
-            tensors = tuple(t.pin_memory() for t in tensors)  # type: ignore[assignment]
+            tensors = tuple(t.pin_memory() for t in tensors)
         return Batch(*(t.to(device, non_blocking=True) for t in tensors))
 
     def part(self, rows: slice) -> Batch:
         """Some of the fields."""
-        return Batch(
-            self.x0[rows],
-            self.valid[rows],
-            self.calendar[rows],
-            self.uniform[rows],
-            self.noise[rows],
-        )
+        return Batch(*(getattr(self, entry.name)[rows] for entry in fields(self)))
 
 
 class Objective(Protocol):
@@ -109,7 +106,9 @@ class Diffusion:
             batch.calendar,
             self.sigmas(batch.uniform),
             batch.noise,
-            of_noise=self.settings.noise != "edm",
+            weighting="network" if self.settings.noise == "edm" else "noise",
+            group=batch.group,
+            window=_drawn_window(model, batch.x0),
         )
 
     def teacher_decay(self, progress: float) -> float:
@@ -156,13 +155,25 @@ class Consistency:
     ) -> Tensor:
         pairs = self.recipe.pairs(batch.uniform, progress)
         x0, calendar, noise = batch.x0, batch.calendar, batch.noise
+        window = _drawn_window(model, x0)
         # Both answers with the same dropped units, or their difference would be dropout alone.
         state = _random_state(x0.device)
         with torch.no_grad():
-            target = consistency.noisy_answer(teacher or model, x0, calendar, pairs.low, noise)
+            target = consistency.noisy_answer(
+                teacher or model, x0, calendar, pairs.low, noise, batch.group, window
+            )
         _set_random_state(x0.device, state)
         return consistency.consistency_loss(
-            model, target, self.recipe, pairs, x0, batch.valid, calendar, noise
+            model,
+            target,
+            self.recipe,
+            pairs,
+            x0,
+            batch.valid,
+            calendar,
+            noise,
+            group=batch.group,
+            window=window,
         )
 
     def teacher_decay(self, progress: float) -> float:
@@ -238,6 +249,14 @@ def _fine(fields: Tensor) -> Tensor:
     pooled = torch.nn.functional.avg_pool2d(fields, size, ceil_mode=True, count_include_pad=False)
     coarse = pooled.repeat_interleave(size, dim=-2).repeat_interleave(size, dim=-1)
     return fields - coarse[..., :ny, :nx]
+
+
+def _drawn_window(model: Denoiser, x0: Tensor) -> Window | None:
+    """Where the network is applied in this pass, if it is one of tiles."""
+    if model.tiles is None:
+        return None
+    ny, nx = x0.shape[-2:]
+    return model.tiles.draw((ny, nx), x0.device)
 
 
 def _spread(count: int, most: int) -> Tensor:

@@ -97,7 +97,8 @@ class Trainer:
     def _build(self) -> Denoiser:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.training.seed)
-            return to_device(build_denoiser(self.dataset.card, self.dataset.fields), self.device)
+            card, fields, patterns = self.dataset.card, self.dataset.fields, self.dataset.patterns
+            return to_device(build_denoiser(card, fields, patterns), self.device)
 
     def _copy(self) -> Denoiser:
         copy = self._build()
@@ -134,13 +135,14 @@ class Trainer:
         """
         size = self.config.training.batch_size
         places = self.team.share(size)
-        x0, valid, calendar = self.dataset.train.take(self.order.batch(step, size)[places])
+        chosen = self.order.batch(step, size)[places]
+        x0, valid, calendar = self.dataset.train.take(chosen)
         uniform, noise = torch.empty(len(places)), torch.empty_like(x0)
         for row, place in enumerate(places):
             generator = torch.Generator().manual_seed(self._key(step, place))
             torch.rand((), generator=generator, out=uniform[row])
             torch.randn(x0.shape[1:], generator=generator, out=noise[row])
-        return Batch(x0, valid, calendar, uniform, noise)
+        return Batch(x0, valid, calendar, uniform, noise, self.dataset.train.group[chosen])
 
     def _advance(self, batch: Batch, stop: bool) -> tuple[float, float, bool]:
         settings = self.config.training
