@@ -21,6 +21,7 @@ from climdown.evaluation.spectra import tapered_spectrum
 from climdown.grid import Grid
 from climdown.priors.card import Card, Variable, quantiles_field, spectrum_field
 from climdown.remap import target_grid
+from climdown.training.persistence import lag_correlations
 from climdown.training.reader import FieldReader, Index
 from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Chain
@@ -136,7 +137,9 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
 
     train = samples(train_days)
     fields |= _spectra(config, train)
-    card = _card(config, first.grid, step_days, [dates[i] for i in train_days], chains)
+    train_dates = [dates[i] for i in train_days]
+    lags = lag_correlations(train, train_dates, step_days, factor=config.data.coarse_factor)
+    card = _card(config, first.grid, step_days, train_dates, chains, lags)
     return Dataset(card, fields, train, samples(validation_days))
 
 
@@ -286,6 +289,7 @@ def _card(
     step_days: float,
     train_dates: Sequence[Any],
     chains: Sequence[Chain],
+    lags: Sequence[float],
 ) -> Card:
     variables = tuple(
         Variable(
@@ -327,4 +331,5 @@ def _card(
             **({} if config.consistency is None else asdict(config.consistency)),
         },
         files={},
+        lag_correlation={v.name: round(lag, 4) for v, lag in zip(variables, lags, strict=False)},
     )
