@@ -32,6 +32,9 @@ from tests.priors import FINE, PR, TAS
 
 Entries = dict[str, Any]
 
+# Entries that cards have not always had.
+OPTIONAL = {"sigma_min", "lag_correlation"}
+
 
 def entries_of(prior: Prior) -> Entries:
     entries: Entries = json.loads(prior.card.to_json())
@@ -77,7 +80,7 @@ def test_a_format_that_is_no_positive_number_is_refused(version: Any, tiny_prior
         Card.from_json(json.dumps(entries_of(tiny_prior) | {"format": version}))
 
 
-@pytest.mark.parametrize("name", sorted(set(Card.__dataclass_fields__) - {"sigma_min"}))
+@pytest.mark.parametrize("name", sorted(set(Card.__dataclass_fields__) - OPTIONAL))
 def test_every_entry_is_needed_and_named_when_missing(name: str, tiny_prior: Prior) -> None:
     entries = entries_of(tiny_prior)
     del entries[name]
@@ -125,6 +128,19 @@ def _set(*path: Any) -> Callable[[Entries], None]:
         (_set("files", {MODEL_FILE: "0"}), f"must name {MODEL_FILE} and {FIELDS_FILE}"),
         (_set("files", "../../etc/passwd", "0"), "must name"),
         (_set("sigma_data", 10**400), "too large"),
+        (_set("lag_correlation", {"tas": "much"}), r"'lag_correlation\.tas' is 'much'; expected f"),
+        (
+            _set("lag_correlation", {"tas": math.nan}),
+            r"lag_correlation\.tas is nan; expected -1 to",
+        ),
+        (
+            _set("lag_correlation", {"tas": 1.01}),
+            r"lag_correlation\.tas is 1\.01; expected -1 to 1",
+        ),
+        (
+            _set("lag_correlation", {"psl": 0.5}),
+            r"lag_correlation names 'psl'; expected of \['tas'",
+        ),
     ],
 )
 def test_a_damaged_entry_is_named(
@@ -144,6 +160,14 @@ def test_a_card_that_does_not_tell_the_lowest_level_is_one_of_diffusion(tiny_pri
         PriorError, match=r"sigma_min is 0\.0; expected a number > 0 for consistenc"
     ):
         Card.from_json(json.dumps(entries | {"kind": "consistency"}))
+
+
+def test_a_card_may_tell_how_long_detail_lasts(tiny_prior: Prior) -> None:
+    entries = entries_of(tiny_prior)
+    assert entries.pop("lag_correlation") == {}
+    assert Card.from_json(json.dumps(entries)).to_json() == tiny_prior.card.to_json()
+    told = dataclasses.replace(tiny_prior.card, lag_correlation={"tas": 0.5, "pr": -0.1})
+    assert Card.from_json(told.to_json()).lag_correlation == {"tas": 0.5, "pr": -0.1}
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def check_card(card: Card) -> None:
         0 <= card.sigma_min < 1e6 and (card.sigma_min > 0) == (card.kind == "consistency"),
         f"sigma_min is {card.sigma_min}; expected a number > 0 for consistency, 0 for diffusion",
     )
+    _check_lags(card.lag_correlation, names)
     _check_finite("sampling.", asdict(card.sampling))
     _within("sampling.steps", card.sampling.steps, 1, MAX_STEPS)
     _check_network(card)
@@ -122,6 +123,12 @@ def _check_transform(where: str, steps: tuple[dict[str, Any], ...]) -> None:
             else:
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 _require(number and math.isfinite(value), f"{where}: '{key}' is no finite number")
+
+
+def _check_lags(lags: Mapping[str, float], names: list[str]) -> None:
+    for name, value in lags.items():
+        _require(name in names, f"lag_correlation names {name[:40]!r}; expected of {names}")
+        _require(-1 <= value <= 1, f"lag_correlation.{name} is {value}; expected -1 to 1")
 
 
 def _check_network(card: Card) -> None:

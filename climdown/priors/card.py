@@ -69,6 +69,8 @@ class Card:
         sigma_min: the noise level at which a consistency function is the identity; 0 for diffusion.
         training: data, periods, licence and results, for people.
         files: SHA-256 of each other file.
+        lag_correlation: lag-one autocorrelation, by variable, of what the coarse cells around it do
+            not tell of a cell; empty where it is not known.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Card:
     training: dict[str, Any]
     files: dict[str, str]
     sigma_min: float = 0.0
+    lag_correlation: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

@@ -23,6 +23,7 @@ from climdown.priors.card import Card, Variable, quantiles_field, spectrum_field
 from climdown.priors.gaussian import Patterns, to_fields
 from climdown.remap import target_grid
 from climdown.training.patterns import BLOCKS, find_patterns
+from climdown.training.persistence import lag_correlations
 from climdown.training.reader import FieldReader, Index
 from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Chain
@@ -148,12 +149,14 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
 
     train = samples(train_days)
     fields |= _spectra(config, train)
+    train_dates = [dates[i] for i in train_days]
+    lags = lag_correlations(train, train_dates, step_days, factor=config.data.coarse_factor)
     patterns: tuple[Patterns, ...] = ()
     if config.network.patterns:
         train, patterns = _with_patterns(config, train)
         for entry, found in zip(config.data.variables, patterns, strict=True):
             fields |= to_fields(entry.name, found)
-    card = _card(config, first.grid, step_days, [dates[i] for i in train_days], chains)
+    card = _card(config, first.grid, step_days, train_dates, chains, lags)
     return Dataset(card, fields, train, samples(validation_days), patterns)
 
 
@@ -320,6 +323,7 @@ def _card(
     step_days: float,
     train_dates: Sequence[Any],
     chains: Sequence[Chain],
+    lags: Sequence[float],
 ) -> Card:
     variables = tuple(
         Variable(
@@ -361,4 +365,5 @@ def _card(
             **({} if config.consistency is None else asdict(config.consistency)),
         },
         files={},
+        lag_correlation={v.name: round(lag, 4) for v, lag in zip(variables, lags, strict=False)},
     )
