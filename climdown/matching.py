@@ -46,12 +46,12 @@ def quantity(variable: Variable) -> cf.Quantity:
 
 
 def choose_prior(
-    kind: str,
+    kinds: tuple[str, ...],
     paths: Sequence[cf.Location],
     period: str | None,
     select: Mapping[str, str] | None = None,
 ) -> tuple[Prior, dict[str, cf.Field]]:
-    """The bundled prior of a kind that fits variables, region and months of the input.
+    """The bundled prior of given kinds that fits variables, region and months of the input.
 
     Raises:
         PriorError: none fits; says why for each.
@@ -61,7 +61,7 @@ def choose_prior(
     for name in bundled_names():
         try:
             prior = load_prior(name)
-            require_kind(prior, kind)
+            require_kind(prior, kinds)
             fitting.append((prior, match(prior, paths, period, select)))
         except ClimdownError as error:
             reasons.append(f"{name}: {error}")
@@ -73,15 +73,16 @@ def choose_prior(
     return prior, fields
 
 
-def require_kind(prior: Prior, kind: str) -> None:
-    """Check that a prior is of the kind that a method samples from.
+def require_kind(prior: Prior, kinds: tuple[str, ...]) -> None:
+    """Check that a prior is of a kind that a method can use.
 
     Raises:
         PriorError: it is of another.
     """
-    if prior.card.kind != kind:
+    if prior.card.kind not in kinds:
         raise PriorError(
-            f"prior {prior.card.name} is a {prior.card.kind} model; the method needs one of {kind}"
+            f"prior {prior.card.name} is a {prior.card.kind} model; the method needs one of "
+            f"{' or '.join(kinds)}"
         )
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from climdown.config import RunConfig
+from climdown import cf, matching
+from climdown.config import BASELINES, RunConfig
+from climdown.diffusion.baselines import Delta
 from climdown.diffusion.cm import ScaleAdaptiveCM
 from climdown.diffusion.sampler import Sampler
 from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The kind of prior that each method samples from.
-KINDS = {"zssd": "diffusion", "cm": "consistency"}
+# The kinds of prior that each method can use.
+KINDS = {
+    "zssd": ("diffusion",),
+    "cm": ("consistency",),
+    **dict.fromkeys(BASELINES, ("diffusion", "consistency")),
+}
 # The input's spectrum is taken over so many steps, spread over the period.
 _SPECTRUM_STEPS = 64
 # A scale is resolved while the input has this share of the reference's power; crossings above
@@ -34,8 +40,14 @@ _KM_PER_DEGREE = 111.195
 
 
 def make_sampler(plan: Plan) -> Sampler:
-    """The sampler that a plan's options describe."""
+    """The sampler that a plan's options describe.
+
+    Raises:
+        PriorError: the prior lacks what the method needs.
+    """
     options, sampling = plan.identity, plan.prior.card.sampling
+    if plan.config.method in BASELINES:
+        return _baseline(plan)
     if plan.config.method == "cm":
         return ScaleAdaptiveCM(
             options["noise_scale"],
@@ -60,7 +72,35 @@ def sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
         }
     if config.method == "zssd":
         return {"sampler": config.sampler, "steps": config.steps or sampling.steps}
-    return {"steps": config.steps or sampling.steps, "keep_means": config.keep_means}
+    if config.method in BASELINES:
+        return {}
+    return {
+        "steps": config.steps or sampling.steps,
+        "keep_means": config.keep_means is not False,
+    }
+
+
+def _baseline(plan: Plan) -> Delta:
+    """The delta method with the prior's climatologies, or with zeros for plain interpolation."""
+    variables = plan.prior.card.variables
+    patterns = np.zeros((len(variables), *plan.prior.card.grid.shape), dtype=np.float32)
+    ratios = [False] * len(variables)
+    if plan.config.method == "bilinear":
+        return Delta(torch.from_numpy(patterns).to(plan.device), tuple(ratios))
+    for channel, variable in enumerate(variables):
+        if variable.name not in plan.fields:
+            continue
+        climatology = plan.prior.climatology(variable.name)
+        if climatology is None:
+            raise PriorError(
+                f"prior {plan.prior.card.name} carries no climatology of {variable.name} on its "
+                f"fine grid, from which {plan.config.method} starts; train it anew, choose another "
+                "prior, or give --method bilinear"
+            )
+        patterns[channel] = climatology
+        known = cf.known_family(matching.quantity(variable))
+        ratios[channel] = known is not None and known.kind == "multiplicative"
+    return Delta(torch.from_numpy(patterns).to(plan.device), tuple(ratios))
 
 
 def find_noise_scale(plan: Plan) -> float:

@@ -22,7 +22,8 @@ import climdown
 from climdown import cf, matching, stream
 from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
-from climdown.config import RunConfig
+from climdown.config import BASELINES, RunConfig
+from climdown.diffusion.baselines import no_network
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
 from climdown.errors import ConfigError, Requeue
@@ -73,7 +74,7 @@ class Plan:
     @property
     def total(self) -> int:
         """Fields to sample."""
-        return len(self.time) * self.config.members
+        return len(self.time) * self.config.size
 
     @property
     def _tiled(self) -> str:
@@ -94,7 +95,7 @@ class Plan:
             *([("bias", self.adjustment.describe())] if self.adjustment is not None else []),
             ("guided at", self.filter_grid.describe()),
             ("output grid", self.prior.card.grid.describe()),
-            ("members", f"{self.config.members}, seed {self.config.seed}"),
+            ("members", f"{self.config.size}, seed {self.config.seed}"),
             (
                 "sampler",
                 ", ".join([self.config.method, *_told(options)]),
@@ -107,11 +108,11 @@ class Plan:
 
 def _told(options: Mapping[str, Any]) -> list[str]:
     """The sampler's options in words."""
-    steps = options["steps"]
+    steps = options.get("steps")
     scales = [name for name in ("guidance_scale", "noise_scale") if name in options]
     return [
         *([f"{options['sampler']} sampler"] if "sampler" in options else []),
-        f"{steps} steps" if steps > 1 else "1 step",
+        *([] if steps is None else [f"{steps} steps" if steps > 1 else "1 step"]),
         *(f"{name.replace('_', ' ')} {options[name]:g}" for name in scales),
     ]
 
@@ -174,7 +175,7 @@ def make_plan(
     options = sampler_options(chosen, config)
     identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
     adjustment = None
-    if config.bias != "none":
+    if config.adjustment != "none":
         adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
         identity |= guide.identity(adjustment)
     plan = Plan(
@@ -190,6 +191,7 @@ def make_plan(
     )
     if config.method == "cm":
         identity["noise_scale"] = round(find_noise_scale(plan), 4)
+    make_sampler(plan)  # what it lacks is said before anything is computed
     return plan
 
 
@@ -197,10 +199,10 @@ def _matched(
     prior: Prior | None, paths: Sequence[cf.Location], config: RunConfig
 ) -> tuple[Prior, dict[str, cf.Field]]:
     """The prior, given or chosen, and its variables in the input."""
-    kind, select = KINDS[config.method], dict(config.select)
+    kinds, select = KINDS[config.method], dict(config.select)
     if prior is None:
-        return matching.choose_prior(kind, paths, config.period, select)
-    matching.require_kind(prior, kind)
+        return matching.choose_prior(kinds, paths, config.period, select)
+    matching.require_kind(prior, kinds)
     return prior, matching.match(prior, paths, config.period, select)
 
 
@@ -222,7 +224,7 @@ def _identity(
         "period": config.period,
         "select": dict(config.select),
         "method": config.method,
-        "members": config.members,
+        "members": config.size,
         "seed": config.seed,
         **options,
         **({} if config.tile is None else {"tile": config.tile}),
@@ -232,7 +234,7 @@ def _identity(
 
 
 def _filter_grid(prior: Prior, fields: dict[str, cf.Field], config: RunConfig) -> Grid:
-    if config.bias == "qdm" and not config.reference:
+    if config.adjustment == "qdm" and not config.reference:
         if config.filter_scale != "auto":
             raise ConfigError(
                 f"the quantiles of prior {prior.card.name} are on its coarse grid "
@@ -266,7 +268,7 @@ def _execute(
     store = stream.PartStore.open(
         plan.output,
         times=len(plan.time),
-        members=plan.config.members,
+        members=plan.config.size,
         fields_per_unit=plan.batch_size,
         identity=plan.identity,
         discard=plan.config.overwrite,
@@ -276,7 +278,8 @@ def _execute(
     if resumed:
         log.info("resuming: %d of %d fields are done", resumed, plan.total)
     if todo:
-        model = plan.prior.denoiser(plan.device, tile=plan.config.tile)
+        asked = plan.config.method not in BASELINES
+        model = plan.prior.denoiser(plan.device, tile=plan.config.tile) if asked else None
         observer = Observer(plan, _adjusted(plan, store.folder, stack))
     done = resumed
     if progress is not None:
@@ -304,7 +307,7 @@ def _adjusted(plan: Plan, scratch: Path, stack: ExitStack) -> dict[str, guide.Re
 
 
 def sample_unit(
-    plan: Plan, unit: stream.Unit, model: Denoiser, observer: Observer
+    plan: Plan, unit: stream.Unit, model: Denoiser | None, observer: Observer
 ) -> npt.NDArray[np.float32]:
     """Sample a unit in batches; shape (time, member, input variables, ny, nx), input's units."""
     shape = plan.prior.card.grid.shape
@@ -323,7 +326,7 @@ def sample_unit(
         dates = [axis.dates[t] for t in steps]
         calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
         drawn = sampler.sample(
-            model.bind(calendar.to(plan.device)),
+            no_network if model is None else model.bind(calendar.to(plan.device)),
             observer.observation([values[steps] for values in coarse]),
             noise,
         )
@@ -391,7 +394,7 @@ def output_template(plan: Plan, command: str) -> stream.Template:
         grid=plan.prior.card.grid,
         time=plan.time,
         variables=tuple(variables),
-        members=plan.config.members,
+        members=plan.config.size,
         attributes=attributes,
     )
 

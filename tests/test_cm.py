@@ -167,12 +167,12 @@ def test_spectra_that_are_no_row_of_numbers_are_refused(cm_prior: Prior, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_scale": 0.5}, "the noise scale and --no-keep-means are of the method cm"),
-        ({"keep_means": False}, "the noise scale and --no-keep-means are of the method cm"),
+        ({"noise_scale": 0.5}, "--noise-scale is for --method cm, not for zssd; leave it out"),
+        ({"keep_means": False}, "--keep-means is for --method cm, not for zssd; leave it out"),
         ({"method": "cm", "noise_scale": -1.0}, "noise scale is -1.0; expected a number > 0"),
         ({"method": "cm", "noise_scale": "0km"}, "noise scale is 0km; expected a number > 0"),
         ({"method": "cm", "noise_scale": "1.2.3km"}, "noise scale is 1.2.3km; expected"),
-        ({"method": "cm", "sampler": "reference"}, "the reference sampler is one of .* zssd"),
+        ({"method": "cm", "sampler": "reference"}, "--sampler is for --method zssd, not for cm"),
     ],
 )
 def test_options_of_cm_are_checked(options: dict[str, float | str], message: str) -> None:

@@ -197,12 +197,12 @@ def test_choosing_a_prior_gives_the_reason_for_each(
 ) -> None:
     monkeypatch.setattr("climdown.priors.store.bundled_folder", lambda: tiny_prior.folder.parent)
     path = write_tas(tmp_path / "tas.nc")
-    prior, fields = matching.choose_prior("diffusion", [path], None)
+    prior, fields = matching.choose_prior(("diffusion",), [path], None)
     assert (prior.card.name, list(fields)) == ("tiny", ["tas"])
     with pytest.raises(
         PriorError, match=r"no bundled prior fits .*: tiny: .*tas\.nc: no time step"
     ):
-        matching.choose_prior("diffusion", [path], "1850/1851")
+        matching.choose_prior(("diffusion",), [path], "1850/1851")
 
 
 # --- meshes
@@ -425,7 +425,7 @@ def test_steps_without_values_are_refused(
 @pytest.mark.data
 def test_a_real_rotated_pole_feeds_the_bundled_prior() -> None:
     (path,) = cf.expand_paths([shared_data() / "cmip" / "small_rotPole_precipitation.nc"])
-    prior, fields = matching.choose_prior("diffusion", [path], None)
+    prior, fields = matching.choose_prior(("diffusion",), [path], None)
     field = fields["pr"]
     matching.check_values(field)
     # HIRHAM at 0.2 degree: six cells along each side of the prior's coarse ones.

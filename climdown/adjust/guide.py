@@ -61,7 +61,7 @@ class Adjustment:
     @property
     def method(self) -> str:
         """The method and its options, for people."""
-        if self.config.bias == "ot":
+        if self.config.adjustment == "ot":
             return describe(self.config.ot)
         return "; ".join(f"{name}: {s.describe()}" for name, s in self.settings.items())
 
@@ -86,7 +86,7 @@ class Adjustment:
         """
         read = (
             self._transported(device)
-            if self.config.bias == "ot"
+            if self.config.adjustment == "ot"
             else self._mapped(stack, scratch, device)
         )
         readers = {name: _later(one, self.steps.start) for name, one in read.items()}
@@ -158,13 +158,13 @@ def plan_adjustment(
         if variable.name in fields
     }
     for one in series.values():
-        if config.bias == "qdm":  # transport says so itself
+        if config.adjustment == "qdm":  # transport says so itself
             check_months(one.sim, shared_months(one), config.qdm.group)
     name = next(iter(series))
     dates = fields[name].time.dates
     first = int(np.flatnonzero(series[name].sim.time.dates == dates[0])[0])
     settings = {}
-    if config.bias == "qdm":
+    if config.adjustment == "qdm":
         settings = {name: choose_settings(one, config.qdm) for name, one in series.items()}
     return Adjustment(config, series, settings, slice(first, first + len(dates)))
 
@@ -188,7 +188,7 @@ def identity(adjustment: Adjustment) -> dict[str, Any]:
     config = adjustment.config
     return {
         "bias": adjustment.method,
-        "bias_options": asdict(config.qdm if config.bias == "qdm" else config.ot),
+        "bias_options": asdict(config.qdm if config.adjustment == "qdm" else config.ot),
         "historical": _fingerprints(config.historical),
         "historical_period": config.historical_period,
         "reference": _fingerprints(config.reference),

@@ -12,6 +12,7 @@ import typer
 from climdown.cli.console import log, out, progress_bar, stop_requested
 from climdown.cli.options import parse_selection
 from climdown.config import RunConfig
+from climdown.config.run import Method
 from climdown.errors import ConfigError
 
 
@@ -27,9 +28,10 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            metavar="zssd|cm",
+            metavar="zssd|cm|bilinear|delta|bcsd",
             help="zssd guides a diffusion prior by the input; cm draws its small scales by a "
-            "consistency prior, in one network evaluation.",
+            "consistency prior, in one network evaluation. Baselines: bilinear interpolates the "
+            "input, delta its change from the prior's climatology, bcsd the same after --bias qdm.",
         ),
     ] = "zssd",
     prior: Annotated[
@@ -38,7 +40,10 @@ def run(
             help="Name of a bundled or fetched prior, or a folder. (default: the one that fits)"
         ),
     ] = None,
-    members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 4,
+    members: Annotated[
+        int | None,
+        typer.Option(help="Size of the ensemble. (default: 4, and 1 of the baselines)"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same members.")] = 0,
     sampler: Annotated[
         str,
@@ -62,12 +67,13 @@ def run(
         ),
     ] = "auto",
     keep_means: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--keep-means/--no-keep-means",
-            help="Of cm: move each answer to the input's coarse means, which the paper does not.",
+            help="Of cm: move each answer to the input's coarse means, which the paper does not. "
+            "(default: keep)",
         ),
-    ] = True,
+    ] = None,
     guidance_scale: Annotated[
         float | None,
         typer.Option(
@@ -111,13 +117,13 @@ def run(
         ),
     ] = None,
     bias: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="none|qdm|ot",
             help="Adjust the input's bias before it guides, by quantile delta mapping or optimal "
-            "transport, with the defaults of those commands.",
+            "transport, with the defaults of those commands. (default: none, and qdm of bcsd)",
         ),
-    ] = "none",
+    ] = None,
     historical: Annotated[
         list[str] | None,
         typer.Option(help="The same model in the reference's period: files. May be repeated."),
@@ -146,7 +152,7 @@ def run(
     if len(files) < 2:
         raise ConfigError("expected at least one INPUT and then OUTPUT")
     config = RunConfig(
-        method=cast(Literal["zssd", "cm"], method),
+        method=cast(Method, method),
         noise_scale=_number_or_text(noise_scale),
         keep_means=keep_means,
         members=members,
@@ -160,7 +166,7 @@ def run(
         tile=tile,
         period=time,
         select=parse_selection(select),
-        bias=cast(Literal["none", "qdm", "ot"], bias),
+        bias=cast(Literal["none", "qdm", "ot"] | None, bias),
         historical=tuple(historical or ()),
         reference=tuple(reference or ()),
         historical_period=hist_period,

@@ -1,7 +1,7 @@
 """Configurations: frozen dataclasses, read from TOML or options, checked when built."""
 
 from climdown.config.reading import from_mapping
-from climdown.config.run import OTConfig, QDMConfig, RunConfig
+from climdown.config.run import BASELINES, METHODS, OTConfig, QDMConfig, RunConfig
 from climdown.config.training import (
     ConsistencyConfig,
     DataConfig,
@@ -14,6 +14,8 @@ from climdown.config.training import (
 )
 
 __all__ = [
+    "BASELINES",
+    "METHODS",
     "ConsistencyConfig",
     "DataConfig",
     "NetworkConfig",

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from climdown.config.reading import require
+
+Method = Literal["zssd", "cm", "bilinear", "delta", "bcsd"]
+METHODS = get_args(Method)
+BASELINES = ("bilinear", "delta", "bcsd")
+_DRAWING = tuple(method for method in METHODS if method not in BASELINES)
+# The methods that an option belongs to, where it is not for all.
+_OWNERS = {
+    "--noise-scale": ("cm",),
+    "--keep-means": ("cm",),
+    "--sampler": ("zssd",),
+    "--guidance-scale": ("zssd",),
+    "--steps": _DRAWING,
+}
+_MEMBERS = 4
 
 
 @dataclass(frozen=True)
@@ -110,13 +124,16 @@ class RunConfig:
     """The options of `climdown run`.
 
     Attributes:
-        members: size of the ensemble.
+        members: of the ensemble; None takes 4, or the one that a baseline has.
         seed: of the noise; the same seed gives the same members.
         method: "zssd" guides a diffusion prior by the input; "cm" adds noise to the interpolated
-            input and lets a consistency prior draw what the noise drowned.
+            input and lets a consistency prior draw what the noise drowned. Baselines, which use no
+            more of a prior than its grid and climatology: "bilinear" interpolates the input,
+            "delta" its departures from the climatology, "bcsd" the same after quantile mapping.
         noise_scale: of "cm": a noise level in normalised units; "200km" drowns what is shorter than
             this wavelength, "auto" what the input's spectrum lacks beside the prior's.
-        keep_means: of "cm", move each answer to the nearest field with the input's coarse means.
+        keep_means: of "cm", move each answer to the nearest field with the input's coarse means;
+            None does.
         sampler: of ZSSD: "fast" projects onto the observed means in a second-order solver;
             "reference" is the paper's, which differentiates the network at every step.
         steps: network evaluations; None takes the prior's own, 1000 for the reference.
@@ -130,7 +147,7 @@ class RunConfig:
             does as the prior's card says, which is the whole domain unless it was trained on tiles.
         period: "START/END", or None for all of the input.
         select: the entry to take along further dimensions of the input, as (dimension, label).
-        bias: adjustment of the input before it guides.
+        bias: adjustment of the input before it guides; None takes the one that the method implies.
         historical: files of the input's model in the reference's period.
         reference: files of observations; empty takes the quantiles that the prior carries.
         historical_period, reference_period: as `period`.
@@ -138,11 +155,11 @@ class RunConfig:
         overwrite: replace an output that exists, discard parts of another run.
     """
 
-    method: Literal["zssd", "cm"] = "zssd"
-    members: int = 4
+    method: Method = "zssd"
+    members: int | None = None
     seed: int = 0
     noise_scale: float | str = "auto"
-    keep_means: bool = True
+    keep_means: bool | None = None
     sampler: Literal["fast", "reference"] = "fast"
     steps: int | None = None
     guidance_scale: float | None = None
@@ -152,7 +169,7 @@ class RunConfig:
     tile: int | None = None
     period: str | None = None
     select: tuple[tuple[str, str], ...] = ()
-    bias: Literal["none", "qdm", "ot"] = "none"
+    bias: Literal["none", "qdm", "ot"] | None = None
     historical: tuple[str, ...] = ()
     reference: tuple[str, ...] = ()
     historical_period: str | None = None
@@ -163,23 +180,22 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.method in ("zssd", "cm"), f"unknown method '{self.method}'; expected zssd or cm"
+            self.method in METHODS,
+            f"unknown method '{self.method}'; expected {_listed(METHODS)}",
         )
         scale = self.noise_scale
         require(
             scale == "auto" or self.wavelength is not None or _positive(scale),
             f"noise scale is {scale}; expected a number > 0, a wavelength like 200km, or auto",
         )
+        self._check_owners()
+        members = self.members
+        require(members is None or members >= 1, f"members is {members}; need at least 1")
         require(
-            self.method == "cm" or (self.noise_scale == "auto" and self.keep_means),
-            "the noise scale and --no-keep-means are of the method cm; leave them out, or give "
-            "--method cm",
+            self.method not in BASELINES or members in (None, 1),
+            f"--method {self.method} draws nothing, so that it has one member and not {members}; "
+            "leave --members out",
         )
-        require(
-            self.method == "zssd" or self.sampler == "fast",
-            "the reference sampler is one of the method zssd; leave --sampler out",
-        )
-        require(self.members >= 1, f"members is {self.members}; need at least 1")
         require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
         require(
@@ -209,6 +225,18 @@ class RunConfig:
         )
 
     @property
+    def size(self) -> int:
+        """Members of the ensemble."""
+        default = 1 if self.method in BASELINES else _MEMBERS
+        return default if self.members is None else self.members
+
+    @property
+    def adjustment(self) -> Literal["none", "qdm", "ot"]:
+        """Adjustment of the input's bias, asked for or implied."""
+        implied: Literal["none", "qdm"] = "qdm" if self.method == "bcsd" else "none"
+        return implied if self.bias is None else self.bias
+
+    @property
     def wavelength(self) -> float | None:
         """The wavelength in km that `noise_scale` names, or None."""
         match = re.fullmatch(r"([\d.]+)\s*km", str(self.noise_scale).lower())
@@ -218,31 +246,57 @@ class RunConfig:
             return None
         return value if value > 0 else None
 
+    def _check_owners(self) -> None:
+        """Refuse options of other methods."""
+        given = {
+            "--noise-scale": self.noise_scale != "auto",
+            "--keep-means": self.keep_means is not None,
+            "--sampler": self.sampler != "fast",
+            "--guidance-scale": self.guidance_scale is not None,
+            "--steps": self.steps is not None,
+        }
+        for option, owners in _OWNERS.items():
+            require(
+                not given[option] or self.method in owners,
+                f"{option} is for --method {_listed(owners)}, not for {self.method}; leave it out",
+            )
+
     def _check_bias(self) -> None:
         require(
-            self.bias in ("none", "qdm", "ot"),
+            self.bias in (None, "none", "qdm", "ot"),
             f"unknown bias adjustment '{self.bias}'; expected none, qdm or ot",
         )
+        require(
+            self.method != "bcsd" or self.bias in (None, "qdm"),
+            f"--method bcsd maps quantiles, which --bias {self.bias} contradicts; leave --bias "
+            "out, or give --method delta",
+        )
+        adjustment = self.adjustment
+        by = f"--method {self.method}" if self.bias is None else f"--bias {self.bias}"
         given = self.historical or self.reference
         periods = self.historical_period or self.reference_period
         require(
-            self.bias != "none" or not (given or periods),
+            adjustment != "none" or not (given or periods),
             "--historical, --reference and their periods are for bias adjustment; give --bias qdm "
             "or ot",
         )
         require(
-            self.bias == "none" or bool(self.historical),
-            f"--bias {self.bias} needs the same model in the reference's period; give --historical",
+            adjustment == "none" or bool(self.historical),
+            f"{by} needs the same model in the reference's period; give --historical",
         )
         require(
-            self.bias != "ot" or bool(self.reference),
-            "--bias ot needs whole days of observations, and a prior carries quantiles only (the "
+            adjustment != "ot" or bool(self.reference),
+            f"{by} needs whole days of observations, and a prior carries quantiles only (the "
             "licence of its data may not allow more); give --reference",
         )
         require(
             self.reference_period is None or bool(self.reference),
             "the prior's quantiles have no dates; leave --ref-period out, or give --reference",
         )
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _positive(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -153,6 +153,13 @@ class CoarseOperator:
             gamma = following
         return solution
 
+    def normalise(self, values: Tensor) -> Tensor:
+        """The inverse of `decode`: physical fine fields to normalised ones, same shape.
+
+        `encode` knows no climatology; beside it that is a constant, the encoded field of zeros.
+        """
+        return self.encode(values) - self.encode(self.decode(torch.zeros_like(values)))
+
     def raise_(self, coarse: Tensor, observed: Tensor) -> Tensor:
         """A_high: interpolate over the observed coarse cells alone, shape (batch, ny, nx).
 
@@ -218,6 +225,30 @@ class CoarseObservation:
             normal = operator.encode(operator.lower(result[:, channel]))
             values = operator.encode(torch.where(observed > 0, coarse, 0.0))
             result[:, channel] = operator.raise_(values - normal, observed) * operator.mask
+        return result
+
+    def delta(self, pattern: Tensor, ratios: Sequence[bool]) -> Tensor:
+        """A fine pattern, changed as the observed means differ from its own, interpolated.
+
+        Args:
+            pattern: physical fine fields, shape (channels, ny, nx).
+            ratios: by channel, whether the change is a factor; else it is a difference.
+
+        Returns:
+            normalised fields, shape (batch, channels, ny, nx): NaN in cells that see no observed
+            mean, zero for variables that are not observed.
+        """
+        result = pattern.new_zeros((len(self.coarse[0]), *pattern.shape))
+        for operator, channel, coarse, observed in self._variables():
+            own = operator.lower(operator.normalise(pattern[None, channel]))
+            if ratios[channel]:
+                change = torch.where(own > _EPSILON, coarse / own, 1.0)
+            else:
+                change = coarse - own
+            raised = operator.raise_(torch.where(observed > 0, change, 0.0), observed)
+            changed = pattern[channel] * raised if ratios[channel] else pattern[channel] + raised
+            fields = operator.normalise(changed) * operator.mask
+            result[:, channel] = torch.where(operator.seen(observed) > _EPSILON, fields, torch.nan)
         return result
 
     def _variables(self) -> Iterator[tuple[CoarseOperator, int, Tensor, Tensor]]:

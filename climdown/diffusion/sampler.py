@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -24,6 +24,12 @@ class Observation(Protocol):
 
     def interpolate(self, like: Tensor) -> Tensor:
         """A first guess, smooth between the observed means; shape of `like`."""
+
+    def delta(self, pattern: Tensor, ratios: Sequence[bool]) -> Tensor:
+        """A physical pattern (channels, ny, nx), changed by factors or differences of means.
+
+        Normalised, shape (batch, channels, ny, nx).
+        """
 
 
 class Sampler(Protocol):

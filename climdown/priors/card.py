@@ -185,6 +185,13 @@ class Prior:
         """
         return self.fields.get(quantiles_field(variable))
 
+    def climatology(self, variable: str) -> npt.NDArray[np.float32] | None:
+        """Mean of each cell over the training days, shape (ny, nx), or None without it.
+
+        In the variable's units, zero outside its mask.
+        """
+        return self.fields.get(climatology_field(variable))
+
     def spectrum(self, variable: str) -> npt.NDArray[np.float32] | None:
         """Power of the normalised training fields by wavenumber, shape (rings,), or None.
 
@@ -238,6 +245,11 @@ class Prior:
 def quantiles_field(variable: str) -> str:
     """The name under which a variable's quantiles are stored."""
     return f"quantiles_{variable}"
+
+
+def climatology_field(variable: str) -> str:
+    """The name under which a variable's mean of each fine cell is stored."""
+    return f"climatology_{variable}"
 
 
 def spectrum_field(variable: str) -> str:
@@ -410,7 +422,7 @@ def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
         with safe_open(path, framework="np") as file:
             available = set(file.keys())
             # A logarithm names no climatology, but baselines want it where there is one.
-            means = available & {f"climatology_{v.name}" for v in card.variables}
+            means = available & {climatology_field(v.name) for v in card.variables}
             for name in dict.fromkeys(("mask", *card.statics, *named, *sorted(means), *linear)):
                 if name not in available:
                     raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
