@@ -97,9 +97,9 @@ def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
     error, floor = (spectra.log_spectral_distance(x, reference) for x in others)
     yield Row(field, "log spectral distance (dB)", None, None, None, error, floor)
     for low, high in _BANDS:
-        band = (low - 1e-6 < length) & (length <= high - 1e-6)
-        if band.any():
-            power, usual = (float(x[band].sum() / reference[band].sum()) for x in others)
+        waves = 1.0 / length
+        power, usual = (spectra.band_power(waves, x, reference, low, high) for x in others)
+        if np.isfinite(power):
             name = f"{low:g} to {high:g} cells" if high < math.inf else f"over {low:g} cells"
             yield Row(field, f"relative power at {name}", 1.0, power, usual, None, None)
 

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist, pdist
 
+from climdown.evaluation.cells import correlation_by_cell, mean_by_cell
+
 Values = npt.NDArray[np.floating]
 
 
@@ -66,6 +68,43 @@ def spread_skill_ratio(ensemble: Values, truth: Values, areas: Values) -> float:
     variance = weighted_mean(ensemble.var(axis=1, ddof=1) * known, areas)
     error = weighted_mean((ensemble.mean(axis=1) - truth) ** 2, areas)
     return float(np.sqrt((members + 1) / members * variance / error))
+
+
+def coarse_correlation(ensemble: Values, coarse: Values, areas: Values) -> float:
+    """How far members follow their input: correlation over time in each coarse cell, averaged.
+
+    As Hess et al. (2024, arXiv 2403.02774, Table 1) pool fields before they correlate them; here
+    over time alone, so that what differs between cells does not count.
+
+    Args:
+        ensemble: averaged over the coarse cells, shape (time, member, cy, cx).
+        coarse: the input, shape (time, cy, cx), NaN where it is missing.
+        areas: shape (cy, cx).
+    """
+    found = [correlation_by_cell(ensemble[:, m], coarse) for m in range(ensemble.shape[1])]
+    return weighted_mean(np.stack(found), areas)
+
+
+def mean_change(before: Values, after: Values, areas: Values) -> float:
+    """Change of the area-weighted mean between two periods, shapes (n, ny, nx) and (m, ny, nx).
+
+    Over the cells that have values in both; ensembles may be given as one long series.
+    """
+    return weighted_mean(mean_by_cell(after) - mean_by_cell(before), areas)
+
+
+def change_error(
+    before: Values, after: Values, coarse_before: Values, coarse_after: Values, areas: Values
+) -> float:
+    """Area-weighted mean absolute difference between two changes of the mean of each cell.
+
+    Args:
+        before, after: of the members, as for `mean_change`.
+        coarse_before, coarse_after: of the input on the same cells.
+    """
+    ours = mean_by_cell(after) - mean_by_cell(before)
+    theirs = mean_by_cell(coarse_after) - mean_by_cell(coarse_before)
+    return mean_absolute_error(ours, theirs, areas)
 
 
 def sliced_wasserstein(a: Values, b: Values, *, projections: int = 200, seed: int = 0) -> float:

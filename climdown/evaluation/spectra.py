@@ -115,6 +115,39 @@ def spectral_ratio(spectrum: Values, reference: Values) -> Values:
     return spectrum / reference
 
 
+def largest_deviation(
+    wavenumbers: Values, spectrum: Values, reference: Values, *, shortest: float = 2.0
+) -> tuple[float, float]:
+    """The ring whose power departs most from the reference's: E / E_ref - 1 and its wavelength.
+
+    Args:
+        wavenumbers: in cycles per unit of length, shape (rings,).
+        shortest: rings of shorter waves are left out; below two cells they are incomplete.
+
+    Returns:
+        The departure with its sign, and 1 / wavenumber.
+
+    Raises:
+        ValueError: as for `spectral_ratio`, or no wave is as long as `shortest`.
+    """
+    # Rounding must not drop the shortest wave.
+    resolved = 1.0 / wavenumbers > shortest - 1e-6
+    if not resolved.any():
+        raise ValueError(f"no wave is as long as {shortest:g}")
+    departure = spectral_ratio(spectrum, reference)[resolved] - 1.0
+    worst = int(np.argmax(np.abs(departure)))
+    return float(departure[worst]), float(1.0 / wavenumbers[resolved][worst])
+
+
+def band_power(
+    wavenumbers: Values, spectrum: Values, reference: Values, low: float, high: float
+) -> float:
+    """Power over the reference's of wavelengths from `low` to below `high`; NaN without any."""
+    length = 1.0 / wavenumbers
+    band = (low - 1e-6 < length) & (length <= high - 1e-6)
+    return float(spectrum[band].sum() / reference[band].sum()) if band.any() else float("nan")
+
+
 def log_spectral_distance(spectrum: Values, reference: Values) -> float:
     """Distance of two spectra in dB, symmetric: sqrt(mean_k (10 log10 (E / E_ref))^2).
 

@@ -1,0 +1,153 @@
+"""Part a of the scoreboard: observed fields averaged over blocks of cells, and downscaled again."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import running
+from benchmarks.running import Method
+from benchmarks.scores import PAIRED, Forecast, Row, paired_rows, single
+from climdown import cf
+from climdown.config import PriorConfig, RunConfig, VariableConfig, load_config
+from climdown.priors.store import load_prior
+
+Values = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Fields of priors' own kind, so many times coarser.
+
+    Attributes:
+        priors: names by kind; methods of another kind are left out.
+    """
+
+    name: str
+    priors: Mapping[str, str]
+    factor: int
+
+    def config(self, examples: Path) -> PriorConfig:
+        """How the first of the priors was trained."""
+        return load_config(examples / f"{next(iter(self.priors.values()))}.toml")
+
+
+IBERIA = {"diffusion": "eobs-iberia-zssd", "consistency": "eobs-iberia-cm"}
+EUROPE = {"diffusion": "erai-europe-zssd"}
+CASES = (
+    Case("iberia-x4", IBERIA, 4),
+    Case("iberia-x5", IBERIA, 5),
+    Case("iberia-x10", IBERIA, 10),
+    Case("europe-x4", EUROPE, 4),
+)
+
+
+def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, list[Row]]:
+    """Rows by case, printed as they come."""
+    wanted = options.only.split(",") if options.only else [case.name for case in CASES]
+    found = {}
+    for case in (case for case in CASES if case.name in wanted):
+        found[case.name] = judge(case, options, methods)
+        running.print_table(
+            f"{case.name}, {options.members} members, validation days only",
+            found[case.name],
+            ("variable", "method", *PAIRED, "evaluations", "seconds"),
+        )
+    return found
+
+
+def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> list[Row]:
+    """Rows of a case: baselines and methods by variable."""
+    config = case.config(options.examples)
+    variables = config.data.variables
+    priors = {kind: load_prior(name) for kind, name in case.priors.items()}
+    prior = next(iter(priors.values()))
+    fine, coarse_grid = prior.card.grid, prior.card.grid.coarsen(case.factor)
+    axis, truth = truth_days(config, options.data, options.period, options.days)
+    coarse = {n: running.coarsened(values, fine, coarse_grid) for n, values in truth.items()}
+    forecasts: dict[str, dict[str, Forecast]] = {v.name: {} for v in variables}
+    means = {v.name: running.climatology(v.name, list(priors.values())) for v in variables}
+    named = {method.label for method in methods}
+    for variable in variables:
+        here = coarse[variable.name], coarse_grid, fine
+        # The scoreboard's own baselines give way to those of `climdown run`.
+        if "bilinear" not in named:
+            forecasts[variable.name]["bilinear"] = single(running.bilinear(*here))
+        if "delta" not in named:
+            values = running.delta(variable, *here, means[variable.name])
+            forecasts[variable.name]["delta"] = single(values)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "coarse.nc"
+        running.write_input(source, coarse_grid, axis, variables, coarse)
+        for method in methods:
+            if method.kind in priors:
+                settings = {"filter_scale": "native", **method.settings}
+                run_config = RunConfig(members=options.members, **settings)
+                drawn = running.draw(priors[method.kind], [source], run_config)
+                for name, values in drawn.members.items():
+                    cost = drawn.seconds, drawn.evaluations
+                    forecasts[name][method.label] = Forecast(values, *cost)
+    if options.supervised:
+        for name, forecast in read_supervised(options.supervised, case, variables, axis).items():
+            forecasts[name]["supervised"] = forecast
+    # Odd last rows and columns lie outside the coarse grid.
+    inside = np.zeros(fine.shape, dtype=bool)
+    inside[tuple(slice(0, n * case.factor) for n in coarse_grid.shape)] = True
+    rows: list[Row] = []
+    for v in variables:
+        label = f"{v.name} ({v.units})"
+        forecast = forecasts[v.name]
+        rows += paired_rows(label, truth[v.name], forecast, fine.areas, means[v.name], inside)
+    return rows
+
+
+def truth_days(
+    config: PriorConfig, data: Path, period: str | None, days: int | None
+) -> tuple[cf.TimeAxis, dict[str, Values]]:
+    """Observed fields of days that were not trained on, and their time axis."""
+    fields = {v.name: running.open_truth(v, data) for v in config.data.variables}
+    time = next(iter(fields.values())).time
+    index = running.evenly(running.held_out(time, config.data, period), days)
+    axis = cf.time_axis(list(time.dates[index]), units="days since 1900-01-01")
+    return axis, {n: read_days(field, index) for n, field in fields.items()}
+
+
+def read_days(field: cf.Field, index: npt.NDArray[np.intp]) -> Values:
+    """Values of some steps, shape (len(index), ny, nx)."""
+    first, last = int(index.min()), int(index.max())
+    return field.read(slice(first, last + 1)).astype(np.float64)[index - first]
+
+
+def supervised_file(folder: Path, case: str) -> Path:
+    """Where `benchmarks/supervised.py` keeps its fields of a case."""
+    return folder / f"{case}.nc"
+
+
+def read_supervised(
+    folder: Path, case: Case, variables: tuple[VariableConfig, ...], axis: cf.TimeAxis
+) -> dict[str, Forecast]:
+    """The supervised network's fields of some days; a case without them has no such row.
+
+    Raises:
+        ValueError: it was not run on one of the days.
+    """
+    path = supervised_file(folder, case.name)
+    if not path.exists():
+        return {}
+    found = {}
+    for v in variables:
+        field = cf.open_field([path], cf.Quantity(v.name, v.standard_names, v.names, v.units))
+        place = {(d.year, d.month, d.day): i for i, d in enumerate(field.time.dates)}
+        days = [(d.year, d.month, d.day) for d in axis.dates]
+        if missing := [day for day in days if day not in place]:
+            raise ValueError(f"{path} lacks {missing[0]}; run benchmarks.supervised on that period")
+        values = read_days(field, np.array([place[day] for day in days]))
+        seconds = float(field.global_attributes["seconds_per_field"])
+        found[v.name] = Forecast(values[:, None], seconds, 1)
+    return found

@@ -1,0 +1,263 @@
+"""What the parts of the scoreboard share: methods by name, the real pipeline, files, tables."""
+
+from __future__ import annotations
+
+import ast
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from netCDF4 import Dataset
+
+from climdown import cf, matching, pipeline, regrid, stream
+from climdown.config import DataConfig, RunConfig, VariableConfig, from_mapping
+from climdown.errors import InputError
+from climdown.grid import Grid
+from climdown.methods import KINDS
+from climdown.observer import Observer
+from climdown.priors.card import Prior
+
+Values = npt.NDArray[np.floating]
+Row = dict[str, Any]
+
+# A run over few days takes them in stretches spread over the input: at most so many, of at least
+# so many days, since each adjusts all of the input.
+_STRETCHES, _STRETCH_DAYS = 12, 4
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of `climdown run` with options of its own."""
+
+    label: str
+    settings: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The kind of prior that it samples from; baselines need but the grid of one."""
+        return KINDS.get(self.settings["method"], "diffusion")
+
+
+def parse_method(word: str) -> Method:
+    """A method as "NAME[:OPTION=VALUE...]", options as in `RunConfig`: "cm:steps=4".
+
+    Raises:
+        ConfigError: `climdown run` has no such method or option.
+    """
+    name, *options = word.split(":")
+    settings: dict[str, Any] = {"method": name}
+    for option in options:
+        key, _, text = option.partition("=")
+        try:
+            settings[key] = ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            settings[key] = text
+    from_mapping(RunConfig, settings)
+    return Method(word, settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a method made of an input.
+
+    Attributes:
+        members: by variable, in the prior's units, shape (time, member, ny, nx).
+        guide: what guided them, on `grid`, NaN where nothing did, shape (time, cy, cx).
+        raw: the input before any adjustment, on the same cells.
+        seconds: per field, once the network is loaded and the bias adjusted.
+        evaluations: of the network, per field; None for methods without steps.
+    """
+
+    members: dict[str, Values]
+    guide: dict[str, Values]
+    raw: dict[str, Values]
+    grid: Grid
+    dates: list[Any]
+    seconds: float
+    evaluations: int | None
+
+
+def draw(
+    prior: Prior, inputs: Sequence[Path], config: RunConfig, periods: Sequence[str | None] = (None,)
+) -> Drawn:
+    """Run the pipeline on stretches of an input; all of it takes part in a bias adjustment."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if len(periods) > 1:
+            whole = pipeline.make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
+            # A choice that the input decides is that of all of it.
+            if "noise_scale" in whole.identity:
+                config = replace(config, noise_scale=whole.identity["noise_scale"])
+        return _joined(
+            [
+                _stretch(prior, inputs, replace(config, period=period), folder / f"{i}.nc")
+                for i, period in enumerate(periods)
+            ]
+        )
+
+
+def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Path) -> Drawn:
+    plan = pipeline.make_plan(inputs, output, prior=prior, config=config)
+    reached: list[float] = []
+    pipeline.execute(
+        plan, command="scoreboard", progress=lambda *_: reached.append(time.monotonic())
+    )
+    names = [v.name for v in plan.variables]
+    with ExitStack() as stack:
+        readers = {}
+        if plan.adjustment is not None:
+            readers = plan.adjustment.readers(stack, output.parent, plan.device.type)
+        values = Observer(plan, readers).coarse_values(slice(0, len(plan.time)))
+    guide = {n: x.cpu().numpy().astype(np.float64) for n, x in zip(names, values, strict=True)}
+    raw = {}
+    for n, x in guide.items():
+        before = matching.onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time)))
+        raw[n] = np.where(np.isfinite(x), before, np.nan)
+    members = {}
+    with Dataset(output) as file:
+        for variable in plan.variables:
+            stored = np.ma.filled(file[variable.name][:].astype(np.float32), np.nan)
+            units = file[variable.name].units, variable.units
+            members[variable.name] = cf.convert_units(stored, *units).astype(np.float32)
+    return Drawn(
+        members=members,
+        guide=guide,
+        raw=raw,
+        grid=plan.filter_grid,
+        dates=list(plan.time.dates),
+        seconds=(reached[-1] - reached[0]) / plan.total,
+        evaluations=plan.identity.get("steps"),
+    )
+
+
+def _joined(parts: Sequence[Drawn]) -> Drawn:
+    def along_time(name: str) -> dict[str, Values]:
+        found = [getattr(part, name) for part in parts]
+        return {v: np.concatenate([one[v] for one in found]) for v in found[0]}
+
+    return replace(
+        parts[0],
+        members=along_time("members"),
+        guide=along_time("guide"),
+        raw=along_time("raw"),
+        dates=[date for part in parts for date in part.dates],
+        seconds=float(np.median([part.seconds for part in parts])),
+    )
+
+
+def stretches(axis: cf.TimeAxis, period: str | None, days: int | None) -> list[str | None]:
+    """Stretches of so many days in all, evenly spread over a period; all of it without a number."""
+    dates = axis.dates[axis.select(period)]
+    if days is None or days >= len(dates):
+        return [_period(dates)]
+    count = min(_STRETCHES, max(1, days // _STRETCH_DAYS))
+    length = days // count
+    starts = np.linspace(0, len(dates) - length, count).round().astype(int)
+    return [_period(dates[start : start + length]) for start in starts.tolist()]
+
+
+def _period(dates: npt.NDArray[np.object_]) -> str:
+    return "/".join(f"{d.year:04d}-{d.month:02d}-{d.day:02d}" for d in (dates[0], dates[-1]))
+
+
+def open_truth(variable: VariableConfig, data: Path) -> cf.Field:
+    """The observed field of a variable."""
+    names = [data / name for name in variable.files]
+    wanted = cf.Quantity(
+        variable.name, variable.standard_names, variable.names, variable.units, variable.level
+    )
+    return cf.open_field(names, wanted)
+
+
+def inside(axis: cf.TimeAxis, period: str) -> npt.NDArray[np.bool_]:
+    """Which steps lie in a period; none may."""
+    chosen = np.zeros(len(axis), dtype=bool)
+    try:
+        chosen[axis.select(period)] = True
+    except InputError:
+        return chosen
+    return chosen
+
+
+def held_out(axis: cf.TimeAxis, data: DataConfig, period: str | None) -> npt.NDArray[np.intp]:
+    """Steps of a period; by default of validation or, in data of other years, none of training."""
+    if period is not None:
+        return np.arange(len(axis))[axis.select(period)]
+    chosen = inside(axis, data.validation)
+    return np.flatnonzero(chosen if chosen.any() else ~inside(axis, data.train))
+
+
+def evenly(index: npt.NDArray[np.intp], most: int | None) -> npt.NDArray[np.intp]:
+    """So many of some steps, evenly spread."""
+    count = min(most or len(index), len(index))
+    return index[np.linspace(0, len(index) - 1, count).round().astype(np.intp)]
+
+
+def climatology(name: str, priors: Sequence[Prior]) -> Values:
+    """Mean of each cell over the training period, as the first prior that has it carries it."""
+    for prior in priors:
+        if (found := prior.fields.get(f"climatology_{name}")) is not None:
+            channel = [v.name for v in prior.card.variables].index(name)
+            return np.where(prior.mask[channel], found.astype(np.float64), np.nan)
+    raise ValueError(f"no prior carries the climatology of {name}")
+
+
+def coarsened(values: Values, fine: Grid, coarse: Grid) -> Values:
+    """Area-weighted means over the valid fine cells of each coarse cell, shape (..., cy, cx)."""
+    return np.asarray(regrid.weights(fine, coarse, "conservative").apply(values), np.float64)
+
+
+def bilinear(values: Values, coarse: Grid, fine: Grid) -> Values:
+    """Interpolated fields, shape (..., ny, nx)."""
+    return np.asarray(regrid.weights(coarse, fine, "bilinear").apply(values), np.float64)
+
+
+def delta(
+    variable: VariableConfig, values: Values, coarse: Grid, fine: Grid, mean: Values
+) -> Values:
+    """Interpolated fields with the climatology's fine pattern, a ratio under a logarithm."""
+    smooth = bilinear(coarsened(mean, fine, coarse), coarse, fine)
+    raised = bilinear(values, coarse, fine)
+    if variable.transform == "log":
+        return raised * np.where(smooth > 0, mean / smooth, 1.0)
+    return raised + mean - smooth
+
+
+def write_input(
+    path: Path,
+    grid: Grid,
+    axis: cf.TimeAxis,
+    variables: Sequence[VariableConfig],
+    fields: Mapping[str, Values],
+) -> None:
+    """Fields in the variables' units as a CF file."""
+    described = []
+    for variable in variables:
+        attributes = {"standard_name": variable.standard_names[0], "units": variable.units}
+        if variable.standard_names[0] == "precipitation_flux":
+            attributes["standard_name"] = "lwe_precipitation_rate"
+        output = stream.OutputVariable(variable.name, attributes)
+        described.append((output, fields[variable.name].astype(np.float32)))
+    stream.write_fields(path, grid=grid, time=axis, variables=described, attributes={})
+
+
+def print_table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Markdown; numbers of a column that no row has are left out."""
+    shown = [c for c in columns if any(row.get(c) is not None for row in rows)]
+    print(f"\n{title}\n")
+    print(f"| {' | '.join(shown)} |")
+    print(f"|{'---|' * len(shown)}")
+    for row in rows:
+        print(f"| {' | '.join(_text(row.get(column)) for column in shown)} |")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+    return "" if value is None else str(value)

@@ -1,0 +1,117 @@
+"""Scores of ensembles against fields of the same days, and of spectra of any days."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from climdown.evaluation import metrics, spectra
+
+Values = npt.NDArray[np.floating]
+Row = dict[str, float | str | None]
+
+# Wavelengths in cells, from and below.
+_BANDS = {"power_2_4": (2.0, 4.0), "power_4_8": (4.0, 8.0), "power_8": (8.0, math.inf)}
+SPECTRAL = ("spectral_dB", *_BANDS, "ring", "ring_cells", "weather_ring", "weather_ring_cells")
+PAIRED = ("mae", "p99_mean", "p99_member", "crps", "spread_skill", *SPECTRAL)
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Fields of a method, shape (time, member, ny, nx), and what each cost."""
+
+    values: Values
+    seconds: float | None = None
+    evaluations: int | None = None
+
+
+def single(values: Values) -> Forecast:
+    """One field per day, for nothing."""
+    return Forecast(values[:, None])
+
+
+def paired_rows(
+    label: str,
+    truth: Values,
+    forecasts: Mapping[str, Forecast],
+    areas: Values,
+    climatology: Values,
+    inside: npt.NDArray[np.bool_],
+) -> list[Row]:
+    """A row for each method, all scored on the cells and days that all of them have.
+
+    Args:
+        truth: shape (time, ny, nx).
+        climatology: of the training days, for spectra of departures from it, shape (ny, nx).
+        inside: cells to score, shape (ny, nx).
+    """
+    known = np.isfinite(truth) & inside
+    for forecast in forecasts.values():
+        known &= np.isfinite(forecast.values).all(axis=1)
+    target = np.where(known, truth, np.nan)
+    rows: list[Row] = []
+    for method, forecast in forecasts.items():
+        named: Row = {"variable": label, "method": method}
+        cost: Row = {"evaluations": forecast.evaluations, "seconds": forecast.seconds}
+        rows.append(named | paired(forecast.values, target, areas, climatology) | cost)
+    return rows
+
+
+def paired(ensemble: Values, target: Values, areas: Values, climatology: Values) -> Row:
+    """Scores of an ensemble; the CRPS of a single field is its absolute error."""
+    mean, members = ensemble.mean(axis=1), ensemble.shape[1]
+
+    def p99(forecast: Values) -> float:
+        return metrics.quantile_error(forecast, target, areas, quantile=0.99)
+
+    mae = metrics.mean_absolute_error(mean, target, areas)
+    found: Row = {
+        "mae": mae,
+        "p99_mean": p99(mean),
+        "p99_member": float(np.mean([p99(ensemble[:, m]) for m in range(members)])),
+        "crps": metrics.fair_crps(ensemble, target, areas) if members > 1 else mae,
+        "spread_skill": None,
+    }
+    if members > 1:
+        found["spread_skill"] = metrics.spread_skill_ratio(ensemble, target, areas)
+    complete = np.isfinite(target).any(axis=(1, 2))
+    known = np.asarray(np.isfinite(target[complete]).all(axis=0))
+    return found | spectral(ensemble[complete], target[complete], known, climatology)
+
+
+def spectral(
+    ensemble: Values, target: Values, known: npt.NDArray[np.bool_], climatology: Values
+) -> Row:
+    """Power of members relative to the truth's, whose days may be others.
+
+    Args:
+        ensemble, target: shapes (n, member, ny, nx) and (m, ny, nx).
+        known: cells that all have, shape (ny, nx).
+
+    Returns:
+        The log spectral distance (dB), relative power by band of wavelengths in cells, and the
+        ring that departs most from truth ("ring", as E / E_ref - 1) with its wavelength; the
+        latter also of departures from the climatology ("weather_ring"), which leaves out the
+        pattern that all days share.
+    """
+    found: Row = {}
+    for name, mean in (("ring", np.zeros_like(climatology)), ("weather_ring", climatology)):
+        wavenumbers, theirs = spectra.tapered_spectrum(target - mean, known)
+        ours = np.mean(
+            [
+                spectra.tapered_spectrum(ensemble[:, m] - mean, known)[1]
+                for m in range(ensemble.shape[1])
+            ],
+            axis=0,
+        )
+        if name == "ring":
+            found["spectral_dB"] = spectra.log_spectral_distance(ours, theirs)
+            for band, (low, high) in _BANDS.items():
+                found[band] = spectra.band_power(wavenumbers, ours, theirs, low, high)
+        worst, length = spectra.largest_deviation(wavenumbers, ours, theirs)
+        found |= {name: worst, f"{name}_cells": length}
+    return found
