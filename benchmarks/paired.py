@@ -144,7 +144,8 @@ def read_supervised(
         return {}
     found = {}
     for v in variables:
-        field = cf.open_field([path], cf.Quantity(v.name, v.standard_names, v.names, v.units))
+        wanted = cf.Quantity(v.name, (running.written_name(v),), v.names, v.units, v.level)
+        field = cf.open_field([path], wanted)
         place = {(d.year, d.month, d.day): i for i, d in enumerate(field.time.dates)}
         days = [(d.year, d.month, d.day) for d in axis.dates]
         if missing := [day for day in days if day not in place]:

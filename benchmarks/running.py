@@ -271,6 +271,12 @@ def delta(
     return raised + mean - smooth
 
 
+def written_name(variable: VariableConfig) -> str:
+    """The standard name for a variable in its units: a flux has no millimetres."""
+    name = variable.standard_names[0]
+    return "lwe_precipitation_rate" if name == "precipitation_flux" else name
+
+
 def write_fields(
     path: Path,
     grid: Grid,
@@ -282,9 +288,7 @@ def write_fields(
     """Fields in the variables' units as a CF file."""
     described = []
     for variable in variables:
-        own = {"standard_name": variable.standard_names[0], "units": variable.units}
-        if variable.standard_names[0] == "precipitation_flux":
-            own["standard_name"] = "lwe_precipitation_rate"
+        own = {"standard_name": written_name(variable), "units": variable.units}
         output = stream.OutputVariable(variable.name, own)
         described.append((output, values[variable.name].astype(np.float32)))
     stream.write_fields(
