@@ -23,7 +23,7 @@ from benchmarks import paired, running
 from benchmarks.running import Drawn, Method
 from benchmarks.scores import PAIRED, Forecast, Row, paired_rows, single
 from climdown import cf, regrid
-from climdown.config import RunConfig, VariableConfig, load_config
+from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
 from climdown.evaluation.metrics import mean_absolute_error
 from climdown.grid import Grid
@@ -120,14 +120,10 @@ def judge(experiment: Experiment, options: argparse.Namespace, methods: list[Met
         for setting in SETTINGS:
             config = settings(setting, experiment, options, files)
             source = files.sources["own" if setting == "own" else "input"]
-            drawn = {
-                method.label: running.draw(
-                    files.prior, [source], RunConfig(**config | dict(method.settings)), periods
-                )
-                for method in methods
-                if method.kind in PRIORS
-            }
-            rows += score(files, options.data, setting, drawn)
+            priors = {"diffusion": files.prior}
+            drawn = running.draw_all(methods, priors, [source], config, periods)
+            if drawn:
+                rows += score(files, options.data, setting, drawn)
     return sorted(rows, key=lambda row: str(row["variable"]))
 
 
@@ -171,10 +167,10 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
             chosen = field.time.select(period)
             axis = field.time.isel(chosen)
             grid, values[v.name] = padded(field.read(chosen).astype(np.float64), field.grid, fine)
-            known = np.isfinite(values[v.name]).any(axis=0).astype(np.float64)
+            known = np.asarray(np.isfinite(values[v.name]).any(axis=0), dtype=np.float64)
             share = regrid.weights(grid, fine, "conservative").apply(known)
             covered[v.name] &= np.nan_to_num(share) > 1.0 - 1e-6
-        running.write_input(sources[source], grid, axis, variables, values)
+        running.write_fields(sources[source], grid, axis, variables, values, {})
     means = {
         v.name: np.where(
             np.isfinite(values[v.name]),
@@ -183,7 +179,7 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
         )
         for v in variables
     }
-    running.write_input(sources["own"], grid, axis, variables, means)
+    running.write_fields(sources["own"], grid, axis, variables, means, {})
     return Files(prior, variables, sources, axis, covered)
 
 

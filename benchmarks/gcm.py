@@ -29,7 +29,7 @@ from benchmarks import paired, running
 from benchmarks.running import Drawn, Method
 from benchmarks.scores import SPECTRAL, Forecast, Row, single, spectral
 from climdown import cf
-from climdown.config import PriorConfig, RunConfig, VariableConfig, load_config
+from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation import cells, metrics
 from climdown.grid import Grid
 from climdown.priors.card import Prior
@@ -94,6 +94,8 @@ def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, Any]:
             print(f"\nadjustment 'files': left out, no observed day lies in {REFERENCE_PERIOD}")
             continue
         historical = downscale(adjustment, HISTORICAL, options, methods, priors)
+        if not historical:
+            continue
         for observed in judged:
             if not observed.judged.any():
                 continue
@@ -164,12 +166,7 @@ def downscale(
     inputs = [options.data / pattern.format(name=name) for name in names]
     wanted = cf.Quantity("tas", ("air_temperature",), ("tas",), "K")
     periods = running.stretches(cf.open_field(inputs, wanted).time, None, options.days)
-    return {
-        method.label: running.draw(
-            priors[method.kind], inputs, RunConfig(**settings | dict(method.settings)), periods
-        )
-        for method in methods
-    }
+    return running.draw_all(methods, priors, inputs, settings, periods)
 
 
 def climate(
@@ -251,10 +248,11 @@ def correlations(
 ) -> Row:
     """With what guided, and with the raw input, after averaging over the coarse cells."""
     ours = running.coarsened(np.where(known, ensemble, np.nan), fine, drawn.grid)
-    areas = drawn.grid.areas
+    guide, areas = drawn.guide[name], drawn.grid.areas
+    raw = np.where(np.isfinite(guide), drawn.raw[name], np.nan)
     return {
-        "corr_guide": metrics.coarse_correlation(ours, drawn.guide[name], areas),
-        "corr_raw": metrics.coarse_correlation(ours, drawn.raw[name], areas),
+        "corr_guide": metrics.coarse_correlation(ours, guide, areas),
+        "corr_raw": metrics.coarse_correlation(ours, raw, areas),
     }
 
 
@@ -269,7 +267,8 @@ def changes(
     All on the coarse cells that guided in both. For precipitation the ratio of the two periods'
     means is compared too, since that is what adjustment keeps.
     """
-    name, ratio, rows = variable.name, variable.transform == "log", []
+    name, ratio = variable.name, variable.transform == "log"
+    rows: list[Row] = []
     for method, before in historical.items():
         pair = before, future[method]
         guides = [one.guide[name] for one in pair]
@@ -279,10 +278,8 @@ def changes(
         for one in pair:
             values = running.coarsened(one.members[name], fine, one.grid)
             members.append(np.where(known, values.reshape(-1, *before.grid.shape), np.nan))
-        rows.append(
-            {"variable": f"{name} ({variable.units})", "method": method}
-            | change_scores(members, guides, raws, before.grid.areas, ratio=ratio)
-        )
+        row: Row = {"variable": f"{name} ({variable.units})", "method": method}
+        rows.append(row | change_scores(members, guides, raws, before.grid.areas, ratio=ratio))
     return rows
 
 
@@ -291,14 +288,16 @@ def change_scores(
 ) -> Row:
     """Numbers of `CHANGE`; each list holds the historical fields and the future ones."""
     change = {
-        name: metrics.mean_change(*pair, areas)
+        name: metrics.mean_change(pair[0], pair[1], areas)
         for name, pair in (("raw", raws), ("guide", guides), ("members", members))
     }
     found: Row = dict(change)
     for other, pair in (("guide", guides), ("raw", raws)):
         difference = change["members"] - change[other]
         found[f"members_vs_{other}_%"] = 100.0 * difference / abs(change[other])
-        found[f"cell_error_{other}"] = metrics.change_error(*members, *pair, areas)
+        found[f"cell_error_{other}"] = metrics.change_error(
+            members[0], members[1], pair[0], pair[1], areas
+        )
         if ratio:
             quotient = _mean_ratio(members, areas) / _mean_ratio(pair, areas)
             found[f"ratio_vs_{other}_%"] = 100.0 * (quotient - 1.0)

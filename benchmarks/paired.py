@@ -15,7 +15,7 @@ from benchmarks import running
 from benchmarks.running import Method
 from benchmarks.scores import PAIRED, Forecast, Row, paired_rows, single
 from climdown import cf
-from climdown.config import PriorConfig, RunConfig, VariableConfig, load_config
+from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]
@@ -53,17 +53,17 @@ def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, list[Ro
     wanted = options.only.split(",") if options.only else [case.name for case in CASES]
     found = {}
     for case in (case for case in CASES if case.name in wanted):
-        found[case.name] = judge(case, options, methods)
+        dates, found[case.name] = judge(case, options, methods)
         running.print_table(
-            f"{case.name}, {options.members} members, validation days only",
+            f"{case.name}, {options.members} members, {dates}",
             found[case.name],
             ("variable", "method", *PAIRED, "evaluations", "seconds"),
         )
     return found
 
 
-def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> list[Row]:
-    """Rows of a case: baselines and methods by variable."""
+def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> tuple[str, list[Row]]:
+    """The days, and rows of baselines and methods by variable."""
     config = case.config(options.examples)
     variables = config.data.variables
     priors = {kind: load_prior(name) for kind, name in case.priors.items()}
@@ -73,7 +73,7 @@ def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> lis
     coarse = {n: running.coarsened(values, fine, coarse_grid) for n, values in truth.items()}
     forecasts: dict[str, dict[str, Forecast]] = {v.name: {} for v in variables}
     means = {v.name: running.climatology(v.name, list(priors.values())) for v in variables}
-    named = {method.label for method in methods}
+    named = {method.settings["method"] for method in methods}
     for variable in variables:
         here = coarse[variable.name], coarse_grid, fine
         # The scoreboard's own baselines give way to those of `climdown run`.
@@ -84,15 +84,12 @@ def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> lis
             forecasts[variable.name]["delta"] = single(values)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "coarse.nc"
-        running.write_input(source, coarse_grid, axis, variables, coarse)
-        for method in methods:
-            if method.kind in priors:
-                settings = {"filter_scale": "native", **method.settings}
-                run_config = RunConfig(members=options.members, **settings)
-                drawn = running.draw(priors[method.kind], [source], run_config)
-                for name, values in drawn.members.items():
-                    cost = drawn.seconds, drawn.evaluations
-                    forecasts[name][method.label] = Forecast(values, *cost)
+        running.write_fields(source, coarse_grid, axis, variables, coarse, {})
+        entries = {"filter_scale": "native", "members": options.members}
+        drawn = running.draw_all(methods, priors, [source], entries)
+    for label, one in drawn.items():
+        for name, values in one.members.items():
+            forecasts[name][label] = Forecast(values, one.seconds, one.evaluations)
     if options.supervised:
         for name, forecast in read_supervised(options.supervised, case, variables, axis).items():
             forecasts[name]["supervised"] = forecast
@@ -102,9 +99,14 @@ def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> lis
     rows: list[Row] = []
     for v in variables:
         label = f"{v.name} ({v.units})"
-        forecast = forecasts[v.name]
-        rows += paired_rows(label, truth[v.name], forecast, fine.areas, means[v.name], inside)
-    return rows
+        mean = means[v.name]
+        rows += paired_rows(label, truth[v.name], forecasts[v.name], fine.areas, mean, inside)
+    return f"{axis.describe()}, {_trained(axis, config.data.train)}", rows
+
+
+def _trained(axis: cf.TimeAxis, train: str) -> str:
+    count = int(running.inside(axis, train).sum())
+    return f"{count} of them TRAINING days" if count else "none of them trained on"
 
 
 def truth_days(
@@ -142,7 +144,8 @@ def read_supervised(
         return {}
     found = {}
     for v in variables:
-        field = cf.open_field([path], cf.Quantity(v.name, v.standard_names, v.names, v.units))
+        wanted = cf.Quantity(v.name, (running.written_name(v),), v.names, v.units, v.level)
+        field = cf.open_field([path], wanted)
         place = {(d.year, d.month, d.day): i for i, d in enumerate(field.time.dates)}
         days = [(d.year, d.month, d.day) for d in axis.dates]
         if missing := [day for day in days if day not in place]:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from netCDF4 import Dataset
 
 from climdown import cf, matching, pipeline, regrid, stream
-from climdown.config import DataConfig, RunConfig, VariableConfig, from_mapping
-from climdown.errors import InputError
+from climdown.config import DataConfig, RunConfig, VariableConfig
+from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
 from climdown.methods import KINDS
 from climdown.observer import Observer
@@ -38,10 +38,22 @@ class Method:
     label: str
     settings: Mapping[str, Any]
 
-    @property
-    def kind(self) -> str:
-        """The kind of prior that it samples from; baselines need but the grid of one."""
-        return KINDS.get(self.settings["method"], "diffusion")
+    def prior(self, priors: Mapping[str, Prior]) -> Prior | None:
+        """The first that it can use of priors by kind."""
+        # `KINDS` has one name or several.
+        kinds = KINDS[self.settings["method"]]
+        return next((prior for kind, prior in priors.items() if kind in kinds), None)
+
+    def configure(self, entries: Mapping[str, Any]) -> RunConfig:
+        """Options of a run; a method that draws nothing has one member.
+
+        Raises:
+            ConfigError: the method cannot have these.
+        """
+        try:
+            return RunConfig(**{**entries, **self.settings})
+        except ConfigError:
+            return RunConfig(**{**entries, "members": 1, **self.settings})
 
 
 def parse_method(word: str) -> Method:
@@ -51,14 +63,17 @@ def parse_method(word: str) -> Method:
         ConfigError: `climdown run` has no such method or option.
     """
     name, *options = word.split(":")
+    if name not in KINDS:
+        raise ConfigError(f"unknown method '{name}'; expected one of {', '.join(KINDS)}")
     settings: dict[str, Any] = {"method": name}
     for option in options:
         key, _, text = option.partition("=")
+        if key not in {field.name for field in fields(RunConfig)}:
+            raise ConfigError(f"{word}: unknown option '{key}'")
         try:
             settings[key] = ast.literal_eval(text)
         except (SyntaxError, ValueError):
             settings[key] = text
-    from_mapping(RunConfig, settings)
     return Method(word, settings)
 
 
@@ -69,7 +84,7 @@ class Drawn:
     Attributes:
         members: by variable, in the prior's units, shape (time, member, ny, nx).
         guide: what guided them, on `grid`, NaN where nothing did, shape (time, cy, cx).
-        raw: the input before any adjustment, on the same cells.
+        raw: the input before any adjustment, on all cells of `grid`.
         seconds: per field, once the network is loaded and the bias adjusted.
         evaluations: of the network, per field; None for methods without steps.
     """
@@ -81,6 +96,31 @@ class Drawn:
     dates: list[Any]
     seconds: float
     evaluations: int | None
+
+
+def draw_all(
+    methods: Sequence[Method],
+    priors: Mapping[str, Prior],
+    inputs: Sequence[Path],
+    entries: Mapping[str, Any],
+    periods: Sequence[str | None] = (None,),
+) -> dict[str, Drawn]:
+    """What the methods make of an input; one that cannot run on it is told and left out.
+
+    Args:
+        priors: by kind; methods of other kinds are left out.
+        entries: of `RunConfig`, but for the method's own.
+    """
+    found = {}
+    for method in methods:
+        prior = method.prior(priors)
+        if prior is None:
+            continue
+        try:
+            found[method.label] = draw(prior, inputs, method.configure(entries), periods)
+        except ConfigError as error:
+            print(f"\n{method.label}: left out, {error}")
+    return found
 
 
 def draw(
@@ -114,11 +154,13 @@ def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Pa
         if plan.adjustment is not None:
             readers = plan.adjustment.readers(stack, output.parent, plan.device.type)
         values = Observer(plan, readers).coarse_values(slice(0, len(plan.time)))
-    guide = {n: x.cpu().numpy().astype(np.float64) for n, x in zip(names, values, strict=True)}
-    raw = {}
-    for n, x in guide.items():
-        before = matching.onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time)))
-        raw[n] = np.where(np.isfinite(x), before, np.nan)
+    guide: dict[str, Values] = {
+        n: x.cpu().numpy().astype(np.float64) for n, x in zip(names, values, strict=True)
+    }
+    raw: dict[str, Values] = {
+        n: matching.onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time)))
+        for n in names
+    }
     members = {}
     with Dataset(output) as file:
         for variable in plan.variables:
@@ -229,22 +271,29 @@ def delta(
     return raised + mean - smooth
 
 
-def write_input(
+def written_name(variable: VariableConfig) -> str:
+    """The standard name for a variable in its units: a flux has no millimetres."""
+    name = variable.standard_names[0]
+    return "lwe_precipitation_rate" if name == "precipitation_flux" else name
+
+
+def write_fields(
     path: Path,
     grid: Grid,
     axis: cf.TimeAxis,
     variables: Sequence[VariableConfig],
-    fields: Mapping[str, Values],
+    values: Mapping[str, Values],
+    attributes: Mapping[str, Any],
 ) -> None:
     """Fields in the variables' units as a CF file."""
     described = []
     for variable in variables:
-        attributes = {"standard_name": variable.standard_names[0], "units": variable.units}
-        if variable.standard_names[0] == "precipitation_flux":
-            attributes["standard_name"] = "lwe_precipitation_rate"
-        output = stream.OutputVariable(variable.name, attributes)
-        described.append((output, fields[variable.name].astype(np.float32)))
-    stream.write_fields(path, grid=grid, time=axis, variables=described, attributes={})
+        own = {"standard_name": written_name(variable), "units": variable.units}
+        output = stream.OutputVariable(variable.name, own)
+        described.append((output, values[variable.name].astype(np.float32)))
+    stream.write_fields(
+        path, grid=grid, time=axis, variables=described, attributes=attributes or {}
+    )
 
 
 def print_table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -30,7 +30,8 @@ def main(words: Sequence[str] | None = None) -> None:
     options = arguments(words)
     logging.getLogger("climdown").setLevel(logging.ERROR)
     methods = [parse_method(word) for word in options.methods.split(",")]
-    found = {}
+    told = ("members", "days", "period", "methods")
+    found: dict[str, Any] = {"options": {name: getattr(options, name) for name in told}}
     for part in options.parts.split(","):
         found[part] = PARTS[part](options, methods)
         if options.json:  # a long run keeps what it has

@@ -12,8 +12,11 @@ from scipy.stats import norm
 from scores.probability import crps_for_ensemble
 
 from climdown.evaluation.metrics import (
+    change_error,
+    coarse_correlation,
     fair_crps,
     mean_absolute_error,
+    mean_change,
     quantile_error,
     spread_skill_ratio,
     weighted_mean,
@@ -169,3 +172,31 @@ def test_spread_skill_ratio_counts_spread_only_where_there_is_truth() -> None:
     truth[:, 0] = np.nan
     inner = spread_skill_ratio(ensemble[:, :, 1:], truth[:, 1:], AREAS[1:])
     assert spread_skill_ratio(ensemble, truth, AREAS) == pytest.approx(inner)
+
+
+def test_correlation_with_the_input_is_over_time_in_each_cell() -> None:
+    coarse = normal(40, *GRID.shape)
+    pattern = 100.0 * normal(*GRID.shape, seed=1)
+    ensemble = np.stack([2.0 * coarse + pattern, pattern - coarse], axis=1)
+    assert coarse_correlation(ensemble[:, :1], coarse, AREAS) == pytest.approx(1.0)
+    assert coarse_correlation(ensemble, coarse, AREAS) == pytest.approx(0.0)
+    # A pattern that all days share is no skill.
+    noise = pattern + normal(40, *GRID.shape, seed=2)
+    assert abs(coarse_correlation(noise[:, None], coarse + pattern, AREAS)) < 4.5 / math.sqrt(960)
+
+
+def test_change_is_that_of_the_weighted_mean() -> None:
+    before, after = normal(30, *GRID.shape), normal(20, *GRID.shape, seed=1)
+    expected = np.average(after.mean(axis=0) - before.mean(axis=0), weights=AREAS)
+    assert mean_change(before, after, AREAS) == pytest.approx(expected)
+    before[:, 0] = np.nan  # such cells count in neither
+    inner = np.average((after.mean(axis=0) - before.mean(axis=0))[1:], weights=AREAS[1:])
+    assert mean_change(before, after, AREAS) == pytest.approx(inner)
+
+
+def test_change_error_does_not_cancel_between_cells() -> None:
+    zero = np.zeros((2, *GRID.shape))
+    after = zero + np.where(np.arange(GRID.shape[1]) % 2, 0.5, -0.5)
+    assert mean_change(zero, after, AREAS) == pytest.approx(0.0)
+    assert change_error(zero, after, zero, zero, AREAS) == pytest.approx(0.5)
+    assert change_error(zero, after, zero + 3.0, after + 3.0, AREAS) == pytest.approx(0.0)

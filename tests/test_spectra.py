@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy.signal import get_window, periodogram
 
 from climdown.evaluation.spectra import (
+    band_power,
+    largest_deviation,
     log_spectral_distance,
     melr,
     rapsd,
@@ -206,3 +208,27 @@ def test_a_power_that_is_not_above_zero_is_an_error(bad: float, side: int) -> No
     pair[side][1] = bad
     with pytest.raises(ValueError, match="power that is not above zero"):
         log_spectral_distance(*pair)
+
+
+def test_the_largest_deviation_is_found_with_its_sign_and_wavelength() -> None:
+    wavenumbers = np.array([0.1, 0.2, 0.4, 0.5, 0.6])
+    reference = np.array([8.0, 4.0, 2.0, 1.0, 1.0])
+    spectrum = reference * [1.1, 0.7, 1.2, 1.25, 9.0]  # the last ring is incomplete
+    assert largest_deviation(wavenumbers, spectrum, reference) == pytest.approx((-0.3, 5.0))
+    near = largest_deviation(0.5 * wavenumbers, spectrum, reference, shortest=5.0)
+    assert near == pytest.approx((-0.3, 10.0))
+
+
+def test_a_deviation_needs_a_wave_of_the_shortest_length() -> None:
+    with pytest.raises(ValueError, match="no wave is as long as 2"):
+        largest_deviation(np.array([0.6, 0.7]), np.ones(2), np.ones(2))
+
+
+def test_the_power_of_a_band_is_that_of_its_rings_together() -> None:
+    wavenumbers = np.array([0.05, 0.125, 0.2, 0.25, 0.5])
+    reference, spectrum = np.array([4.0, 3.0, 2.0, 1.0, 1.0]), np.array([4.0, 3.0, 1.0, 2.0, 3.0])
+    # From four cells (0.25 is in) to below eight (0.125 is not).
+    assert band_power(wavenumbers, spectrum, reference, 4.0, 8.0) == pytest.approx(3.0 / 3.0)
+    assert band_power(wavenumbers, spectrum, reference, 2.0, 4.0) == pytest.approx(3.0)
+    assert band_power(wavenumbers, spectrum, reference, 8.0, math.inf) == pytest.approx(1.0)
+    assert math.isnan(band_power(wavenumbers, spectrum, reference, 2.1, 2.2))
