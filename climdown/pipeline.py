@@ -22,9 +22,9 @@ import climdown
 from climdown import cf, matching, stream
 from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
+from climdown.coherence import choose_coherence, describe_coherence, make_noise
 from climdown.config import RunConfig
 from climdown.diffusion.denoiser import Denoiser
-from climdown.diffusion.noise import KeyedNoise
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.methods import KINDS, find_noise_scale, make_sampler, sampler_options
@@ -89,7 +89,10 @@ class Plan:
             *([("bias", self.adjustment.describe())] if self.adjustment is not None else []),
             ("guided at", self.filter_grid.describe()),
             ("output grid", self.prior.card.grid.describe()),
-            ("members", f"{self.config.members}, seed {self.config.seed}"),
+            (
+                "members",
+                f"{self.config.members}, seed {self.config.seed}, {describe_coherence(self)}",
+            ),
             (
                 "sampler",
                 ", ".join([self.config.method, *_told(options)]),
@@ -166,6 +169,8 @@ def make_plan(
         matching.check_values(field)
     options = sampler_options(chosen, config)
     identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
+    axis = next(iter(fields.values())).time
+    identity["coherence"] = choose_coherence(chosen, axis, config)
     adjustment = None
     if config.bias != "none":
         adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
@@ -308,10 +313,7 @@ def sample_unit(
     for start in range(0, len(pairs), plan.batch_size):
         batch = pairs[start : start + plan.batch_size]
         steps = [t for t, _ in batch]
-        keys = tuple((member, axis.dates[t].isoformat()) for t, member in batch)
-        noise = KeyedNoise(
-            plan.config.seed, keys, (len(plan.prior.card.variables), *shape), plan.device
-        )
+        noise = make_noise(plan, [(member, axis.dates[t]) for t, member in batch])
         dates = [axis.dates[t] for t in steps]
         calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
         drawn = sampler.sample(
