@@ -160,7 +160,8 @@ def compare(
     forward = prior.transforms[name].forward
     observed = fine_detail(forward(truth), fine, coarse)
     ours = fine_detail(forward(members), fine, coarse)
-    known = np.isfinite(observed).all(axis=0) & np.isfinite(ours).all(axis=(0, 1))
+    finite = np.isfinite(observed).all(axis=0) & np.isfinite(ours).all(axis=(0, 1))
+    known = np.asarray(finite)
     factor = fine.shape[0] // coarse.shape[0]
     ny, nx = (n * factor for n in coarse.shape)
     known[ny:], known[:, nx:] = False, False

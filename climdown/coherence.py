@@ -66,7 +66,7 @@ def _auto_is_none(prior: Prior, axis: cf.TimeAxis) -> str | None:
 
 
 def _distinct(axis: cf.TimeAxis, step_days: float) -> bool:
-    return len(set(cf.step_numbers(axis.dates, step_days))) == len(axis)
+    return len(np.unique(cf.step_numbers(axis.dates, step_days))) == len(axis)
 
 
 def make_noise(plan: Plan, keys: Sequence[tuple[int, Any]]) -> Noise:
@@ -78,7 +78,7 @@ def make_noise(plan: Plan, keys: Sequence[tuple[int, Any]]) -> Noise:
         stamps = tuple((member, date.isoformat()) for member, date in keys)
         return KeyedNoise(seed, stamps, shape, plan.device)
     numbers = cf.step_numbers([date for _, date in keys], _step(plan.prior, plan.time, plan.config))
-    numbered = tuple((member, n) for (member, _), n in zip(keys, numbers, strict=True))
+    numbered = tuple((key[0], n) for key, n in zip(keys, numbers.tolist(), strict=True))
     return CoherentNoise(seed, numbered, shape, plan.device, tuple(found.values()))
 
 

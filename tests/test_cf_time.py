@@ -265,8 +265,8 @@ def test_steps_are_numbered_one_by_one_in_every_calendar(
     numbers = cf.step_numbers(dates, 1.0 / divisor)
     assert np.diff(numbers).tolist() == [1] * (len(places) - 1)
     # Neither what else is in a file nor the time of its origin matters.
-    assert cf.step_numbers(dates[700:701], 1.0 / divisor) == numbers[700:701]
-    assert cf.step_numbers(dates[::3], 1.0 / divisor) == numbers[::3]
+    for part in (slice(700, 701), slice(None, None, 3)):
+        np.testing.assert_array_equal(cf.step_numbers(dates[part], 1.0 / divisor), numbers[part])
 
 
 @pytest.mark.parametrize("calendar", CALENDARS)
