@@ -22,10 +22,10 @@ import climdown
 from climdown import cf, matching, stream
 from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
+from climdown.coherence import choose_coherence, describe_coherence, make_noise
 from climdown.config import BASELINES, RunConfig
 from climdown.diffusion.baselines import no_network
 from climdown.diffusion.denoiser import Denoiser
-from climdown.diffusion.noise import KeyedNoise
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.methods import KINDS, find_noise_scale, make_sampler, sampler_options
@@ -77,6 +77,12 @@ class Plan:
         return len(self.time) * self.config.size
 
     @property
+    def _drawn(self) -> str:
+        if self.config.method in BASELINES:
+            return "1, nothing is drawn"
+        return f"{self.config.size}, seed {self.config.seed}, {describe_coherence(self)}"
+
+    @property
     def _tiled(self) -> str:
         size = self.config.tile or self.prior.card.network.tile
         return f", in tiles of {size} x {size} cells" if size else ""
@@ -95,7 +101,7 @@ class Plan:
             *([("bias", self.adjustment.describe())] if self.adjustment is not None else []),
             ("guided at", self.filter_grid.describe()),
             ("output grid", self.prior.card.grid.describe()),
-            ("members", f"{self.config.size}, seed {self.config.seed}"),
+            ("members", self._drawn),
             (
                 "sampler",
                 ", ".join([self.config.method, *_told(options)]),
@@ -174,6 +180,9 @@ def make_plan(
         matching.check_values(field)
     options = sampler_options(chosen, config)
     identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
+    axis = next(iter(fields.values())).time
+    if config.method not in BASELINES:
+        identity["coherence"] = choose_coherence(chosen, axis, config)
     adjustment = None
     if config.adjustment != "none":
         adjustment = guide.plan_adjustment(chosen, paths, fields, filter_grid, config)
@@ -319,10 +328,7 @@ def sample_unit(
     for start in range(0, len(pairs), plan.batch_size):
         batch = pairs[start : start + plan.batch_size]
         steps = [t for t, _ in batch]
-        keys = tuple((member, axis.dates[t].isoformat()) for t, member in batch)
-        noise = KeyedNoise(
-            plan.config.seed, keys, (len(plan.prior.card.variables), *shape), plan.device
-        )
+        noise = make_noise(plan, [(member, axis.dates[t]) for t, member in batch])
         dates = [axis.dates[t] for t in steps]
         calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
         drawn = sampler.sample(

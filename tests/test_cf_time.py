@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+import cftime
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -244,3 +246,41 @@ def test_stored_times_are_kept_to_the_last_bit(tmp_path: Path) -> None:
     make_dataset(path=tmp_path / "tas.nc", times=thirds, time_units="days since 1850-01-01")
     field = open_field(tmp_path / "tas.nc", TAS)
     np.testing.assert_array_equal(field.time.values, np.array(thirds))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    calendar=st.sampled_from(CALENDARS),
+    start=st.integers(-60000, 60000),
+    divisor=st.sampled_from([1, 2, 4, 8, 24]),
+    stamp=st.sampled_from([0.0, 0.5]),
+    jitter=st.integers(-15, 15),
+)
+def test_steps_are_numbered_one_by_one_in_every_calendar(
+    calendar: str, start: int, divisor: int, stamp: float, jitter: int
+) -> None:
+    places = start + (np.arange(1500) + stamp) / divisor
+    dates = cftime.num2date(places, "days since 2001-01-01", calendar)
+    dates[7] += timedelta(seconds=jitter)  # stamps may be rounded
+    numbers = cf.step_numbers(dates, 1.0 / divisor)
+    assert np.diff(numbers).tolist() == [1] * (len(places) - 1)
+    # Neither what else is in a file nor the time of its origin matters.
+    for part in (slice(700, 701), slice(None, None, 3)):
+        np.testing.assert_array_equal(cf.step_numbers(dates[part], 1.0 / divisor), numbers[part])
+
+
+@pytest.mark.parametrize("calendar", CALENDARS)
+def test_the_day_before_march_is_the_calendars_own(calendar: str) -> None:
+    dates = [cftime.datetime(1900, *day, calendar=calendar) for day in ((2, 28), (3, 1))]
+    before = {"360_day": 3, "julian": 2}.get(calendar, 1)
+    assert np.diff(cf.step_numbers(dates, 1.0)).tolist() == [before]
+
+
+@pytest.mark.parametrize("calendar", CALENDARS)
+@pytest.mark.parametrize("step", [28.0, 30.0, 30.5, 31.0])
+def test_months_are_numbered_as_months(calendar: str, step: float) -> None:
+    dates = [
+        cftime.datetime(year, month, day, calendar=calendar)
+        for year, month, day in ((1999, 11, 15), (1999, 12, 1), (2000, 1, 30), (2000, 2, 14))
+    ]
+    assert np.diff(cf.step_numbers(dates, step)).tolist() == [1, 1, 1]

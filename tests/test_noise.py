@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from climdown.diffusion.noise import KeyedNoise, keyed_normal
+from climdown.diffusion.noise import CoherentNoise, KeyedNoise, keyed_normal, red_weights
 
 SHAPE = (2, 40, 50)
 CELLS = math.prod(SHAPE)
@@ -97,3 +98,82 @@ def test_noise_is_float32_of_batch_and_field_shape_on_the_device(batch: int) -> 
 def test_keyed_normal_depends_on_the_text_alone() -> None:
     assert torch.equal(keyed_normal("a", (5,)), keyed_normal("a", (5,)))
     assert not torch.equal(keyed_normal("a", (5,)), keyed_normal("b", (5,)))
+
+
+def coherent(*keys: tuple[int, int], correlations: tuple[float, ...] = (0.8, 0.3)) -> CoherentNoise:
+    return CoherentNoise(7, keys, SHAPE, CPU, correlations)
+
+
+@given(st.floats(1e-6, 0.95))
+@settings(max_examples=100, deadline=None)
+def test_red_weights_have_unit_variance_and_the_correlation_that_they_say(a: float) -> None:
+    weights = red_weights(a).numpy()
+    last = len(weights) - 1
+    found = np.correlate(weights, weights, "full")[last:]
+    k = np.arange(last + 1)
+    expected = a**k * (1 - a ** (2.0 * (last - k + 1))) / (1 - a ** (2.0 * (last + 1)))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-15)
+    assert found[0] == pytest.approx(1.0, rel=1e-12)
+    assert found[1] == pytest.approx(a, abs=1e-4)
+    assert a**last < 0.01 + 1e-9
+    assert last == 1 or a ** (last - 1) > 0.01 - 1e-9
+
+
+def test_without_correlation_there_is_one_weight() -> None:
+    assert red_weights(0.0).tolist() == [1.0]
+
+
+def test_coherent_noise_is_a_moving_average_of_keyed_numbers() -> None:
+    drawn = coherent((3, 100))(5)[0]
+    for channel, a in enumerate((0.8, 0.3)):
+        terms = [
+            weight * keyed_normal(f"7/3/{100 - lag}/5", SHAPE)[channel].double()
+            for lag, weight in enumerate(red_weights(a).tolist())
+        ]
+        torch.testing.assert_close(drawn[channel].double(), sum(terms), rtol=0, atol=5e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    order=st.permutations(list(itertools.product(range(2), (10, 11, 12, 40)))),
+    size=st.integers(1, 8),
+)
+def test_coherent_noise_of_a_field_has_the_same_bits_in_any_batch(
+    order: list[tuple[int, int]], size: int
+) -> None:
+    def drawn(*keys: tuple[int, int]) -> Tensor:
+        return CoherentNoise(3, keys, (2, 3, 4), CPU, (0.6, 0.0))(5)
+
+    for field, key in zip(drawn(*order[:size]), order, strict=False):
+        assert torch.equal(field, drawn(key)[0])
+
+
+def test_coherent_noise_is_correlated_by_distance_in_steps_and_channel_and_in_nothing_else() -> (
+    None
+):
+    base = coherent((1, 50))(2)[0]
+    cells = CELLS / 2
+    # Gaps do not draw near: 50 and 53 are three steps apart, whatever lies between them in a file.
+    for number in (49, 51, 53, 60):
+        other = coherent((1, 50), (1, number))(2)[1]
+        for channel, a in enumerate((0.8, 0.3)):
+            expected = a ** abs(number - 50)
+            bound = 4.5 * (1 - expected**2) / math.sqrt(cells) + 1e-3
+            found = correlation(base[channel], other[channel])
+            assert found == pytest.approx(expected, abs=bound), (number, channel)
+    for other in (coherent((2, 50))(2)[0], coherent((1, 50))(3)[0], coherent((1, 500))(2)[0]):
+        assert abs(correlation(base, other)) < 4.5 / math.sqrt(CELLS)
+    bound = 4.5 / math.sqrt(cells)
+    assert abs(correlation(base[0], base[1])) < bound
+    assert abs(correlation(base[:, :, 1:], base[:, :, :-1])) < bound
+
+
+def test_coherent_noise_is_standard_normal() -> None:
+    # Far enough apart to be independent.
+    drawn = coherent(*((1, 100 * i) for i in range(10)))(0)
+    assert (drawn.shape, drawn.dtype, drawn.device) == ((10, *SHAPE), torch.float32, CPU)
+    for values in drawn.double().transpose(0, 1).flatten(1):
+        count = values.numel()
+        assert abs(values.mean().item()) < 4.5 / math.sqrt(count)
+        assert abs(values.var().item() - 1.0) < 4.5 * math.sqrt(2 / count)
+        assert abs((values**4).mean().item() - 3.0) < 4.5 * math.sqrt(96 / count)

@@ -44,6 +44,7 @@ from climdown.cf.time import (
     check_ascending,
     has_time,
     read_time_axis,
+    step_numbers,
     time_axis,
 )
 from climdown.cf.units import convert_units, units_convertible
@@ -79,6 +80,7 @@ __all__ = [
     "quantity_like",
     "read_time_axis",
     "statistic_attributes",
+    "step_numbers",
     "stored_values",
     "time_axis",
     "units_convertible",

@@ -140,6 +140,22 @@ def calendar_conditions(
     )
 
 
+def step_numbers(
+    dates: Sequence[Any] | npt.NDArray[np.object_], step_days: float
+) -> npt.NDArray[np.int64]:
+    """A number for each date that grows by one from each step to the next, whatever is missing.
+
+    Months are counted as months, all else in steps of `step_days` from the year 1 of the dates'
+    own calendar: a date has the same number in every file of that calendar and step.
+    """
+    if 27.5 <= step_days <= 31.5:
+        return np.array([12 * date.year + date.month for date in dates], dtype=np.int64)
+    days = cftime.date2num(list(dates), "days since 0001-01-01", str(dates[0].calendar))
+    # A stamp may lie a rounding error before midnight.
+    steps = np.floor((np.asarray(days, dtype=np.float64) + 0.5 / 1440.0) / step_days)
+    return np.asarray(steps, dtype=np.int64)
+
+
 def time_axis(dates: Sequence[Any], *, units: str, bounded: bool = False) -> TimeAxis:
     """A time axis of equally long steps that begin at `dates` (calendar-aware), for new files.
 

@@ -88,6 +88,14 @@ def run(
             "(native, never finer than the prior's coarse grid).",
         ),
     ] = "auto",
+    coherence: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|0..1",
+            help="Correlation of the noise from one time step to the next; auto is the prior's, by "
+            "variable, none draws each step for itself.",
+        ),
+    ] = "auto",
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
     ] = "auto",
@@ -161,6 +169,7 @@ def run(
         steps=steps,
         guidance_scale=guidance_scale,
         filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]
+        coherence=_number_or("coherence", coherence, ("auto", "none")),  # type: ignore[arg-type]
         device=cast(Literal["auto", "cpu", "cuda"], device),
         batch_size=_whole_or_auto(batch_size),
         tile=tile,

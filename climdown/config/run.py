@@ -141,6 +141,8 @@ class RunConfig:
         filter_scale: degrees to which the input is averaged before it guides: a number,
             "native" (the input's own grid), or "auto" (native, but never finer than the
             coarse grid that the prior names).
+        coherence: correlation of the noise from one time step to the next, 0 to below 1; "auto" is
+            the prior's own, by variable; "none", like 0, draws each step for itself.
         device: "auto" takes a CUDA device where there is one.
         batch_size: fields denoised together, or "auto".
         tile: cells along each side of the overlapping tiles in which the network is applied; None
@@ -164,6 +166,7 @@ class RunConfig:
     steps: int | None = None
     guidance_scale: float | None = None
     filter_scale: float | Literal["auto", "native"] = "auto"
+    coherence: float | Literal["auto", "none"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: int | Literal["auto"] = "auto"
     tile: int | None = None
@@ -212,6 +215,12 @@ class RunConfig:
         require(
             self.filter_scale in ("auto", "native") or _positive(self.filter_scale),
             f"filter scale is {self.filter_scale}; expected degrees > 0, auto or native",
+        )
+        coherence = self.coherence
+        require(
+            coherence in ("auto", "none")
+            or (isinstance(coherence, int | float) and 0 <= coherence < 1),
+            f"coherence is {coherence}; expected 0 to below 1, auto or none",
         )
         require(
             self.device in ("auto", "cpu", "cuda"),

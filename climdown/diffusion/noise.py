@@ -1,14 +1,18 @@
 """Random numbers that depend on what they are for, never on who asks or when.
 
 Each field's noise is keyed by (seed, member, time stamp, step). So a member is the same for
-any batch size, order, number of members, device or resumption.
+any batch size, order, number of members, device or resumption. Noise that is correlated in time
+is a moving average over such numbers, and is the same in the same sense.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,3 +54,64 @@ class KeyedNoise:
             for member, stamp in self.keys
         ]
         return torch.stack(draws).to(self.device)
+
+
+# Weights of a moving average below this share of the first one are left out.
+_LEAST_WEIGHT = 1e-2
+
+
+def red_weights(correlation: float) -> Tensor:
+    """Weights c a^j of a moving average of white noise, for a = `correlation`; shape (J + 1,).
+
+    The average has unit variance and, at a distance of k steps, the correlation
+    a^k (1 - a^(2 (J - k + 1))) / (1 - a^(2 (J + 1))), zero beyond J: a^k but for a ten-thousandth,
+    the red noise of a first-order autoregression.
+
+    Args:
+        correlation: 0 to below 1.
+    """
+    if correlation == 0.0:
+        return torch.ones(1, dtype=torch.float64)
+    last = math.ceil(math.log(_LEAST_WEIGHT) / math.log(correlation))
+    weights = correlation ** torch.arange(last + 1, dtype=torch.float64)
+    return weights / weights.square().sum().sqrt()
+
+
+@dataclass(frozen=True)
+class CoherentNoise:
+    """The noise of one batch of fields, correlated from one time step to the next.
+
+    Attributes:
+        seed, shape, device: as of `KeyedNoise`.
+        keys: (member, number of the time step) of each field in the batch; steps that follow
+            each other have numbers that do, and steps that are not in the data have theirs.
+        correlations: at a distance of one step, of each channel.
+    """
+
+    seed: int
+    keys: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
+    device: torch.device
+    correlations: tuple[float, ...]
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        """Shape (lags, channels, 1, 1), zero where a channel's average is over."""
+        columns = [red_weights(correlation) for correlation in self.correlations]
+        padded = torch.nn.utils.rnn.pad_sequence(columns)
+        return padded.to(torch.float32)[:, :, None, None]
+
+    def __call__(self, step: int) -> Tensor:
+        """Noise for a step of the sampler; step 0 is the start. Shape (batch, *shape)."""
+        # Each number is drawn once for all fields that share it. They are added up from the oldest
+        # to the newest, so that a field's sum has the same bits in every batch.
+        uses: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for row, (member, number) in enumerate(self.keys):
+            for lag in range(len(self._weights)):
+                uses[member, number - lag].append((row, lag))
+        result = torch.zeros(len(self.keys), *self.shape)
+        for member, number in sorted(uses):
+            drawn = keyed_normal(f"{self.seed}/{member}/{number}/{step}", self.shape)
+            for row, lag in uses[member, number]:
+                result[row].addcmul_(self._weights[lag], drawn)
+        return result.to(self.device)
