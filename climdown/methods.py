@@ -12,10 +12,12 @@ import torch
 from climdown import cf, matching
 from climdown.config import BASELINES, RunConfig
 from climdown.diffusion.baselines import Delta
+from climdown.diffusion.bridge import Bridge, ReferenceBridge
 from climdown.diffusion.cm import ScaleAdaptiveCM
+from climdown.diffusion.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
 from climdown.diffusion.sampler import Sampler
 from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
-from climdown.errors import PriorError
+from climdown.errors import ConfigError, PriorError
 from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
 from climdown.observer import Observer
 from climdown.priors.card import Prior
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The methods that drown what the input does not resolve.
+DROWNING = ("cm", "bridge")
 # The kinds of prior that each method can use.
 KINDS = {
     "zssd": ("diffusion",),
     "cm": ("consistency",),
+    "bridge": ("diffusion",),
+    "ot-diffusion": ("diffusion",),
     **dict.fromkeys(BASELINES, ("diffusion", "consistency")),
 }
 # The input's spectrum is taken over so many steps, spread over the period.
@@ -44,6 +50,7 @@ def make_sampler(plan: Plan) -> Sampler:
 
     Raises:
         PriorError: the prior lacks what the method needs.
+        ConfigError: noise so low that nothing would be drawn.
     """
     options, sampling = plan.identity, plan.prior.card.sampling
     if plan.config.method in BASELINES:
@@ -55,16 +62,36 @@ def make_sampler(plan: Plan) -> Sampler:
             plan.prior.card.sigma_min,
             keep_means=options["keep_means"],
         )
-    if plan.config.sampler == "reference":
-        return ReferenceZSSD(options["steps"], options["guidance_scale"])
+    if plan.config.method == "bridge":
+        return _bridge(plan)
+    if plan.config.method == "ot-diffusion":
+        if plan.config.sampler == "reference":
+            return ReferenceOTDiffusion(options["steps"], options["guidance_scale"])
+        levels = sampling.sigma_min, sampling.sigma_max
+        return OTDiffusion(options["steps"], options["guidance_scale"], *levels)
+    if plan.config.sampler != "fast":
+        return ReferenceZSSD(
+            options["steps"],
+            options["guidance_scale"],
+            coarse_loss=plan.config.sampler == "coarse-loss",
+        )
     return ZSSD(options["steps"], sampling.sigma_min, sampling.sigma_max)
 
 
 def sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
     """The sampler's options as JSON values, but for a noise scale that the input decides."""
     sampling = prior.card.sampling
-    if config.method == "zssd" and config.sampler == "reference":
-        scale = config.guidance_scale
+    if config.method in BASELINES:
+        return {}
+    scale = config.guidance_scale
+    if config.method == "ot-diffusion":
+        steps = ReferenceOTDiffusion.steps if config.sampler == "reference" else sampling.steps
+        return {
+            "sampler": config.sampler,
+            "steps": config.steps or steps,
+            "guidance_scale": OTDiffusion.guidance_scale if scale is None else scale,
+        }
+    if config.method == "zssd" and config.sampler != "fast":
         return {
             "sampler": config.sampler,
             "steps": config.steps or ReferenceZSSD.steps,
@@ -72,12 +99,27 @@ def sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:
         }
     if config.method == "zssd":
         return {"sampler": config.sampler, "steps": config.steps or sampling.steps}
-    if config.method in BASELINES:
-        return {}
-    return {
-        "steps": config.steps or sampling.steps,
-        "keep_means": config.keep_means is not False,
-    }
+    if config.method == "bridge" and config.sampler == "reference":
+        return {
+            "sampler": config.sampler,
+            "steps": config.steps or ReferenceBridge.steps,
+            "keep_means": bool(config.keep_means),
+        }
+    own = {"steps": config.steps or sampling.steps, "keep_means": config.keep_means is not False}
+    return {"sampler": config.sampler, **own} if config.method == "bridge" else own
+
+
+def _bridge(plan: Plan) -> Bridge | ReferenceBridge:
+    options, lowest = plan.identity, plan.prior.card.sampling.sigma_min
+    reference = plan.config.sampler == "reference"
+    lowest = ReferenceBridge.sigma_min if reference else lowest
+    if not options["noise_scale"] > lowest:
+        raise ConfigError(
+            f"the noise scale is {options['noise_scale']:g}, and the bridge ends at noise of "
+            f"{lowest:g}: nothing would be drawn; give a larger --noise-scale"
+        )
+    make = ReferenceBridge if reference else Bridge
+    return make(options["noise_scale"], options["steps"], lowest, options["keep_means"])
 
 
 def _baseline(plan: Plan) -> Delta:
@@ -104,7 +146,7 @@ def _baseline(plan: Plan) -> Delta:
 
 
 def find_noise_scale(plan: Plan) -> float:
-    """sigma(t*) of the method cm: white noise as strong as the prior's fields at a wavenumber k*.
+    """sigma(t*) of cm and bridge: white noise as strong as the prior's fields at a wavenumber k*.
 
     k* is a wavelength asked for, or the smallest from which on the interpolated input has less
     power than the prior's training fields (Hess et al., arXiv 2403.02774, Eq. 8 and Fig. 2). Of

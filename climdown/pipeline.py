@@ -28,7 +28,7 @@ from climdown.diffusion.baselines import no_network
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
-from climdown.methods import KINDS, find_noise_scale, make_sampler, sampler_options
+from climdown.methods import DROWNING, KINDS, find_noise_scale, make_sampler, sampler_options
 from climdown.observer import Observer
 from climdown.priors.card import Prior, Variable, make_tiles
 
@@ -198,7 +198,7 @@ def make_plan(
         output=output,
         identity=identity,
     )
-    if config.method == "cm":
+    if config.method in DROWNING:
         identity["noise_scale"] = round(find_noise_scale(plan), 4)
     make_sampler(plan)  # what it lacks is said before anything is computed
     return plan

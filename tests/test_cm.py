@@ -167,12 +167,18 @@ def test_spectra_that_are_no_row_of_numbers_are_refused(cm_prior: Prior, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_scale": 0.5}, "--noise-scale is for --method cm, not for zssd; leave it out"),
-        ({"keep_means": False}, "--keep-means is for --method cm, not for zssd; leave it out"),
+        ({"noise_scale": 0.5}, "--noise-scale is for --method cm or bridge, not for zssd; leave"),
+        (
+            {"keep_means": False},
+            "--keep-means is for --method cm or bridge, not for zssd; leave it",
+        ),
         ({"method": "cm", "noise_scale": -1.0}, "noise scale is -1.0; expected a number > 0"),
         ({"method": "cm", "noise_scale": "0km"}, "noise scale is 0km; expected a number > 0"),
         ({"method": "cm", "noise_scale": "1.2.3km"}, "noise scale is 1.2.3km; expected"),
-        ({"method": "cm", "sampler": "reference"}, "--sampler is for --method zssd, not for cm"),
+        (
+            {"method": "cm", "sampler": "reference"},
+            "--sampler is for --method zssd, bridge or ot-diffusion, not for",
+        ),
     ],
 )
 def test_options_of_cm_are_checked(options: dict[str, float | str], message: str) -> None:

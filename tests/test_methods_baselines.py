@@ -284,7 +284,10 @@ def test_members_default_to_what_the_method_has() -> None:
     ("options", "message"),
     [
         ({"method": "delta", "members": 3}, "--method delta draws nothing, so that it has one mem"),
-        ({"method": "bilinear", "steps": 4}, "--steps is for --method zssd or cm, not for biline"),
+        (
+            {"method": "bilinear", "steps": 4},
+            "--steps is for --method zssd, cm, bridge or ot-diffusion",
+        ),
         (
             {"method": "delta", "sampler": "reference"},
             "--sampler is for --method zssd.*not for del",
@@ -296,9 +299,12 @@ def test_members_default_to_what_the_method_has() -> None:
         ({"method": "bcsd"}, "--method bcsd needs the same model in the reference's period; give"),
         (
             {"method": "bcsd", "bias": "none"},
-            "--method bcsd maps quantiles, which --bias none contradicts; leave --bias out",
+            "--method bcsd is one with --bias qdm, not with none; leave --bias out",
         ),
-        ({"method": "bcsd", "bias": "ot"}, "which --bias ot contradicts; leave --bias out"),
+        (
+            {"method": "bcsd", "bias": "ot"},
+            "bcsd is one with --bias qdm, not with ot; leave --bias",
+        ),
     ],
 )
 def test_options_that_a_baseline_has_not_are_refused(options: Any, message: str) -> None:

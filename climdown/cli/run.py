@@ -28,10 +28,11 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            metavar="zssd|cm|bilinear|delta|bcsd",
+            metavar="zssd|cm|bridge|ot-diffusion|bilinear|delta|bcsd",
             help="zssd guides a diffusion prior by the input; cm draws its small scales by a "
-            "consistency prior, in one network evaluation. Baselines: bilinear interpolates the "
-            "input, delta its change from the prior's climatology, bcsd the same after --bias qdm.",
+            "consistency prior, in one network evaluation; bridge by a diffusion prior; "
+            "ot-diffusion draws under the exact means after --bias ot. Baselines: bilinear "
+            "interpolates the input, delta its change from the climatology, bcsd the same after --bias qdm.",
         ),
     ] = "zssd",
     prior: Annotated[
@@ -48,36 +49,40 @@ def run(
     sampler: Annotated[
         str,
         typer.Option(
-            metavar="fast|reference",
-            help="Of ZSSD: fast, or the paper's thousand steps with guidance through the network.",
+            metavar="fast|reference|coarse-loss",
+            help="Fast, or as in the paper: of zssd a thousand steps with guidance through the "
+            "network, of bridge 500 steps of Euler and Maruyama, of ot-diffusion 250. coarse-loss "
+            "is the reference of zssd with the misfit on the coarse grid, to compare with.",
         ),
     ] = "fast",
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Network evaluations per field. (default: the prior's; 1000 for the reference)"
+            help="Network evaluations per field. (default: the prior's; 1000 for the reference of "
+            "zssd, 500 for that of bridge, 250 for that of ot-diffusion)"
         ),
     ] = None,
     noise_scale: Annotated[
         str,
         typer.Option(
             metavar="auto|KMkm|SIGMA",
-            help="Of cm: scales drawn anew, as a wavelength (200km) or a noise level; auto finds "
-            "where the input's spectrum falls below the prior's.",
+            help="Of cm and bridge: scales drawn anew, as a wavelength (200km) or a noise "
+            "level; auto finds where the input's spectrum falls below the prior's.",
         ),
     ] = "auto",
     keep_means: Annotated[
         bool | None,
         typer.Option(
             "--keep-means/--no-keep-means",
-            help="Of cm: move each answer to the input's coarse means, which the paper does not. "
-            "(default: keep)",
+            help="Of cm and bridge: move each answer to the input's coarse means, which the papers "
+            "do not. (default: keep, but for the reference sampler of bridge)",
         ),
     ] = None,
     guidance_scale: Annotated[
         float | None,
         typer.Option(
-            help="Pull of the reference sampler towards the input. (default: the prior's)"
+            help="Pull of the reference sampler of zssd towards the input (default: the prior's), "
+            "or of ot-diffusion's gradient (default: 1)."
         ),
     ] = None,
     filter_scale: Annotated[
@@ -129,7 +134,8 @@ def run(
         typer.Option(
             metavar="none|qdm|ot",
             help="Adjust the input's bias before it guides, by quantile delta mapping or optimal "
-            "transport, with the defaults of those commands. (default: none, and qdm of bcsd)",
+            "transport, with the defaults of those commands. (default: none; qdm of bcsd, ot of "
+            "ot-diffusion)",
         ),
     ] = None,
     historical: Annotated[
@@ -165,7 +171,7 @@ def run(
         keep_means=keep_means,
         members=members,
         seed=seed,
-        sampler=cast(Literal["fast", "reference"], sampler),
+        sampler=cast(Literal["fast", "reference", "coarse-loss"], sampler),
         steps=steps,
         guidance_scale=guidance_scale,
         filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]

@@ -8,19 +8,24 @@ from typing import Literal, get_args
 
 from climdown.config.reading import require
 
-Method = Literal["zssd", "cm", "bilinear", "delta", "bcsd"]
+Method = Literal["zssd", "cm", "bridge", "ot-diffusion", "bilinear", "delta", "bcsd"]
 METHODS = get_args(Method)
 BASELINES = ("bilinear", "delta", "bcsd")
 _DRAWING = tuple(method for method in METHODS if method not in BASELINES)
 # The methods that an option belongs to, where it is not for all.
 _OWNERS = {
-    "--noise-scale": ("cm",),
-    "--keep-means": ("cm",),
-    "--sampler": ("zssd",),
-    "--guidance-scale": ("zssd",),
+    "--noise-scale": ("cm", "bridge"),
+    "--keep-means": ("cm", "bridge"),
+    "--sampler": ("zssd", "bridge", "ot-diffusion"),
+    "--guidance-scale": ("zssd", "ot-diffusion"),
     "--steps": _DRAWING,
 }
 _MEMBERS = 4
+# The adjustments of bias that a method is one with, the first of them implied.
+_ADJUSTMENTS: dict[str, tuple[Literal["none", "qdm", "ot"], ...]] = {
+    "bcsd": ("qdm",),
+    "ot-diffusion": ("ot", "none"),
+}
 
 
 @dataclass(frozen=True)
@@ -127,17 +132,23 @@ class RunConfig:
         members: of the ensemble; None takes 4, or the one that a baseline has.
         seed: of the noise; the same seed gives the same members.
         method: "zssd" guides a diffusion prior by the input; "cm" adds noise to the interpolated
-            input and lets a consistency prior draw what the noise drowned. Baselines, which use no
-            more of a prior than its grid and climatology: "bilinear" interpolates the input,
-            "delta" its departures from the climatology, "bcsd" the same after quantile mapping.
-        noise_scale: of "cm": a noise level in normalised units; "200km" drowns what is shorter than
-            this wavelength, "auto" what the input's spectrum lacks beside the prior's.
-        keep_means: of "cm", move each answer to the nearest field with the input's coarse means;
-            None does.
-        sampler: of ZSSD: "fast" projects onto the observed means in a second-order solver;
-            "reference" is the paper's, which differentiates the network at every step.
-        steps: network evaluations; None takes the prior's own, 1000 for the reference.
-        guidance_scale: of the reference; None takes the prior's own.
+            input and lets a consistency prior draw what the noise drowned; "bridge" does so by a
+            diffusion prior; "ot-diffusion" takes the bias off by optimal transport and draws under
+            the exact means. Baselines, which use no more of a prior than its grid and climatology:
+            "bilinear" interpolates the input, "delta" its departures from the climatology, "bcsd"
+            the same after quantile mapping.
+        noise_scale: of "cm" and "bridge": a noise level in normalised units; "200km" drowns what is
+            shorter than this wavelength, "auto" what the input's spectrum lacks beside the prior's.
+        keep_means: of "cm" and "bridge", move each answer of the network to the nearest field with
+            the input's coarse means; None does, but for the bridge's reference sampler.
+        sampler: "fast" is a second-order solver, of ZSSD with projection onto the observed means;
+            "reference" is the paper's: of ZSSD, which differentiates the network at every step, or
+            of the bridge, or of "ot-diffusion"; "coarse-loss" is the reference of ZSSD with the
+            misfit on the coarse grid, an ablation.
+        steps: network evaluations; None takes the prior's own, 1000 for the reference of ZSSD, 500
+            for that of the bridge and 250 for that of "ot-diffusion".
+        guidance_scale: of the reference of ZSSD, where None takes the prior's own, and of
+            "ot-diffusion", where it takes 1.
         filter_scale: degrees to which the input is averaged before it guides: a number,
             "native" (the input's own grid), or "auto" (native, but never finer than the
             coarse grid that the prior names).
@@ -162,7 +173,7 @@ class RunConfig:
     seed: int = 0
     noise_scale: float | str = "auto"
     keep_means: bool | None = None
-    sampler: Literal["fast", "reference"] = "fast"
+    sampler: Literal["fast", "reference", "coarse-loss"] = "fast"
     steps: int | None = None
     guidance_scale: float | None = None
     filter_scale: float | Literal["auto", "native"] = "auto"
@@ -202,13 +213,18 @@ class RunConfig:
         require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; need at least 1")
         require(
-            self.sampler in ("fast", "reference"),
-            f"unknown sampler '{self.sampler}'; expected fast or reference",
+            self.sampler in ("fast", "reference", "coarse-loss"),
+            f"unknown sampler '{self.sampler}'; expected fast or reference, or coarse-loss",
+        )
+        require(
+            self.sampler != "coarse-loss" or self.method == "zssd",
+            f"the sampler coarse-loss is an ablation of zssd, not of {self.method}; give fast or "
+            "reference",
         )
         pull = self.guidance_scale
         require(pull is None or pull >= 0, f"guidance scale is {pull}; need at least 0")
         require(
-            pull is None or self.sampler == "reference",
+            pull is None or self.sampler != "fast" or self.method == "ot-diffusion",
             "the guidance scale is one of the reference sampler; the fast one has no such number: "
             "leave it out, or give --sampler reference",
         )
@@ -242,7 +258,7 @@ class RunConfig:
     @property
     def adjustment(self) -> Literal["none", "qdm", "ot"]:
         """Adjustment of the input's bias, asked for or implied."""
-        implied: Literal["none", "qdm"] = "qdm" if self.method == "bcsd" else "none"
+        implied = _ADJUSTMENTS.get(self.method, ("none",))[0]
         return implied if self.bias is None else self.bias
 
     @property
@@ -275,13 +291,16 @@ class RunConfig:
             self.bias in (None, "none", "qdm", "ot"),
             f"unknown bias adjustment '{self.bias}'; expected none, qdm or ot",
         )
+        fitting = _ADJUSTMENTS.get(self.method, ("none", "qdm", "ot"))
         require(
-            self.method != "bcsd" or self.bias in (None, "qdm"),
-            f"--method bcsd maps quantiles, which --bias {self.bias} contradicts; leave --bias "
-            "out, or give --method delta",
+            self.bias in (None, *fitting),
+            f"--method {self.method} is one with --bias {fitting[0]}, not with {self.bias}; leave "
+            "--bias out, or give another method",
         )
         adjustment = self.adjustment
         by = f"--method {self.method}" if self.bias is None else f"--bias {self.bias}"
+        unbiased = self.method == "ot-diffusion"
+        or_none = ", or --bias none if the input has no bias" if unbiased else ""
         given = self.historical or self.reference
         periods = self.historical_period or self.reference_period
         require(
@@ -291,7 +310,7 @@ class RunConfig:
         )
         require(
             adjustment == "none" or bool(self.historical),
-            f"{by} needs the same model in the reference's period; give --historical",
+            f"{by} needs the same model in the reference's period; give --historical{or_none}",
         )
         require(
             adjustment != "ot" or bool(self.reference),

@@ -5,6 +5,8 @@ No solver knows of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -25,16 +27,36 @@ def unified_coordinate_guidance(
     x_{t-1}; taking it off the denoised field instead lets any solver use it, and scales it by
     the solver's own step.
     """
+    return _descending(denoise, observation.residual, scale)
 
+
+def coarse_guidance(denoise: Denoise, observation: Observation, *, scale: float) -> Denoise:
+    """The same with the misfit on the coarse grid, without A_high.
+
+    Plain diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687), which the unified
+    coordinates of ZSSD are compared with: the gradient vanishes at large factors.
+    """
+    return _descending(denoise, observation.coarse_residual, scale)
+
+
+def _descending(denoise: Denoise, residual: Callable[[Tensor], Tensor], scale: float) -> Denoise:
     def guided(x: Tensor, sigma: float) -> Tensor:
-        with torch.enable_grad():
-            x_in = x.detach().requires_grad_(True)
-            denoised = denoise(x_in, sigma)
-            misfit = 0.5 * observation.residual(denoised).square().sum()
-            (gradient,) = torch.autograd.grad(misfit, x_in)
-        return denoised.detach() - scale * gradient
+        denoised, gradient = misfit_gradient(denoise, residual, x, sigma)
+        return denoised - scale * gradient
 
     return guided
+
+
+def misfit_gradient(
+    denoise: Denoise, residual: Callable[[Tensor], Tensor], x: Tensor, sigma: float
+) -> tuple[Tensor, Tensor]:
+    """D(x, sigma), and the gradient of half its squared residual by x, through the network."""
+    with torch.enable_grad():
+        x_in = x.detach().requires_grad_(True)
+        denoised = denoise(x_in, sigma)
+        misfit = 0.5 * residual(denoised).square().sum()
+        (gradient,) = torch.autograd.grad(misfit, x_in)
+    return denoised.detach(), gradient
 
 
 def projection(denoise: Denoise, observation: Observation) -> Denoise:
@@ -47,5 +69,32 @@ def projection(denoise: Denoise, observation: Observation) -> Denoise:
     def guided(x: Tensor, sigma: float) -> Tensor:
         with torch.no_grad():
             return observation.project(denoise(x, sigma))
+
+    return guided
+
+
+def projected_gradient(denoise: Denoise, observation: Observation, *, scale: float) -> Denoise:
+    """Steer by the gradient through the network where the observation does not reach.
+
+    All terms of Wan et al. 2023 (arXiv 2305.15618, Eq. 7), with C' the means and V its row space:
+
+        D~ = (C')^+ y' + (I - V V^T) [D - scale * grad_x 1/2 || (C')^+ (C' D - y') ||^2]
+
+    Where C' picks points, as in the paper, the norm is that of C' D - y', and scale is 2 alpha.
+    For means of n cells (C')^+ takes the factor 1/n back that their gradient would have, so that
+    one scale is good for all. (C')^+ (C' D - y') is what `project` takes off, and the gradient by D
+    of half the squared distance to a set is the distance itself; so masks, areas and logarithms
+    need nothing of their own. With scale 0 it is `projection`.
+    """
+
+    def guided(x: Tensor, sigma: float) -> Tensor:
+        with torch.enable_grad():
+            x_in = x.detach().requires_grad_(True)
+            answer = denoise(x_in, sigma)
+            denoised = answer.detach()
+            away = denoised - observation.project(denoised)
+            (gradient,) = torch.autograd.grad(answer, x_in, grad_outputs=away)
+        with torch.no_grad():
+            return observation.project(denoised - scale * gradient)
 
     return guided

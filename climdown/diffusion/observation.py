@@ -204,6 +204,20 @@ class CoarseObservation:
         ]
         return torch.stack(parts, dim=1)
 
+    def coarse_residual(self, x: Tensor) -> Tensor:
+        """w (A_low(x) - y) on the coarse grid, shape (batch, observed variables, coarse ny, nx).
+
+        The misfit of `residual` before A_high, weighted by coarse areas.
+        """
+        parts = [
+            self._misfit(operator, x[:, channel], coarse, observed)
+            * observed
+            * (operator.covered > 0)
+            * torch.sqrt(_product(operator.lower_lat, self.weights**2, operator.lower_lon))
+            for operator, channel, coarse, observed in self._variables()
+        ]
+        return torch.stack(parts, dim=1)
+
     def project(self, x: Tensor) -> Tensor:
         """The nearest fields with the observed means, shape as x; other variables stay."""
         result = x.clone()
@@ -254,13 +268,18 @@ class CoarseObservation:
     def _variables(self) -> Iterator[tuple[CoarseOperator, int, Tensor, Tensor]]:
         return zip(self.operators, self.channels, self.coarse, self.observed, strict=True)
 
-    def _residual(
+    def _misfit(
         self, operator: CoarseOperator, x: Tensor, coarse: Tensor, observed: Tensor
     ) -> Tensor:
         values = torch.where(observed > 0, coarse, 0.0)
         lowered = operator.lower(x)
         misfit = operator.encode(lowered) - operator.encode(values)
-        misfit = misfit * operator.sensitivity(x, lowered).rsqrt()
+        return misfit * operator.sensitivity(x, lowered).rsqrt()
+
+    def _residual(
+        self, operator: CoarseOperator, x: Tensor, coarse: Tensor, observed: Tensor
+    ) -> Tensor:
+        misfit = self._misfit(operator, x, coarse, observed)
         counted = operator.mask * (operator.seen(observed) > 0.05)
         return self.weights * counted * operator.raise_(misfit, observed)
 

@@ -19,6 +19,9 @@ class Observation(Protocol):
     def residual(self, x: Tensor) -> Tensor:
         """Weighted misfit of normalised fields, shape (batch, ...); differentiable in x."""
 
+    def coarse_residual(self, x: Tensor) -> Tensor:
+        """The same on the coarse grid, shape (batch, ...)."""
+
     def project(self, x: Tensor) -> Tensor:
         """The nearest fields that fit what was observed, same shape."""
 

@@ -32,6 +32,27 @@ def karras_sigmas(
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
 
 
+def geometric_sigmas(steps: int, *, sigma_min: float = 0.01, sigma_max: float = 500.0) -> Tensor:
+    """Levels sigma_min (sigma_max / sigma_min)^t at even times t from 1 to 0.
+
+    The variance-exploding schedule of Song et al. 2021 (arXiv 2011.13456, Appendix C). From a
+    level on the way, it is the rest of the ladder in so many steps.
+
+    Returns:
+        float64, shape (steps + 1,), from high to low; the last one is `sigma_min`, not zero.
+
+    Raises:
+        ValueError: fewer than one step, or levels out of order.
+    """
+    if steps < 1:
+        raise ValueError(f"need at least one step, found {steps}")
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"need 0 < sigma_min < sigma_max, found {sigma_min} and {sigma_max}")
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    levels: Tensor = sigma_min * (sigma_max / sigma_min) ** times
+    return levels
+
+
 def lognormal_sigmas(uniform: Tensor, *, mean: float, std: float) -> Tensor:
     """Training noise levels, ln(sigma) ~ N(mean, std^2) (arXiv 2206.00364, Table 1).
 
@@ -78,3 +99,18 @@ def vp_sigma(time: Tensor, *, beta_min: float = 0.1, beta_max: float = 20.0) -> 
     """
     integral = beta_min * time + 0.5 * (beta_max - beta_min) * time**2
     return torch.expm1(integral).sqrt()
+
+
+def vp_sigmas(steps: int, *, last: float = 1e-3) -> Tensor:
+    """Levels of the variance-preserving SDE at even times from 1 to `last`, then 0.
+
+    Returns:
+        float64, shape (steps + 1,).
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(f"need at least one step, found {steps}")
+    levels = vp_sigma(torch.linspace(1.0, last, steps, dtype=torch.float64))
+    return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])

@@ -41,7 +41,14 @@ def sample(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) 
     return x
 
 
-def sample_fast(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) -> Tensor:
+def sample_fast(
+    denoise: Denoise,
+    noise: Noise,
+    sigmas: Tensor,
+    *,
+    eta: float = 1.0,
+    start: Tensor | None = None,
+) -> Tensor:
     """The same walk by the second-order multistep solver DPM-Solver++(2M), with fresh noise.
 
     Exact in the linear part of the SDE, and linear in what the denoiser says over the last two
@@ -55,12 +62,14 @@ def sample_fast(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 
 
     Args:
         denoise, noise, sigmas, eta: as of `sample`.
+        start: fields that the first noise is added to; None begins from pure noise.
 
     Returns:
         shape (batch, channels, ny, nx).
     """
     levels = [float(sigma) for sigma in sigmas]
     x = levels[0] * noise(0)
+    x = x if start is None else start + x
     before: tuple[float, Tensor] | None = None
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         denoised = denoise(x, sigma)
@@ -76,4 +85,33 @@ def sample_fast(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 
         if eta > 0.0:
             x = x + sigma_next * math.sqrt(-math.expm1(-2.0 * eta * h)) * noise(i)
         before = (h, denoised)
+    return x
+
+
+def euler_maruyama(denoise: Denoise, noise: Noise, sigmas: Tensor, *, start: Tensor) -> Tensor:
+    """Back from noised fields along the reverse SDE of the variance-exploding process.
+
+    On a geometric ladder, sigma(t) = sigma_min (sigma_max / sigma_min)^t, the SDE dx =
+    -g^2 score dt + g dw has g^2 dt = 2 sigma^2 h with h = ln(sigma / sigma_next), and the score is
+    (D - x) / sigma^2 (Song et al. 2021, arXiv 2011.13456, Eq. 6 and Appendix C):
+
+        x_next = x + 2 h (D - x) + sigma sqrt(2 h) n
+
+    The last step adds no noise.
+
+    Args:
+        denoise, noise: as of `sample`.
+        sigmas: descending, none of them zero, shape (steps + 1,).
+        start: clean fields, to which noise of the first level is added.
+
+    Returns:
+        shape (batch, channels, ny, nx).
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    x = start + levels[0] * noise(0)
+    for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
+        h = math.log(sigma / sigma_next)
+        x = x + 2.0 * h * (denoise(x, sigma) - x)
+        if i < len(levels) - 1:
+            x = x + sigma * math.sqrt(2.0 * h) * noise(i)
     return x
