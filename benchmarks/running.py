@@ -303,7 +303,7 @@ def print_table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> None
     print(f"| {' | '.join(shown)} |")
     print(f"|{'---|' * len(shown)}")
     for row in rows:
-        print(f"| {' | '.join(_text(row.get(column)) for column in shown)} |")
+        print(f"| {' | '.join(_text(row.get(column)) for column in shown)} |", flush=True)
 
 
 def _text(value: Any) -> str:
