@@ -1,48 +1,94 @@
 """The test problems of Wan et al. 2023 (arXiv 2305.15618), beside the numbers of their paper.
 
-    python benchmarks/testbeds.py [--problem ks|ns] [--trajectories 128] [--time 1025]
-        [--points 256] [--factor 8] [--epsilon 0.001] [--max-points 6000] [--device cpu]
+    python benchmarks/testbeds.py [--problem ks|ns] [--size small|paper] [--cache DIR]
+        [--json FILE] [--device cpu] [--shifts] [options that replace those of the size]
 
-Four distances from the truth C' x, of the biased coarse model before and after optimal
-transport. The transport is learnt on the first half of the trajectories and judged on the
-second, on truth it has not seen; the last row is the distance between both halves of the truth,
-which is what sampling alone makes of it. The paper's setting of `ks` is 512 trajectories to time
-4025; of `ns` it names the truth's grid of 256 points alone, so times and coarse grid are ours.
+Two tables, of four distances from the truth each. On the coarse grid: the biased model before
+and after optimal transport. On the fine grid: fields drawn given the coarse ones, p(x | C' x),
+by a denoiser trained here. Transport and denoiser learn from the first half of the trajectories;
+judged is the second half, on truth that neither has seen. "Half of truth" is the distance
+between both halves of the truth: what sampling alone makes of it. The paper names 512
+trajectories to time 4025 for `ks`; for `ns` a truth of 256 points a side, with Reynolds number
+1000. A coarser truth is given a viscosity that its grid resolves, 0.256 / points.
+
+Simulations, and the denoiser while it trains, are kept in `--cache` and used again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from climdown.bias import transport
-from climdown.testbeds import Sampling, Solver, keep_every, kuramoto_sivashinsky, navier_stokes
+from climdown.diffusion.unet import UNet
+from climdown.testbeds import (
+    Sampling,
+    Solver,
+    keep_every,
+    kuramoto_sivashinsky,
+    navier_stokes,
+    shift_randomly,
+)
 from climdown.testbeds import simulate as simulated
+from climdown.testbeds.conditional import FinePrior, KeptPoints, Recipe, Training
+from climdown.testbeds.network import PeriodicNetwork
 from climdown.testbeds.statistics import (
     covariance_rmse,
     kld_of_marginals,
     mean_energy_log_ratio,
 )
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], float]] = {
-    "covRMSE": covariance_rmse,
-    "MELR": mean_energy_log_ratio,
+# Fine spectra of `ks` fall by sixteen orders of magnitude: compared are the wavenumbers with
+# more than a millionth of the energy each.
+LEAST = 1e-6
+# Covariances and marginals of larger grids are those of every so many-th point.
+MOST_POINTS = 4096
+Distance = Callable[[Tensor, Tensor], float]
+DISTANCES: dict[str, Distance] = {
+    "covRMSE": lambda a, b: covariance_rmse(_thinned(a), _thinned(b)),
+    "MELR": lambda a, b: mean_energy_log_ratio(a, b, least=LEAST),
     "MELR weighted": lambda a, b: mean_energy_log_ratio(a, b, weighted=True),
-    "KLD": kld_of_marginals,
+    "KLD": lambda a, b: kld_of_marginals(_thinned(a), _thinned(b)),
 }
 PAPER = {
     ("ks", 8): {"raw": (0.343, 0.201, 0.144, 1.464), "OT": (0.081, 0.020, 0.020, 0.018)},
     ("ns", 8): {"raw": (0.458, 1.254, 0.196, 29.30), "OT": (0.083, 0.013, 0.026, 0.033)},
     ("ns", 16): {"raw": (0.477, 0.600, 0.200, 12.26), "OT": (0.079, 0.016, 0.025, 0.017)},
 }
-# The paper's notebook takes this too. The 0.01 good for climate fields averages too many fields
-# of chaos: MELR 0.14 instead of 0.05 after transport.
+# A fraction of the mean squared distance. The 0.01 good for climate fields averages too many
+# fields of chaos: MELR 0.14 instead of 0.02 after transport.
 EPSILON = 1e-3
+TOLERANCE = 1e-2
+SAVE_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything; the options of the same names replace single ones."""
+
+    trajectories: int
+    time: float
+    points: int
+    max_points: int
+    steps: int
+    draws: int
+
+
+SIZES = {
+    ("ks", "small"): Size(128, 1025.0, 192, 3000, 1000, 512),
+    ("ks", "paper"): Size(512, 4025.0, 192, 10000, 20000, 4096),
+    ("ns", "small"): Size(64, 104.0, 64, 3000, 300, 64),
+    ("ns", "paper"): Size(128, 1040.0, 256, 10000, 20000, 1024),
+}
 
 
 @dataclass(frozen=True)
@@ -57,36 +103,74 @@ class Problem:
     sampling: Sampling
 
 
+@dataclass(frozen=True)
+class Halves:
+    """Fine truth and coarse model (n, *grid): to learn from, and to judge."""
+
+    truth: tuple[Tensor, Tensor]
+    model: tuple[Tensor, Tensor]
+
+
+Table = dict[str, dict[str, float]]
+
+
 def main() -> None:
-    """Parse, run, print."""
+    """Parse, run, print, and store."""
+    given = parsed()
+    factor = given.factor if given.problem == "ns" else 8
+    problem = problem_of(given.problem, given.time, given.points, factor)
+    machine = device_name(given.device)
+    print(f"{given.problem} {factor}x, size {given.size}, on {machine}", flush=True)
+    fields = halves(problem, given)
+    truth = [keep_every(x, factor, problem.dimensions) for x in fields.truth]
+    raw = fields.model[1]
+    moved = transported(fields.model[0], truth[0], raw, given.epsilon, given.max_points)
+    print(f"\ncoarse, {tuple(raw.shape[1:])}: {len(raw)} fields against {len(truth[1])}")
+    rows = {"raw": raw, "OT": moved, "half of truth": truth[0]}
+    coarse = table(rows, truth[1], PAPER.get((given.problem, factor), {}))
+    fine: Table = {}
+    if given.steps:
+        prior = learnt(fields.truth[0], problem, given)
+        chosen = torch.linspace(0, len(raw) - 1, min(given.draws, len(raw))).long()
+        given_coarse = {"raw": raw, "OT": moved, "C' x": truth[1]}
+        drawn = downscaled(prior, given_coarse, chosen, given, factor)
+        drawn["half of truth"] = fields.truth[0]
+        print(
+            f"\nfine, {tuple(fields.truth[1].shape[1:])}: {len(chosen)} draws against "
+            f"{len(fields.truth[1])} fields"
+        )
+        fine = table(drawn, fields.truth[1], {})
+    if given.json:
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}
+        found = {"settings": settings, "machine": machine, "coarse": coarse, "fine": fine}
+        given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def parsed() -> argparse.Namespace:
+    """The command line, what it leaves open taken from the size."""
     parser = argparse.ArgumentParser(description="Wan et al.'s test problems.")
     parser.add_argument("--problem", choices=["ks", "ns"], default="ks")
-    parser.add_argument("--trajectories", type=int, default=128)
-    parser.add_argument("--time", type=float, default=1025.0, help="of a trajectory, burn-in too")
-    parser.add_argument("--points", type=int, default=256, help="of the truth's side, ns alone")
+    parser.add_argument("--size", choices=["small", "paper"], default="small")
     parser.add_argument("--factor", type=int, default=8, help="of downscaling, ns alone")
+    parser.add_argument("--trajectories", type=int)
+    parser.add_argument("--time", type=float, help="of a trajectory, burn-in too")
+    parser.add_argument("--points", type=int, help="of the truth's side, ns alone")
+    parser.add_argument("--max-points", type=int, help="fields of each side to transport")
     parser.add_argument("--epsilon", type=float, default=EPSILON)
-    parser.add_argument("--max-points", type=int, default=6000, help="of each side to transport")
+    parser.add_argument("--shifts", action="store_true", help="shift all fields at random in x")
+    parser.add_argument("--steps", type=int, help="of the denoiser's training; 0: coarse alone")
+    parser.add_argument("--draws", type=int, help="fine fields of each row")
+    parser.add_argument("--levels", type=int, default=64, help="of noise, to draw")
+    parser.add_argument("--guidance", type=float, default=4.0, help="alpha of Eq. 7")
+    parser.add_argument("--cache", type=Path, help="folder of simulations and denoisers")
+    parser.add_argument("--json", type=Path, help="where to store the tables")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    factor = given.factor if given.problem == "ns" else 8
-    problem = problem_of(given.problem, given.time, given.points, factor)
-    truth, model = (samples(problem, which, given) for which in ("truth", "model"))
-    half = given.trajectories // 2
-    learnt, judged = truth[:half].flatten(0, 1), truth[half:].flatten(0, 1)
-    raw = model[half:].flatten(0, 1)
-    print(
-        f"{len(judged)} fields of {tuple(judged.shape[1:])} judged, standard deviation "
-        f"{float(raw.std()):.3f} raw, {float(judged.std()):.3f} true"
-    )
-    moved = transported(model[:half].flatten(0, 1), learnt, raw, given.epsilon, given.max_points)
-    published = PAPER.get((given.problem, factor), {})
-    print(f"{'':<16}" + "".join(f"{name:>15}" for name in DISTANCES))
-    for name, sample in (("raw", raw), ("OT", moved), ("half of truth", learnt)):
-        show(name, [distance(sample, judged) for distance in DISTANCES.values()])
-        if name in published:
-            show(f"{name}, paper", published[name])
+    for name, value in vars(SIZES[given.problem, given.size]).items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    return given
 
 
 def problem_of(name: str, until: float, points: int, factor: int) -> Problem:
@@ -96,23 +180,43 @@ def problem_of(name: str, until: float, points: int, factor: int) -> Problem:
         return Problem(truth, model, 8, 2, 1, Sampling(25.0, 12.5, round((until - 25) / 12.5)))
     # The stable step shrinks with the width; both divide the times below.
     truth_step = 1 / round(points * 250 / 256)
-    fine = navier_stokes.Spectral(points, truth_step)
-    coarse = navier_stokes.FiniteVolume(points // 4)
+    flow = navier_stokes.Flow(viscosity=0.256 / points)
+    fine = navier_stokes.Spectral(points, truth_step, flow)
+    coarse = navier_stokes.FiniteVolume(points // 4, flow=flow)
     sampling = Sampling(40.0, 4.0, round((until - 40) / 4))
     return Problem(fine, coarse, factor, factor // 4, 2, sampling)
 
 
+def halves(problem: Problem, given: argparse.Namespace) -> Halves:
+    """Fine truth and coarse model of the first and of the second half of the trajectories."""
+    generator = torch.Generator().manual_seed(given.seed)
+    half = given.trajectories // 2
+    found = []
+    for which in ("truth", "model"):
+        fields = samples(problem, which, given)
+        parts = [x.flatten(0, 1) for x in (fields[:half], fields[half:])]
+        if given.shifts:
+            parts = [shift_randomly(x, generator) for x in parts]
+        if which == "model":
+            parts = [keep_every(x, problem.model_factor, problem.dimensions) for x in parts]
+        found.append((parts[0], parts[1]))
+    return Halves(*found)
+
+
 def samples(problem: Problem, which: str, given: argparse.Namespace) -> Tensor:
-    """Coarse fields (trajectories, samples, *grid), with the time they took printed."""
-    solver, factor = (
-        (problem.truth, problem.truth_factor)
-        if which == "truth"
-        else (problem.model, problem.model_factor)
-    )
+    """Fields (trajectories, samples, *grid), from the cache or simulated."""
+    solver, sampling = (problem.truth if which == "truth" else problem.model), problem.sampling
+    name = f"{given.problem}-{which}-{given.points}-{given.trajectories}x{sampling.samples}"
+    kept = given.cache / f"{name}-{given.seed}.npz" if given.cache else None
     begun = time.perf_counter()
+    if kept and kept.exists():
+        with np.load(kept) as stored:
+            fields = torch.from_numpy(stored["fields"])
+        print(f"{which}: {tuple(fields.shape)} from {kept}", flush=True)
+        return fields.to(given.device)
     fields = simulated(
         solver,
-        problem.sampling,
+        sampling,
         trajectories=given.trajectories,
         # Truth and model start apart: no day of the one belongs to a day of the other.
         generator=torch.Generator().manual_seed(2 * given.seed + (which == "model")),
@@ -120,7 +224,10 @@ def samples(problem: Problem, which: str, given: argparse.Namespace) -> Tensor:
         device=given.device,
     )
     print(f"{which}: {tuple(fields.shape)} in {time.perf_counter() - begun:.1f} s", flush=True)
-    return keep_every(fields, factor, problem.dimensions)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, fields=fields.cpu().numpy())
+    return fields
 
 
 def transported(
@@ -129,18 +236,109 @@ def transported(
     """New fields moved by the entropic map between two samples, thinned to so many fields."""
     begun = time.perf_counter()
     thin = max(1, -(-len(source) // max_points))
-    fitted = transport.fit(source[::thin].flatten(1), target[::thin].flatten(1), epsilon=epsilon)
+    fitted = transport.fit(
+        source[::thin].flatten(1),
+        target[::thin].flatten(1),
+        epsilon=epsilon,
+        tolerance=TOLERANCE,
+    )
     moved: Tensor = fitted(new.flatten(1))
     print(
         f"transport between {len(fitted.source)} fields, epsilon {epsilon:g}: "
-        f"{fitted.iterations} iterations, {time.perf_counter() - begun:.1f} s"
+        f"{fitted.iterations} iterations, {time.perf_counter() - begun:.1f} s",
+        flush=True,
     )
     return moved.reshape(new.shape)
 
 
-def show(name: str, values: tuple[float, ...] | list[float]) -> None:
+def learnt(fine: Tensor, problem: Problem, given: argparse.Namespace) -> FinePrior:
+    """A denoiser of the fine fields, trained here or as far as the cache has it."""
+    torch.manual_seed(given.seed)
+    network: nn.Module = PeriodicNetwork()
+    if problem.dimensions == 2:
+        network = UNet(variables=1, statics=0, channels=(32, 64, 64), periodic=True)
+    training = Training(network, _channelled(fine), Recipe(steps=given.steps), seed=given.seed)
+    name = f"{given.problem}-denoiser-{given.points}-{given.trajectories}x"
+    # With or without --shifts: training shifts its fields itself.
+    name += f"{problem.sampling.samples}-{given.steps}-{given.seed}.pt"
+    kept = given.cache / name if given.cache else None
+    if kept and kept.exists():
+        training.resume(torch.load(kept, map_location=given.device, weights_only=True))
+        print(f"denoiser: {training.done} steps from {kept}", flush=True)
+    begun, loss = time.perf_counter(), 0.0
+    while training.done < given.steps:
+        loss += training.step()
+        if training.done % SAVE_EVERY and training.done < given.steps:
+            continue
+        seconds = time.perf_counter() - begun
+        mean = loss / ((training.done - 1) % SAVE_EVERY + 1)
+        print(f"denoiser: step {training.done}, loss {mean:.4f}, {seconds:.0f} s", flush=True)
+        loss = 0.0
+        if kept:
+            partial = kept.with_suffix(".part")
+            torch.save(training.state(), partial)
+            partial.replace(kept)
+    return training.prior()
+
+
+def downscaled(
+    prior: FinePrior,
+    coarse: dict[str, Tensor],
+    chosen: Tensor,
+    given: argparse.Namespace,
+    factor: int,
+) -> dict[str, Tensor]:
+    """Fine fields given some of the coarse ones: interpolated, by Eq. 7, and by kriging."""
+    drawn = {}
+    for name, values in coarse.items():
+        y = _channelled(values[chosen])
+        like = y.new_empty(len(y), *prior.power.shape)
+        drawn[f"{name}, smooth"] = KeptPoints(y, factor).interpolate(like)
+        for way, guidance in (("Eq. 7", given.guidance), ("kriging", None)):
+            begun = time.perf_counter()
+            x = prior.sample(
+                y, factor=factor, guidance=guidance, levels=given.levels, seed=given.seed
+            )
+            off = float(KeptPoints(y, factor).residual(x).abs().max())
+            seconds = time.perf_counter() - begun
+            print(f"{name}, {way}: {seconds:.1f} s, |C' x - y'| <= {off:g}", flush=True)
+            drawn[f"{name}, {way}"] = x
+    return {name: x[:, 0, 0] if x.shape[-2] == 1 else x[:, 0] for name, x in drawn.items()}
+
+
+def table(rows: dict[str, Tensor], judged: Tensor, paper: Mapping[str, tuple[float, ...]]) -> Table:
+    """Distances of each sample from the truth, printed with the paper's below."""
+    found: Table = {}
+    print(f"{'':<18}" + "".join(f"{name:>15}" for name in DISTANCES))
+    for name, sample in rows.items():
+        found[name] = {key: distance(sample, judged) for key, distance in DISTANCES.items()}
+        show(name, tuple(found[name].values()))
+        if name in paper:
+            show(f"{name}, paper", paper[name])
+            found[f"{name}, paper"] = dict(zip(DISTANCES, paper[name], strict=True))
+    return found
+
+
+def show(name: str, values: tuple[float, ...]) -> None:
     """One row of the table."""
-    print(f"{name:<16}" + "".join(f"{value:>15.3f}" for value in values), flush=True)
+    print(f"{name:<18}" + "".join(f"{value:>15.3f}" for value in values), flush=True)
+
+
+def device_name(device: str) -> str:
+    """The device, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {platform.machine()}, {torch.get_num_threads()} thread(s)"
+
+
+def _channelled(fields: Tensor) -> Tensor:
+    """(n, points) or (n, ny, nx) as (n, 1, ny, nx)."""
+    return fields[:, None, None] if fields.ndim == 2 else fields[:, None]
+
+
+def _thinned(fields: Tensor) -> Tensor:
+    dimensions, side = fields.ndim - 1, fields.shape[-1]
+    return keep_every(fields, max(1, side // round(MOST_POINTS ** (1 / dimensions))), dimensions)
 
 
 if __name__ == "__main__":

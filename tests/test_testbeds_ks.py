@@ -110,6 +110,18 @@ def test_translations_and_reflections_commute_with_the_flow(solver: Solver) -> N
     torch.testing.assert_close(solver.advance(-start.flip(-1), 200), -later.flip(-1))
 
 
+def test_eight_equal_cells_come_to_rest() -> None:
+    # Their wavelength is the one that grows fastest, or nearly: where chaos finds it by chance, it
+    # ends. Some trajectories of the truth do.
+    x = torch.arange(192, dtype=torch.float64) / 192
+    disturbance = 1e-2 * torch.randn(1, 192, generator=seeded(), dtype=torch.float64)
+    start = torch.sin(2 * math.pi * 8 * x)[None] + disturbance - disturbance.mean()
+    late = Spectral().advance(start, 12000)
+    later = Spectral().advance(late, 200)
+    assert float(late.abs().max()) > 1
+    torch.testing.assert_close(later, late, rtol=0, atol=1e-4)
+
+
 def test_the_spectral_solver_is_of_fourth_order_in_time(developed: Tensor) -> None:
     start = developed[:, ::3]
     fine = Spectral(64, time_step=1 / 640).advance(start, 640)
@@ -291,6 +303,17 @@ def test_log_ratios_of_energy_are_weighted_by_the_reference() -> None:
     predicted = 3 * math.sqrt(2) * first + 2 * second
     expected = (9 * math.log(2) + math.log(4)) / 10
     assert mean_energy_log_ratio(predicted, reference, weighted=True) == pytest.approx(expected)
+
+
+def test_wavenumbers_without_energy_can_be_left_out_of_the_log_ratios() -> None:
+    k = 2 * math.pi * torch.arange(32, dtype=torch.float64) / 32
+    waves = torch.stack((torch.sin(k), 1e-3 * torch.sin(5 * k)))
+    faint = torch.stack((torch.sin(k), 2e-3 * torch.sin(5 * k)))
+    noise = 1e-9 * torch.randn(2, 32, generator=seeded(), dtype=torch.float64)
+    # Of sixteen wavenumbers two have energy, and one of those more than a thousandth.
+    some = mean_energy_log_ratio(faint + noise, waves + noise, least=1e-7)
+    assert some == pytest.approx(math.log(4) / 2, rel=1e-4)
+    assert mean_energy_log_ratio(faint + noise, waves + noise, least=1e-3) < 1e-4
 
 
 def test_divergence_of_marginals_is_that_of_normals() -> None:

@@ -52,11 +52,21 @@ def energy_spectrum(fields: Tensor) -> Tensor:
     return sums.index_add(0, shell.flatten(), power.flatten())[1 : points // 2 + 1]
 
 
-def mean_energy_log_ratio(predicted: Tensor, reference: Tensor, *, weighted: bool = False) -> float:
-    """MELR: sum_k w_k |log(E_pred(k) / E_ref(k))|; w_k equal, or in proportion to E_ref(k)."""
+def mean_energy_log_ratio(
+    predicted: Tensor, reference: Tensor, *, weighted: bool = False, least: float = 0.0
+) -> float:
+    """MELR: sum_k w_k |log(E_pred(k) / E_ref(k))|; w_k equal, or in proportion to E_ref(k).
+
+    Args:
+        predicted, reference: samples.
+        weighted: by E_ref(k).
+        least: share of all energy below which a wavenumber is left out. Spectra of smooth
+            fields fall to what single precision leaves of them, which is no flow.
+    """
     _check(predicted, reference)
     ours, theirs = (energy_spectrum(x).cpu().numpy() for x in (predicted, reference))
-    return melr(ours, theirs, weighted=weighted)
+    counted = theirs >= least * theirs.sum()
+    return melr(ours[counted], theirs[counted], weighted=weighted)
 
 
 def kld_of_marginals(predicted: Tensor, reference: Tensor) -> float:

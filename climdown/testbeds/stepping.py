@@ -128,6 +128,19 @@ def keep_every(fields: Tensor, factor: int, dimensions: int) -> Tensor:
     return fields
 
 
+def shift_randomly(fields: Tensor, generator: torch.Generator) -> Tensor:
+    """Fields (n, ..., points), each rolled by a random number of points in the last dimension.
+
+    The test problems look the same from everywhere in x, so this is as good a sample; and a
+    better one where the fields of a trajectory resemble each other.
+    """
+    points = fields.shape[-1]
+    by = (torch.rand(len(fields), generator=generator) * points).long()
+    place = (torch.arange(points) + by[:, None]) % points
+    place = place.reshape(len(fields), *[1] * (fields.ndim - 2), points).to(fields.device)
+    return fields.gather(-1, place.expand(fields.shape))
+
+
 def draw_uniform(trajectories: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Numbers in [0, 1), (trajectories, *shape), float64, on the CPU.
 
