@@ -1,6 +1,6 @@
 """Scoreboard: every method on days that the bundled priors were not trained on.
 
-    python -m benchmarks.scoreboard --data DIR [--parts a,b,c] [--days 12] [--members 4]
+    python benchmarks/scoreboard.py --data DIR [--parts a,b,c] [--days 12] [--members 4]
 
 DIR holds the files that the priors' training configurations name and, for parts b and c, those
 that `foreign` and `gcm` name; other years in the same layout may take their place. Part a: observed
@@ -14,9 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+if __package__ in (None, ""):  # called as a script: the other modules lie beside it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import foreign, gcm, paired
 from benchmarks.running import Method, parse_method

@@ -1,6 +1,6 @@
 """A supervised reference: a U-Net that learns from pairs what the priors' methods do without them.
 
-    python -m benchmarks.supervised --data DIR --output FOLDER [--only iberia-x5] [--minutes 10]
+    python benchmarks/supervised.py --data DIR --output FOLDER [--only iberia-x5] [--minutes 10]
 
 For each case of part a a network of the prior's size is trained with an L1 loss on the prior's
 training days: from fields averaged over blocks of cells and interpolated back (with the
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+if __package__ in (None, ""):  # called as a script: the other modules lie beside it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import paired, running
 from benchmarks.paired import CASES, Case
