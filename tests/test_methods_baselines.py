@@ -138,8 +138,9 @@ def no_weights(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def downscaled(shell: Shell, prior: Prior, method: str, *options: str) -> dict[str, Floats]:
-    write_tas(Path("tas.nc"))
-    write_pr(Path("pr.nc"))
+    if not Path("tas.nc").exists():  # which a run before this one may have open
+        write_tas(Path("tas.nc"))
+        write_pr(Path("pr.nc"))
     words = ("tas.nc", "pr.nc", "out.nc", "--prior", prior.folder, "--overwrite", *options)
     result = shell("run", "--method", method, *words)
     assert result.code == 0, result.err

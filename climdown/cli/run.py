@@ -32,7 +32,8 @@ def run(
             help="zssd guides a diffusion prior by the input; cm draws its small scales by a "
             "consistency prior, in one network evaluation; bridge by a diffusion prior; "
             "ot-diffusion draws under the exact means after --bias ot. Baselines: bilinear "
-            "interpolates the input, delta its change from the climatology, bcsd the same after --bias qdm.",
+            "interpolates the input, delta its change from the climatology, bcsd the same after "
+            "--bias qdm.",
         ),
     ] = "zssd",
     prior: Annotated[
