@@ -110,12 +110,14 @@ def make_operator(
     prior: Prior, name: str, mask: npt.NDArray[np.bool_], fine: Grid, coarse: Grid
 ) -> CoarseOperator:
     """As a run has it."""
-    lower = [tensor(m) for m in regrid.axis_weights(fine, coarse, "conservative")]
-    raised = [tensor(m) for m in regrid.axis_weights(coarse, fine, "bilinear")]
+    lower_lat, lower_lon = (tensor(m) for m in regrid.axis_weights(fine, coarse, "conservative"))
+    raise_lat, raise_lon = (tensor(m) for m in regrid.axis_weights(coarse, fine, "bilinear"))
     chain = prior.transforms[name]
     return CoarseOperator(
-        *lower,
-        *raised,
+        lower_lat=lower_lat,
+        lower_lon=lower_lon,
+        raise_lat=raise_lat,
+        raise_lon=raise_lon,
         mask=tensor(mask),
         decode=partial(chain.inverse, xp=torch),
         encode=partial(chain.without_fields().forward, xp=torch),

@@ -216,8 +216,8 @@ def test_the_output_has_the_debiased_means(shell: Shell, tiny_prior: Prior) -> N
     first = next(
         i for i, d in enumerate(daily(2051, 2, months=WINTER)) if (d.month, d.day) == (12, 30)
     )
-    days = slice(first, first + 4)
-    adjusted, raw = (read_members(name)[days] for name in ("adjusted.nc", "sim.nc"))
+    part = slice(first, first + 4)
+    adjusted, raw = (read_members(name)[part] for name in ("adjusted.nc", "sim.nc"))
     known = np.isfinite(means)
     assert known.mean() > 0.9
     np.testing.assert_allclose(means[known], adjusted[known], atol=0.02)
