@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown.diffusion.guidance import unified_coordinate_guidance
+from climdown.diffusion.guidance import coarse_guidance, unified_coordinate_guidance
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.grid import Grid
 from tests.test_coarse_operator import COARSE, FINE, make_operator, ones, random, some_mask
@@ -128,6 +128,31 @@ def test_guidance_steps_down_the_gradient_through_the_denoiser() -> None:
     gradient = (r @ A.flatten(1).T).reshape(x.shape) / (1.0 + sigma**2)
     guided = unified_coordinate_guidance(linear_denoise, observation, scale=scale)
     torch.testing.assert_close(guided(x, sigma), denoised - scale * gradient)
+
+
+def test_the_coarse_residual_is_the_misfit_of_the_means_weighted_by_their_areas() -> None:
+    mask, x = some_mask(), random(1, 1, *FINE.shape)
+    operator = make_operator(mask)
+    observed = ones(1)
+    observed[:, 2, 3] = 0.0
+    observation = observe(operator, operator.lower(x[:, 0]), observed)
+    residual = observation.coarse_residual(x + 1.0)[0, 0]
+    areas = torch.from_numpy(COARSE.areas / 16 / FINE.areas.mean())
+    expected = torch.sqrt(areas) * observed[0] * (operator.covered > 0)
+    # The weights are means by area of the fine cells' areas, within 1e-4 of plain means here.
+    torch.testing.assert_close(residual, expected, rtol=1e-4, atol=1e-12)
+
+
+def test_guidance_without_a_high_steps_down_the_gradient_on_the_coarse_grid() -> None:
+    operator, x, sigma = make_operator(), random(1, 1, *FINE.shape), 0.5
+    observation = observe(operator, random(1, *COARSE.shape, seed=1), ones(1))
+    point = x.clone().requires_grad_(True)
+    misfit = 0.5 * observation.coarse_residual(linear_denoise(point, sigma)).square().sum()
+    (gradient,) = torch.autograd.grad(misfit, point)
+    guided = coarse_guidance(linear_denoise, observation, scale=1.7)(x, sigma)
+    torch.testing.assert_close(guided, linear_denoise(x, sigma) - 1.7 * gradient)
+    other = unified_coordinate_guidance(linear_denoise, observation, scale=1.7)(x, sigma)
+    assert (guided - other).abs().max() > 0.01
 
 
 def test_guidance_of_scale_zero_is_the_denoiser() -> None:

@@ -13,9 +13,11 @@ import xarray as xr
 
 from climdown import pipeline, regrid
 from climdown.config import RunConfig
+from climdown.diffusion.zssd import ReferenceZSSD
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.mesh import Mesh
+from climdown.methods import make_sampler
 from climdown.observer import Observer
 from climdown.priors.card import Prior
 from tests.commands import LAT, LON, Shell, rain, read_members, write_pr, write_tas
@@ -267,6 +269,13 @@ def test_real_gcm_file_runs_with_the_bundled_prior(shell: Shell) -> None:
     values = read_members("out.nc")
     assert values.shape == (2, 2, 41, 61)
     assert 255 < np.nanmean(values) < 300
+
+
+def test_the_ablation_without_a_high_is_a_sampler(tiny_prior: Prior, tmp_path: Path) -> None:
+    config = RunConfig(sampler="coarse-loss", steps=5, guidance_scale=0.7)
+    source = write_tas(tmp_path / "tas.nc")
+    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=tiny_prior, config=config)
+    assert make_sampler(plan) == ReferenceZSSD(5, 0.7, coarse_loss=True)
 
 
 # --- other shapes of input
