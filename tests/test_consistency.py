@@ -292,7 +292,7 @@ def test_tuned_pairs_close_up_by_the_ratio_of_the_paper(stage: int) -> None:
             # k = 8, b = 1, q = 2, a counted from 1.
             ratio = 1.0 - (1.0 + 8.0 / (1.0 + math.exp(high))) / 2.0 ** (stage + 1)
             assert low == pytest.approx(max(ratio * high, 1e-4), rel=1e-5)
-            assert weight == pytest.approx(1.0 / (high - low), rel=1e-4)
+            assert weight == pytest.approx(math.hypot(1.0, high) / (high - low), rel=1e-4)
 
 
 def test_tuning_begins_with_the_loss_of_diffusion_where_noise_is_small() -> None:

@@ -54,6 +54,10 @@ class Tuned:
 
     The lower level starts at nothing, where the loss is that of diffusion, and closes in on the
     higher one in `stages`: low = high (1 - n(high) / 2^(stage + 1)), n(t) = 1 + 8 / (1 + e^t).
+
+    Their weight 1 / (high - low) is kept where noise is weak. Above 1 a trajectory bends by the
+    logarithm of its level, and pairs weigh by that: else levels of 100 count for a hundredth, and
+    what one step makes of pure noise drifts while all else improves.
     """
 
     sigma_min: float = 0.002
@@ -67,7 +71,7 @@ class Tuned:
         stage = min(int(progress * self.stages), self.stages - 1)
         adjusted = 1.0 + 8.0 * torch.sigmoid(-high)
         low = (high * (1.0 - adjusted / 2.0 ** (stage + 1))).clamp(min=self.sigma_min)
-        return Pairs(high, low, 1.0 / (high - low))
+        return Pairs(high, low, torch.sqrt(1.0 + high**2) / (high - low))
 
     def distance(self, one: Tensor, other: Tensor, valid: Tensor) -> Tensor:
         return pseudo_huber(one, other, valid)
