@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from netCDF4 import Dataset
 from torch import Tensor, nn
 
 from climdown.config import PriorConfig
@@ -19,6 +21,7 @@ from climdown.errors import ConfigError
 from climdown.priors.card import Prior, build_denoiser
 from climdown.training import prepare, train_diffusion
 from climdown.training.trainer import Trainer
+from tests.commands import Shell, read_members, write_tas
 from tests.training import advance, with_training
 
 NOISE, CALENDAR = torch.zeros(2), torch.tensor([[1.0, 15.0, 12.0]]).expand(2, 3)
@@ -208,3 +211,30 @@ def test_training_on_tiles_sees_windows_and_validates_on_the_whole(
     assert model(x, torch.tensor([0.5]), CALENDAR[:1]).shape == x.shape
     fresh = build_denoiser(prior.card, prior.fields)
     assert fresh.tiles == model.tiles
+
+
+def test_run_in_tiles_says_so_and_is_another_run(shell: Shell, tiny_prior: Prior) -> None:
+    write_tas(Path("tas.nc"), days=(0.5,))
+    given = ("--prior", tiny_prior.folder, "--members", 1)
+    assert shell("run", "tas.nc", "whole.nc", *given).code == 0
+    tiled = shell("run", "tas.nc", "tiled.nc", *given, "--tile", 8)
+    assert tiled.code == 0, tiled.err
+    assert "in tiles of 8 x 8 cells" in tiled.err
+    with Dataset("tiled.nc") as file:
+        assert json.loads(file.climdown_options)["tile"] == 8
+    whole, parts = read_members("whole.nc"), read_members("tiled.nc")
+    assert 0.0 < float(np.nanstd(parts - whole)) < float(np.nanstd(whole))
+
+
+@pytest.mark.parametrize(
+    ("tile", "message"),
+    [(4, "tiles of 4 cells are too small for the 2 levels"), (0, "tile is 0; need at least 1")],
+)
+def test_run_refuses_tiles_without_sense(
+    tile: int, message: str, shell: Shell, tiny_prior: Prior
+) -> None:
+    write_tas(Path("tas.nc"), days=(0.5,))
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--tile", tile)
+    assert result.code != 0
+    assert message in result.message
+    assert not Path("out.nc").exists()
