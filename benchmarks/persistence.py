@@ -104,7 +104,7 @@ def judge(options: argparse.Namespace) -> list[Row]:
 
 def run_config(prior: Prior, coherence: str, members: int) -> RunConfig:
     """The options of `climdown run`."""
-    method: Any = next(name for name, kind in KINDS.items() if kind == prior.card.kind)
+    method: Any = next(name for name, kinds in KINDS.items() if prior.card.kind in kinds)
     chosen: Any = coherence if coherence in ("none", "auto") else float(coherence)
     return RunConfig(method=method, members=members, filter_scale="native", coherence=chosen)
 

@@ -102,7 +102,7 @@ def check_card(card: Card) -> None:
     given = len(card.sampling.temperature)
     _require(
         given in (0, len(names)),
-        f"sampling.temperature has {given} numbers; expected one for each of {len(names)} variables",
+        f"sampling.temperature has {given} numbers; expected one for each variable, {len(names)}",
     )
     _check_network(card)
     ny, nx = card.grid.shape
