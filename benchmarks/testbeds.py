@@ -86,7 +86,7 @@ class Size:
 SIZES = {
     ("ks", "small"): Size(128, 1025.0, 192, 3000, 1000, 512),
     ("ks", "paper"): Size(512, 4025.0, 192, 10000, 20000, 4096),
-    ("ns", "small"): Size(64, 104.0, 64, 3000, 300, 64),
+    ("ns", "small"): Size(64, 104.0, 32, 3000, 300, 64),
     ("ns", "paper"): Size(128, 1040.0, 256, 10000, 20000, 1024),
 }
 
@@ -156,12 +156,13 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--time", type=float, help="of a trajectory, burn-in too")
     parser.add_argument("--points", type=int, help="of the truth's side, ns alone")
     parser.add_argument("--max-points", type=int, help="fields of each side to transport")
+    parser.add_argument("--every", type=int, default=1, help="sample of a trajectory to take")
     parser.add_argument("--epsilon", type=float, default=EPSILON)
     parser.add_argument("--shifts", action="store_true", help="shift all fields at random in x")
     parser.add_argument("--steps", type=int, help="of the denoiser's training; 0: coarse alone")
     parser.add_argument("--draws", type=int, help="fine fields of each row")
     parser.add_argument("--levels", type=int, default=64, help="of noise, to draw")
-    parser.add_argument("--guidance", type=float, default=4.0, help="alpha of Eq. 7")
+    parser.add_argument("--guidance", type=float, nargs="*", default=[4.0], help="alphas of Eq. 7")
     parser.add_argument("--cache", type=Path, help="folder of simulations and denoisers")
     parser.add_argument("--json", type=Path, help="where to store the tables")
     parser.add_argument("--device", default="cpu")
@@ -193,7 +194,7 @@ def halves(problem: Problem, given: argparse.Namespace) -> Halves:
     half = given.trajectories // 2
     found = []
     for which in ("truth", "model"):
-        fields = samples(problem, which, given)
+        fields = samples(problem, which, given)[:, :: given.every]
         parts = [x.flatten(0, 1) for x in (fields[:half], fields[half:])]
         if given.shifts:
             parts = [shift_randomly(x, generator) for x in parts]
@@ -259,7 +260,7 @@ def learnt(fine: Tensor, problem: Problem, given: argparse.Namespace) -> FinePri
         network = UNet(variables=1, statics=0, channels=(32, 64, 64), periodic=True)
     training = Training(network, _channelled(fine), Recipe(steps=given.steps), seed=given.seed)
     name = f"{given.problem}-denoiser-{given.points}-{given.trajectories}x"
-    # With or without --shifts: training shifts its fields itself.
+    # Whatever --shifts and --every: training shifts its fields itself, and takes some at a time.
     name += f"{problem.sampling.samples}-{given.steps}-{given.seed}.pt"
     kept = given.cache / name if given.cache else None
     if kept and kept.exists():
@@ -294,7 +295,7 @@ def downscaled(
         y = _channelled(values[chosen])
         like = y.new_empty(len(y), *prior.power.shape)
         drawn[f"{name}, smooth"] = KeptPoints(y, factor).interpolate(like)
-        for way, guidance in (("Eq. 7", given.guidance), ("kriging", None)):
+        for way, guidance in (*((f"Eq. 7 {a:g}", a) for a in given.guidance), ("kriging", None)):
             begun = time.perf_counter()
             x = prior.sample(
                 y, factor=factor, guidance=guidance, levels=given.levels, seed=given.seed

@@ -12,8 +12,8 @@ import pytest
 
 testbeds: Any = importlib.import_module("benchmarks.testbeds")
 
-KS = ["--trajectories", "8", "--time", "75"]
-NS = ["--problem", "ns", "--trajectories", "4", "--time", "48", "--points", "32"]
+KS = ["--trajectories", "8", "--time", "75", "--every", "2", "--shifts"]
+NS = ["--problem", "ns", "--trajectories", "4", "--time", "48", "--points", "16"]
 SMALL = ["--epsilon", "0.1", "--steps", "2", "--draws", "3", "--levels", "3"]
 
 
@@ -37,5 +37,5 @@ def test_tables_are_printed_stored_and_the_same_from_the_cache(
     assert text.count("|C' x - y'| <= 0\n") == 12
     assert found[0] == found[1]
     assert set(found[0]["coarse"]) == {"raw", "raw, paper", "OT", "OT, paper", "half of truth"}
-    assert {"OT, kriging", "C' x, Eq. 7", "raw, smooth"} < set(found[0]["fine"])
+    assert {"OT, kriging", "C' x, Eq. 7 4", "raw, smooth"} < set(found[0]["fine"])
     assert list(found[0]["coarse"]["OT"]) == list(testbeds.DISTANCES)

@@ -82,7 +82,7 @@ class FinePrior:
             coarse: y', every factor-th point of x, (n, channels, *coarse grid).
             factor: of the coarsening C'.
             guidance: alpha of the paper's Eq. 7, 0 to leave out the gradient through the
-                network; without a number `kriging` takes its place, which is better and cheaper.
+                network; without a number `kriging` takes its place, three times cheaper.
             levels: of noise, at a network evaluation each.
             sigmas: the lowest of them but zero, and the highest, in units of `scale`.
             batch_size: fields at once; changes draws by rounding alone.
