@@ -75,12 +75,7 @@ def make_sampler(plan: Plan) -> Sampler:
             options["guidance_scale"],
             coarse_loss=plan.config.sampler == "coarse-loss",
         )
-    return ZSSD(
-        options["steps"],
-        sampling.sigma_min,
-        sampling.sigma_max,
-        temperature=sampling.temperature,
-    )
+    return ZSSD(options["steps"], sampling.sigma_min, sampling.sigma_max)
 
 
 def sampler_options(prior: Prior, config: RunConfig) -> dict[str, Any]:

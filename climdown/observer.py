@@ -14,6 +14,7 @@ from torch import Tensor
 
 from climdown import regrid
 from climdown.adjust import guide
+from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.priors.card import Variable
 from climdown.transforms import Chain
@@ -94,14 +95,22 @@ class Observer:
         log.debug("%s: %d coarse cells guide", variable.name, int(guiding.sum()))
         return guiding
 
-    def observation(self, coarse: Sequence[Tensor]) -> CoarseObservation:
-        """The observation of a batch from its coarse values, shape (batch, ny, nx) each."""
+    def observation(
+        self, coarse: Sequence[Tensor], model: Denoiser | None = None
+    ) -> CoarseObservation:
+        """The observation of a batch from its coarse values, shape (batch, ny, nx) each.
+
+        Args:
+            model: to be steered; its Gaussian part tells how its errors hang together.
+        """
+        gaussian = None if model is None else model.gaussian
         return CoarseObservation(
             operators=self.operators,
             channels=self.channels,
             coarse=tuple(coarse),
             observed=tuple(torch.isfinite(values).float() for values in coarse),
             weights=self.weights,
+            errors=None if gaussian is None else gaussian.error_covariance,
         )
 
 

@@ -333,7 +333,7 @@ def sample_unit(
         calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
         drawn = sampler.sample(
             no_network if model is None else model.bind(calendar.to(plan.device)),
-            observer.observation([values[steps] for values in coarse]),
+            observer.observation([values[steps] for values in coarse], model),
             noise,
         )
         result[start : start + len(batch)] = _physical(plan, drawn)

@@ -282,10 +282,6 @@ def _large_grid(entries: Any) -> None:
         (_set("network", "blocks", -1), r"network\.blocks is -1; need at least 1"),
         (_set("network", "embedding", 10**12), r"network\.embedding is 1e\+12"),
         (_set("network", "attention", 99), r"network\.attention is 99; expected 0 to 8"),
-        (
-            _set("sampling", "temperature", [1.0]),
-            "sampling.temperature has 1 numbers; expected one",
-        ),
         (_set("network", "patterns", 10**6), r"network\.patterns is 1e\+06"),
         (_set("network", "tile", -4), r"network\.tile is -4; need at least 0"),
         (_set("network", "heads", 2**14), r"network\.channels ends in 8, not divisible"),

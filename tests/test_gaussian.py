@@ -19,6 +19,8 @@ from climdown.diffusion import schedule, solvers
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.gaussian import GaussianPart
 from climdown.diffusion.losses import edm_loss
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator
+from climdown.diffusion.zssd import ZSSD
 from climdown.errors import ConfigError, PriorError
 from climdown.priors import gaussian
 from climdown.priors.card import CARD_FILE, FIELDS_FILE, file_digest, read_prior
@@ -222,6 +224,116 @@ def test_samples_have_the_covariance_of_the_patterns() -> None:
     torch.testing.assert_close(found, variances, rtol=0.09, atol=0.0)
 
 
+def coarse_operator(*, log: bool = False) -> CoarseOperator:
+    """Means over 2 columns of all rows: cells of unequal cover, since two are missing."""
+    lower_lon = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+
+    def decode(x: Tensor) -> Tensor:
+        return x.exp() if log else 3.0 * x + 1.0
+
+    def encode(x: Tensor) -> Tensor:
+        return x.clamp(min=1e-6).log() if log else (x - 1.0) / 3.0
+
+    return CoarseOperator(
+        lower_lat=torch.ones(1, NY),
+        lower_lon=lower_lon,
+        raise_lat=torch.ones(NY, 1),
+        raise_lon=lower_lon.T,
+        mask=mask()[0],
+        decode=decode,
+        encode=encode,
+    )
+
+
+def observed_means(values: Tensor, *, errors: bool) -> CoarseObservation:
+    return CoarseObservation(
+        operators=(coarse_operator(),),
+        channels=(0,),
+        coarse=(values,),
+        observed=(torch.ones_like(values),),
+        weights=torch.ones(NY, NX),
+        errors=part().error_covariance if errors else None,
+    )
+
+
+def test_the_covariance_of_errors_is_the_posterior_one() -> None:
+    error = part().error_covariance(1, 0.7)
+    found = error.patterns.T @ torch.diag(error.gains) @ error.patterns
+    found = found + error.rest * torch.eye(CELLS)
+    prior = covariance()
+    expected = prior - prior @ torch.linalg.inv(prior + 0.49 * torch.eye(CELLS)) @ prior
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_kriging_is_the_mean_of_a_gaussian_given_its_coarse_means() -> None:
+    operator, sigma = coarse_operator(), 0.7
+    x, target = fields(2)[:, 0], torch.tensor([[[2.0, -1.0]], [[0.5, 4.0]]])
+    found = operator.krige(x, target, torch.ones(2, 1, 2), part().error_covariance(0, sigma))
+    prior, valid = covariance().double(), mask()[0].bool()
+    error = prior - prior @ torch.linalg.inv(prior + sigma**2 * torch.eye(CELLS)) @ prior
+    units = torch.eye(NY * NX).reshape(-1, NY, NX)
+    zero = operator.lower(torch.zeros(1, NY, NX))
+    means = (operator.lower(units) - zero).flatten(1).T[:, valid.flatten()].double()
+    gain = error @ means.T @ torch.linalg.inv(means @ error @ means.T)
+    lacking = (target - operator.lower(x)).flatten(1).double()
+    expected = x[:, valid].double() + lacking @ gain.T
+    torch.testing.assert_close(found[:, valid].double(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(operator.lower(found), target, atol=1e-4, rtol=1e-5)
+    assert torch.equal(found[:, ~valid], x[:, ~valid])
+
+
+def test_kriging_leaves_what_was_not_observed_to_the_covariance() -> None:
+    operator = coarse_operator()
+    x, observed = fields(1)[:, 0], torch.tensor([[[1.0, 0.0]]])
+    target = torch.tensor([[[2.0, torch.nan]]])
+    found = operator.krige(x, target, observed, part().error_covariance(0, 0.7))
+    assert torch.isfinite(found).all()
+    assert float(operator.lower(found)[0, 0, 0]) == pytest.approx(2.0, abs=1e-4)
+    assert (found[..., 2:] != x[..., 2:]).any()  # neighbours move with it
+
+
+def test_kriging_under_a_logarithm_goes_most_of_the_way() -> None:
+    operator = coarse_operator(log=True)
+    x, target = 0.3 * fields(3)[:, 0], torch.tensor([[[1.5, 0.6]]]).expand(3, 1, 2)
+    found = operator.krige(x, target, torch.ones(3, 1, 2), part().error_covariance(0, 0.7))
+    before = (operator.lower(x).log() - target.log()).abs()
+    after = (operator.lower(found).log() - target.log()).abs()
+    assert float(after.max()) < 0.5 * float(before.max())
+
+
+def test_samples_given_means_are_those_of_the_gaussian() -> None:
+    """Mean and spread of draws against the exact posterior; the nearest fields alone miss both."""
+    n, target = 3000, torch.tensor([[2.0, -1.0]])
+    prior, valid = covariance().double(), mask()[0].bool()
+    operator = coarse_operator()
+    units = torch.eye(NY * NX).reshape(-1, NY, NX)
+    zero = operator.lower(torch.zeros(1, NY, NX))
+    means = (operator.lower(units) - zero).flatten(1).T[:, valid.flatten()].double()
+    gain = prior @ means.T @ torch.linalg.inv(means @ prior @ means.T)
+    normal, _, _ = ingredients()
+    expected = normal.double() + gain @ (
+        (target - zero[0]).flatten().double() - means @ normal.double()
+    )
+    spread = torch.diagonal(prior - gain @ means @ prior).clamp(min=0.0).sqrt()
+
+    def noise(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        return torch.randn(n, 2, NY, NX, generator=generator)
+
+    def draw(*, errors: bool) -> Tensor:
+        denoise = wrap(Silent()).bind(CALENDAR.expand(n, 3))
+        sampler = ZSSD(steps=32, sigma_min=0.02, sigma_max=60.0)
+        seen = observed_means(target.expand(n, 1, 2), errors=errors)
+        return sampler.sample(denoise, seen, noise)[:, 0][:, valid].double()
+
+    drawn = draw(errors=True)
+    # The standard error of a mean is 1/55 of the spread, of a spread 1/77.
+    assert float(((drawn.mean(dim=0) - expected).abs() / spread).max()) < 4.0 / math.sqrt(n) + 0.03
+    assert float((drawn.std(dim=0) / spread - 1.0).abs().max()) < 4.0 / math.sqrt(2 * n) + 0.03
+    nearest = draw(errors=False)
+    assert float(((nearest.mean(dim=0) - expected).abs() / spread).max()) > 0.2
+
+
 def drawn_fields(n: int, seed: int, cells: int = 120) -> np.ndarray:
     """Fields whose variances along fixed directions fall off by a power."""
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(cells, cells)))[0]
@@ -240,7 +352,7 @@ def test_variances_are_those_of_new_fields_along_the_patterns() -> None:
     found = find_patterns(x, blocks_of(n), count)
 
     def along(fields_: np.ndarray) -> Any:
-        return ((fields_ - found.mean[0]) @ found.patterns[0].T).var(axis=0)
+        return (((fields_ - found.mean[0]) @ found.patterns[0].T) ** 2).mean(axis=0)
 
     honest, own = along(new), along(x)
     # Sums over ten patterns each: single ones scatter with only 90 fields.

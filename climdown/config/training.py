@@ -253,21 +253,12 @@ class SamplingConfig:
         steps: network evaluations of a draw.
         guidance_scale: of the reference sampler of ZSSD.
         sigma_min, sigma_max: range of noise levels.
-        temperature: of the fast sampler's noise, for each variable, see `diffusion.zssd`; empty is
-            1 for all. Chosen for a spread-skill ratio near 1 on validation days.
     """
 
     steps: int = 16
     guidance_scale: float = 2.0
     sigma_min: float = 0.02
     sigma_max: float = 80.0
-    temperature: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        require(
-            all(0 < value <= 2 for value in self.temperature),
-            f"sampling.temperature is {list(self.temperature)}; need numbers above 0, up to 2",
-        )
 
 
 @dataclass(frozen=True)
@@ -281,13 +272,6 @@ class PriorConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     consistency: ConsistencyConfig | None = None
-
-    def __post_init__(self) -> None:
-        given, needed = len(self.sampling.temperature), len(self.data.variables)
-        require(
-            given in (0, needed),
-            f"sampling.temperature has {given} numbers; need one for each of {needed} variables",
-        )
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> PriorConfig:

@@ -44,5 +44,5 @@ class ScaleAdaptiveCM:
             added = math.sqrt(max(sigma**2 - self.sigma_min**2, 0.0))
             with torch.no_grad():
                 x = denoise(x + added * noise(step), sigma)
-                x = observation.project(x) if self.keep_means else x
+                x = observation.project(x, sigma) if self.keep_means else x
         return x

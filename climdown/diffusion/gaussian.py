@@ -9,9 +9,27 @@ the lowest noise levels (Wang & Vastola 2024, arXiv 2412.09726).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorCovariance:
+    """Cov[x0 | x] of one variable, rest I + patterns^T diag(gains) patterns over its cells.
+
+    Attributes:
+        cells: numbers of the valid cells among all, shape (cells,).
+        patterns: shape (count, cells).
+        gains: variance along each pattern beyond the rest, shape (count,).
+        rest: variance along any other direction, a scalar.
+    """
+
+    cells: Tensor
+    patterns: Tensor
+    gains: Tensor
+    rest: Tensor
 
 
 class GaussianPart(nn.Module):
@@ -87,6 +105,17 @@ class GaussianPart(nn.Module):
             across = (cells - len(variances)) * (floor * square / (floor + square))[:, 0]
             found.append((along + across) / cells)
         return torch.stack(found, dim=1)
+
+    def error_covariance(self, channel: int, sigma: float) -> ErrorCovariance:
+        """How the errors of cells hang together, for what was observed of some to mend others."""
+        variances, floor = self.get_buffer(f"variances_{channel}"), self.floor[channel]
+        rest = floor * sigma**2 / (floor + sigma**2)
+        return ErrorCovariance(
+            cells=self.get_buffer(f"cells_{channel}"),
+            patterns=self.get_buffer(f"patterns_{channel}")[0],
+            gains=variances * sigma**2 / (variances + sigma**2) - rest,
+            rest=rest,
+        )
 
     def _by_group(
         self, channel: int, values: Tensor, level: Tensor, group: Tensor | None

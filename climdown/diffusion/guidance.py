@@ -64,11 +64,14 @@ def projection(denoise: Denoise, observation: Observation) -> Denoise:
 
     D~(x, sigma) = (C')^+ y + (I - V V^T) D(x, sigma), without differentiating the network: the
     first two terms of Wan et al. 2023 (arXiv 2305.15618, Eq. 7), for nonlinear means as well.
+    These alone tell the cells of a mean nothing of its neighbours, and draw too widely. Where the
+    covariance of the denoiser's errors is known, distance is measured by it: of a Gaussian that is
+    E[x0 | x, y], what the gradient through the network is to bring about.
     """
 
     def guided(x: Tensor, sigma: float) -> Tensor:
         with torch.no_grad():
-            return observation.project(denoise(x, sigma))
+            return observation.project(denoise(x, sigma), sigma)
 
     return guided
 

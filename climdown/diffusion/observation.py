@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from climdown.diffusion.gaussian import ErrorCovariance
+
 PointwiseMap = Callable[[Tensor], Tensor]
 
 _EPSILON = 1e-6
@@ -90,20 +92,59 @@ class CoarseOperator:
             coarse: physical means y, shape (batch, coarse ny, coarse nx).
             observed: 1 where there is one, same shape.
         """
-        values = torch.where(observed > 0, coarse, 0.0)
-        target, target_slope = self.encode(values), _slope_of(self.encode, values)
         for _ in range(_NEWTON_STEPS):
-            slope, lowered = self._slope(x), self.lower(x)
-            steepness = _slope_of(self.encode, lowered)
-            # A logarithm is flat below zero, where a draw may be before it is clipped.
-            steepness = torch.where(steepness > 0, steepness, target_slope)
-            misfit = (target - self.encode(lowered)) / steepness * observed
+            slope = self._slope(x)
+            misfit = self._physical_misfit(x, coarse, observed)
             change = self._adjoint(self._solve(misfit, slope, observed), slope)
             if self._linear:
                 return x + change
             # Means that contradict each other in a shared cell must not run away.
             x = x + change.clamp(-_LONGEST_STEP, _LONGEST_STEP)
         return x
+
+    def krige(self, x: Tensor, coarse: Tensor, observed: Tensor, error: ErrorCovariance) -> Tensor:
+        """Fields moved as their errors hang together, shape (batch, ny, nx); see `fit`.
+
+        x + S J^T (J S J^T)^-1 r with S the covariance of the error of x: of a Gaussian the mean
+        given the observed means, and of a draw a draw given them (Matheron's rule). One step; where
+        `decode` is linear, the means are then the observed ones but for rounding.
+        """
+        slope = self._slope(x[:1] if self._linear else x).flatten(1)[:, None, error.cells]
+        means = self._matrix[:, error.cells] * slope.double()
+        patterns, gains = error.patterns.double(), error.gains.double()
+        along = means @ patterns.T
+        known = (observed * (self.covered > _EPSILON)).flatten(1).double()
+        total = (along * gains) @ along.mT + error.rest.double() * means @ means.mT
+        total = total * known[:, :, None] * known[:, None] + torch.diag_embed(1.0 - known)
+        misfit = self._physical_misfit(x, coarse, observed).flatten(1).double() * known
+        weights = torch.linalg.solve(total, misfit[..., None])
+        change = error.rest.double() * (means.mT @ weights)[..., 0]
+        change = change + ((along.mT @ weights)[..., 0] * gains) @ patterns
+        moved = x.flatten(1).clone()
+        step = change.to(x)
+        if not self._linear:
+            step = step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
+        moved[:, error.cells] += step
+        return moved.reshape(x.shape)
+
+    @cached_property
+    def _matrix(self) -> Tensor:
+        """Means as a matrix over all fine cells, (coarse cells, cells), in double precision."""
+        lat, lon = self.lower_lat.double(), self.lower_lon.double()
+        weights = (
+            torch.einsum("ai,bj->abij", lat, lon)
+            / self.covered.clamp(min=_EPSILON)[..., None, None]
+        )
+        return weights.flatten(2).flatten(0, 1)
+
+    def _physical_misfit(self, x: Tensor, coarse: Tensor, observed: Tensor) -> Tensor:
+        """What the means lack, physical by the slope of `encode`; zero where unobserved."""
+        values = torch.where(observed > 0, coarse, 0.0)
+        lowered = self.lower(x)
+        steepness = _slope_of(self.encode, lowered)
+        # A logarithm is flat below zero, where a draw may be before it is clipped.
+        steepness = torch.where(steepness > 0, steepness, _slope_of(self.encode, values))
+        return (self.encode(values) - self.encode(lowered)) / steepness * observed
 
     @cached_property
     def _linear(self) -> bool:
@@ -183,6 +224,7 @@ class CoarseObservation:
         coarse: physical coarse values, shape (batch, coarse ny, coarse nx) each.
         observed: 1 where there is a value, same shapes.
         weights: of each fine cell in the misfit (the papers' w_lat), shape (ny, nx).
+        errors: covariance of what a denoiser says of a channel at a noise level, if it is known.
     """
 
     operators: tuple[CoarseOperator, ...]
@@ -190,6 +232,7 @@ class CoarseObservation:
     coarse: tuple[Tensor, ...]
     observed: tuple[Tensor, ...]
     weights: Tensor
+    errors: Callable[[int, float], ErrorCovariance] | None = None
 
     def residual(self, x: Tensor) -> Tensor:
         """w (A(x) - y) *in the fine space*, shape (batch, observed variables, ny, nx).
@@ -218,11 +261,19 @@ class CoarseObservation:
         ]
         return torch.stack(parts, dim=1)
 
-    def project(self, x: Tensor) -> Tensor:
-        """The nearest fields with the observed means, shape as x; other variables stay."""
+    def project(self, x: Tensor, sigma: float | None = None) -> Tensor:
+        """The nearest fields with the observed means, shape as x; other variables stay.
+
+        Args:
+            sigma: x is what a denoiser said at this noise level; if the covariance of its errors
+                is known, they are first moved by that.
+        """
         result = x.clone()
         for operator, channel, coarse, observed in self._variables():
-            result[:, channel] = operator.fit(x[:, channel], coarse, observed)
+            fields = x[:, channel]
+            if sigma is not None and self.errors is not None:
+                fields = operator.krige(fields, coarse, observed, self.errors(channel, sigma))
+            result[:, channel] = operator.fit(fields, coarse, observed)
         return result
 
     def interpolate(self, like: Tensor) -> Tensor:

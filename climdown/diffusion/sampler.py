@@ -22,8 +22,11 @@ class Observation(Protocol):
     def coarse_residual(self, x: Tensor) -> Tensor:
         """The same on the coarse grid, shape (batch, ...)."""
 
-    def project(self, x: Tensor) -> Tensor:
-        """The nearest fields that fit what was observed, same shape."""
+    def project(self, x: Tensor, sigma: float | None = None) -> Tensor:
+        """The nearest fields that fit what was observed, same shape.
+
+        With `sigma`, nearest as errors at that noise level hang together, where that is known.
+        """
 
     def interpolate(self, like: Tensor) -> Tensor:
         """A first guess, smooth between the observed means; shape of `like`."""

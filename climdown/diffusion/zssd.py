@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from climdown.diffusion import schedule, solvers
@@ -25,15 +24,12 @@ class ZSSD:
         steps: network evaluations per field.
         sigma_min, sigma_max: range of noise levels.
         eta: 1 for the SDE, 0 for the probability-flow ODE.
-        temperature: of the noise that each step adds, by channel, 1 where empty. A network that
-            learnt from few fields draws too widely; less than 1 takes that back.
     """
 
     steps: int = 16
     sigma_min: float = 0.02
     sigma_max: float = 80.0
     eta: float = 1.0
-    temperature: tuple[float, ...] = ()
 
     def sample(self, denoise: Denoise, observation: Observation, noise: Noise) -> Tensor:
         """Draw normalised fields, shape (batch, channels, ny, nx)."""
@@ -41,18 +37,7 @@ class ZSSD:
             self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max
         )
         guided = projection(denoise, observation)
-        return solvers.sample_fast(guided, self._tempered(noise), sigmas, eta=self.eta)
-
-    def _tempered(self, noise: Noise) -> Noise:
-        if not self.temperature:
-            return noise
-        scales = torch.tensor(self.temperature)[:, None, None]
-
-        def scaled(step: int) -> Tensor:
-            drawn = noise(step)
-            return drawn if step == 0 else scales.to(drawn) * drawn
-
-        return scaled
+        return solvers.sample_fast(guided, noise, sigmas, eta=self.eta)
 
 
 @dataclass(frozen=True)

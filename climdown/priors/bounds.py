@@ -99,11 +99,6 @@ def check_card(card: Card) -> None:
     _check_lags(card.lag_correlation, names)
     _check_finite("sampling.", asdict(card.sampling))
     _within("sampling.steps", card.sampling.steps, 1, MAX_STEPS)
-    given = len(card.sampling.temperature)
-    _require(
-        given in (0, len(names)),
-        f"sampling.temperature has {given} numbers; expected one for each variable, {len(names)}",
-    )
     _check_network(card)
     ny, nx = card.grid.shape
     _within("the number of cells of the grid", ny * nx, 1, MAX_CELLS)

@@ -122,7 +122,7 @@ class KeptPoints:
         """C' x - y'."""
         return keep_every(x, self.factor, _dimensions(x)) - self.values
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor, sigma: float | None = None) -> Tensor:  # noqa: ARG002
         """(C')^+ y' + (I - V V^T) x: the known points put in their places."""
         return self._placed(self.values, x)
 
