@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from climdown.diffusion.denoiser import Denoise
-from climdown.diffusion.sampler import Observation
+from climdown.diffusion.sampler import Measures, Observation, Projects
 
 
 def unified_coordinate_guidance(
-    denoise: Denoise, observation: Observation, *, scale: float
+    denoise: Denoise, observation: Measures, *, scale: float
 ) -> Denoise:
     """Steer a denoiser by the gradient of the misfit through the network.
 
@@ -59,7 +59,7 @@ def misfit_gradient(
     return denoised.detach(), gradient
 
 
-def projection(denoise: Denoise, observation: Observation) -> Denoise:
+def projection(denoise: Denoise, observation: Projects) -> Denoise:
     """Steer a denoiser by moving what it says to the nearest fields that fit the observation.
 
     D~(x, sigma) = (C')^+ y + (I - V V^T) D(x, sigma), without differentiating the network: the
@@ -76,7 +76,7 @@ def projection(denoise: Denoise, observation: Observation) -> Denoise:
     return guided
 
 
-def projected_gradient(denoise: Denoise, observation: Observation, *, scale: float) -> Denoise:
+def projected_gradient(denoise: Denoise, observation: Projects, *, scale: float) -> Denoise:
     """Steer by the gradient through the network where the observation does not reach.
 
     All terms of Wan et al. 2023 (arXiv 2305.15618, Eq. 7), with C' the means and V its row space:

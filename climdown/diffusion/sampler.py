@@ -13,20 +13,28 @@ Noise = Callable[[int], Tensor]
 """Standard normal fields for a step, shape (batch, channels, ny, nx); step 0 is the start."""
 
 
-class Observation(Protocol):
-    """What is known of a batch of fine fields."""
+class Measures(Protocol):
+    """How far fields are from what was observed."""
 
     def residual(self, x: Tensor) -> Tensor:
         """Weighted misfit of normalised fields, shape (batch, ...); differentiable in x."""
 
-    def coarse_residual(self, x: Tensor) -> Tensor:
-        """The same on the coarse grid, shape (batch, ...)."""
+
+class Projects(Protocol):
+    """Which fields fit what was observed."""
 
     def project(self, x: Tensor, sigma: float | None = None) -> Tensor:
         """The nearest fields that fit what was observed, same shape.
 
         With `sigma`, nearest as errors at that noise level hang together, where that is known.
         """
+
+
+class Observation(Measures, Projects, Protocol):
+    """What is known of a batch of fine fields."""
+
+    def coarse_residual(self, x: Tensor) -> Tensor:
+        """The residual on the coarse grid, shape (batch, ...)."""
 
     def interpolate(self, like: Tensor) -> Tensor:
         """A first guess, smooth between the observed means; shape of `like`."""
