@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from climdown import cf
@@ -196,6 +196,8 @@ def test_what_is_like_a_variable_is_found_in_its_family_and_nowhere_else(
         )
 
     array, candidate = one_of(known, own), one_of(other, foreign)
+    # ERA5's archives call it so aloft, and many others near the surface.
+    assume("temperature" not in (array.name, candidate.name))
     quantity = cf.quantity_like(array)
     assert mismatch(array, quantity) is None
     levels = [cf.quantity_like(a).level for a in (array, candidate)]

@@ -20,8 +20,8 @@ _LEVEL_IN_NAME = re.compile(
 # What the near-surface quantity of a standard_name is never called.
 _NAMES_ALOFT = {
     "air_temperature": ("ta", "t"),
-    "eastward_wind": ("ua", "u"),
-    "northward_wind": ("va", "v"),
+    "eastward_wind": ("ua", "u", "u_component_of_wind"),
+    "northward_wind": ("va", "v", "v_component_of_wind"),
     "relative_humidity": ("hur", "r"),
     "specific_humidity": ("hus", "q"),
 }
