@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from climdown.diffusion import schedule, solvers
 from climdown.diffusion.denoiser import Denoise
 from climdown.diffusion.guidance import misfit_gradient
 from climdown.diffusion.noise import KeyedNoise
-from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
-from climdown.grid import Grid
+from climdown.diffusion.observation import CoarseObservation, latitude_weights
+from climdown.observer import make_operators
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -93,35 +92,16 @@ def observe(
     fine = prior.card.grid
     coarse_grid = fine.coarsen(factor)
     lower = regrid.weights(fine, coarse_grid, "conservative").apply
-    operators, coarse, observed = [], [], []
-    for variable, mask in zip(prior.card.variables, prior.mask, strict=True):
-        operator = make_operator(prior, variable.name, mask, fine, coarse_grid)
+    channels = tuple(range(len(prior.card.variables)))
+    operators = make_operators(prior, channels, coarse_grid, torch.device("cpu"))
+    coarse, observed = [], []
+    for variable, operator in zip(prior.card.variables, operators, strict=True):
         values = tensor(lower(truth[variable.name]))
         guiding = torch.isfinite(values) & (operator.covered >= _COVERED)
-        operators.append(operator)
         coarse.append(values)
         observed.append(guiding.float())
     weights = latitude_weights(tensor(fine.areas))
-    channels = tuple(range(len(operators)))
-    return CoarseObservation(tuple(operators), channels, tuple(coarse), tuple(observed), weights)
-
-
-def make_operator(
-    prior: Prior, name: str, mask: npt.NDArray[np.bool_], fine: Grid, coarse: Grid
-) -> CoarseOperator:
-    """As a run has it."""
-    lower_lat, lower_lon = (tensor(m) for m in regrid.axis_weights(fine, coarse, "conservative"))
-    raise_lat, raise_lon = (tensor(m) for m in regrid.axis_weights(coarse, fine, "bilinear"))
-    chain = prior.transforms[name]
-    return CoarseOperator(
-        lower_lat=lower_lat,
-        lower_lon=lower_lon,
-        raise_lat=raise_lat,
-        raise_lon=raise_lon,
-        mask=tensor(mask),
-        decode=partial(chain.inverse, xp=torch),
-        encode=partial(chain.without_fields().forward, xp=torch),
-    )
+    return CoarseObservation(operators, channels, tuple(coarse), tuple(observed), weights)
 
 
 def norms(

@@ -16,7 +16,8 @@ from climdown import regrid
 from climdown.adjust import guide
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
-from climdown.priors.card import Variable
+from climdown.grid import Grid
+from climdown.priors.card import Prior, Variable
 from climdown.transforms import Chain
 
 if TYPE_CHECKING:
@@ -44,22 +45,7 @@ class Observer:
         prior, fine, coarse = plan.prior, plan.prior.card.grid, plan.filter_grid
         names = [v.name for v in prior.card.variables]
         self.channels = tuple(names.index(v.name) for v in plan.variables)
-        lower = regrid.axis_weights(fine, coarse, "conservative")
-        raised = regrid.axis_weights(coarse, fine, "bilinear")
-        lower_lat, lower_lon = (_tensor(matrix, plan.device) for matrix in lower)
-        raise_lat, raise_lon = (_tensor(matrix, plan.device) for matrix in raised)
-        self.operators = tuple(
-            CoarseOperator(
-                lower_lat=lower_lat,
-                lower_lon=lower_lon,
-                raise_lat=raise_lat,
-                raise_lon=raise_lon,
-                mask=_tensor(prior.mask[channel], plan.device),
-                decode=partial(prior.transforms[names[channel]].inverse, xp=torch),
-                encode=partial(_encode, prior.transforms[names[channel]].without_fields()),
-            )
-            for channel in self.channels
-        )
+        self.operators = make_operators(prior, self.channels, coarse, plan.device)
         self.weights = latitude_weights(_tensor(fine.areas, plan.device))
         self.guiding = tuple(
             self._guiding(variable, operator)
@@ -112,6 +98,31 @@ class Observer:
             weights=self.weights,
             errors=None if gaussian is None else gaussian.error_covariance,
         )
+
+
+def make_operators(
+    prior: Prior, channels: Sequence[int], coarse: Grid, device: torch.device
+) -> tuple[CoarseOperator, ...]:
+    """A prior's variables observed at the scale of a grid, by channel."""
+    fine, names = prior.card.grid, [v.name for v in prior.card.variables]
+    lower_lat, lower_lon = (
+        _tensor(matrix, device) for matrix in regrid.axis_weights(fine, coarse, "conservative")
+    )
+    raise_lat, raise_lon = (
+        _tensor(matrix, device) for matrix in regrid.axis_weights(coarse, fine, "bilinear")
+    )
+    return tuple(
+        CoarseOperator(
+            lower_lat=lower_lat,
+            lower_lon=lower_lon,
+            raise_lat=raise_lat,
+            raise_lon=raise_lon,
+            mask=_tensor(prior.mask[channel], device),
+            decode=partial(prior.transforms[names[channel]].inverse, xp=torch),
+            encode=partial(_encode, prior.transforms[names[channel]].without_fields()),
+        )
+        for channel in channels
+    )
 
 
 def _encode(chain: Chain, values: Tensor) -> Tensor:

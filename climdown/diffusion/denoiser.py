@@ -99,11 +99,10 @@ class Denoiser(nn.Module):
         c_noise, static, mask = level.flatten().log() / 4, self.static, self.mask
         if window is not None:
             noisy, linear, static, mask = (t[(..., *window)] for t in (noisy, linear, static, mask))
+        if self.tiles is None or window is not None:
             output = self.network(noisy, c_noise, static, calendar)
-        elif self.tiles is not None:
-            output = self.tiles.apply(self.network, noisy, c_noise, static, calendar)
         else:
-            output = self.network(noisy, c_noise, static, calendar)
+            output = self.tiles.apply(self.network, noisy, c_noise, static, calendar)
         c_out = self.output_variance(sigma).sqrt() * (1.0 - self.sigma_min / level)
         denoised: Tensor = (linear + c_out * output.to(x.dtype)) * mask
         return denoised

@@ -22,10 +22,7 @@ def karras_sigmas(
     Raises:
         ValueError: fewer than one step, or levels out of order.
     """
-    if steps < 1:
-        raise ValueError(f"need at least one step, found {steps}")
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"need 0 < sigma_min < sigma_max, found {sigma_min} and {sigma_max}")
+    _check_range(steps, sigma_min, sigma_max)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     levels = (high + ramp * (low - high)) ** rho
@@ -44,10 +41,7 @@ def geometric_sigmas(steps: int, *, sigma_min: float = 0.01, sigma_max: float = 
     Raises:
         ValueError: fewer than one step, or levels out of order.
     """
-    if steps < 1:
-        raise ValueError(f"need at least one step, found {steps}")
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"need 0 < sigma_min < sigma_max, found {sigma_min} and {sigma_max}")
+    _check_range(steps, sigma_min, sigma_max)
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     levels: Tensor = sigma_min * (sigma_max / sigma_min) ** times
     return levels
@@ -114,3 +108,10 @@ def vp_sigmas(steps: int, *, last: float = 1e-3) -> Tensor:
         raise ValueError(f"need at least one step, found {steps}")
     levels = vp_sigma(torch.linspace(1.0, last, steps, dtype=torch.float64))
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+
+
+def _check_range(steps: int, sigma_min: float, sigma_max: float) -> None:
+    if steps < 1:
+        raise ValueError(f"need at least one step, found {steps}")
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"need 0 < sigma_min < sigma_max, found {sigma_min} and {sigma_max}")
