@@ -11,6 +11,10 @@ between both halves of the truth: what sampling alone makes of it. The paper nam
 trajectories to time 4025 for `ks`; for `ns` a truth of 256 points a side, with Reynolds number
 1000. A coarser truth is given a viscosity that its grid resolves, 0.256 / points.
 
+With `--symmetries` the transport knows what the equations cannot tell apart, shifts and mirror
+images; and a third table compares samples with all such images on both sides, so that the
+place where a field was caught is no source of error.
+
 Simulations, and the denoiser while it trains, are kept in `--cache` and used again.
 """
 
@@ -33,6 +37,7 @@ from climdown.diffusion.unet import UNet
 from climdown.testbeds import (
     Sampling,
     Solver,
+    invariant,
     keep_every,
     kuramoto_sivashinsky,
     navier_stokes,
@@ -101,6 +106,7 @@ class Problem:
     model_factor: int
     dimensions: int
     sampling: Sampling
+    images: invariant.Images
 
 
 @dataclass(frozen=True)
@@ -124,10 +130,17 @@ def main() -> None:
     fields = halves(problem, given)
     truth = [keep_every(x, factor, problem.dimensions) for x in fields.truth]
     raw = fields.model[1]
-    moved = transported(fields.model[0], truth[0], raw, given.epsilon, given.max_points)
+    images = problem.images if given.symmetries else None
+    moved = transported(fields.model[0], truth[0], raw, given, images)
     print(f"\ncoarse, {tuple(raw.shape[1:])}: {len(raw)} fields against {len(truth[1])}")
     rows = {"raw": raw, "OT": moved, "half of truth": truth[0]}
-    coarse = table(rows, truth[1], PAPER.get((given.problem, factor), {}))
+    paper = PAPER.get((given.problem, factor), {})
+    coarse = table(rows, truth[1], paper)
+    turned: Table = {}
+    if images is not None:
+        print("\nthe same, with all images of each")
+        every = {name: images(x).flatten(0, 1) for name, x in rows.items()}
+        turned = table(every, images(truth[1]).flatten(0, 1), paper)
     fine: Table = {}
     if given.steps:
         prior = learnt(fields.truth[0], problem, given)
@@ -143,6 +156,7 @@ def main() -> None:
     if given.json:
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}
         found = {"settings": settings, "machine": machine, "coarse": coarse, "fine": fine}
+        found |= {"coarse, all images": turned} if turned else {}
         given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
@@ -159,6 +173,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="sample of a trajectory to take")
     parser.add_argument("--epsilon", type=float, default=EPSILON)
     parser.add_argument("--shifts", action="store_true", help="shift all fields at random in x")
+    parser.add_argument(
+        "--symmetries", action="store_true", help="transport to any image of a field"
+    )
     parser.add_argument("--steps", type=int, help="of the denoiser's training; 0: coarse alone")
     parser.add_argument("--draws", type=int, help="fine fields of each row")
     parser.add_argument("--levels", type=int, default=64, help="of noise, to draw")
@@ -178,14 +195,15 @@ def problem_of(name: str, until: float, points: int, factor: int) -> Problem:
     """The solvers and times of one of the test problems."""
     if name == "ks":
         truth, model = kuramoto_sivashinsky.Spectral(), kuramoto_sivashinsky.FiniteVolume()
-        return Problem(truth, model, 8, 2, 1, Sampling(25.0, 12.5, round((until - 25) / 12.5)))
+        sampling = Sampling(25.0, 12.5, round((until - 25) / 12.5))
+        return Problem(truth, model, 8, 2, 1, sampling, kuramoto_sivashinsky.images)
     # The stable step shrinks with the width; both divide the times below.
     truth_step = 1 / round(points * 250 / 256)
     flow = navier_stokes.Flow(viscosity=0.256 / points)
     fine = navier_stokes.Spectral(points, truth_step, flow)
     coarse = navier_stokes.FiniteVolume(points // 4, flow=flow)
     sampling = Sampling(40.0, 4.0, round((until - 40) / 4))
-    return Problem(fine, coarse, factor, factor // 4, 2, sampling)
+    return Problem(fine, coarse, factor, factor // 4, 2, sampling, navier_stokes.images)
 
 
 def halves(problem: Problem, given: argparse.Namespace) -> Halves:
@@ -232,24 +250,30 @@ def samples(problem: Problem, which: str, given: argparse.Namespace) -> Tensor:
 
 
 def transported(
-    source: Tensor, target: Tensor, new: Tensor, epsilon: float, max_points: int
+    source: Tensor,
+    target: Tensor,
+    new: Tensor,
+    given: argparse.Namespace,
+    images: invariant.Images | None,
 ) -> Tensor:
     """New fields moved by the entropic map between two samples, thinned to so many fields."""
     begun = time.perf_counter()
-    thin = max(1, -(-len(source) // max_points))
-    fitted = transport.fit(
-        source[::thin].flatten(1),
-        target[::thin].flatten(1),
-        epsilon=epsilon,
-        tolerance=TOLERANCE,
-    )
-    moved: Tensor = fitted(new.flatten(1))
+    thin = max(1, -(-len(source) // given.max_points))
+    known, aim = source[::thin], target[::thin]
+    limits = {"epsilon": given.epsilon, "tolerance": TOLERANCE}
+    fitted: transport.Transport | invariant.InvariantTransport
+    if images is None:
+        fitted = transport.fit(known.flatten(1), aim.flatten(1), **limits)
+        moved: Tensor = fitted(new.flatten(1)).reshape(new.shape)
+    else:
+        fitted = invariant.fit(known, aim, images, **limits)
+        moved = fitted(new)
     print(
-        f"transport between {len(fitted.source)} fields, epsilon {epsilon:g}: "
+        f"transport between {len(known)} fields, epsilon {given.epsilon:g}: "
         f"{fitted.iterations} iterations, {time.perf_counter() - begun:.1f} s",
         flush=True,
     )
-    return moved.reshape(new.shape)
+    return moved
 
 
 def learnt(fine: Tensor, problem: Problem, given: argparse.Namespace) -> FinePrior:

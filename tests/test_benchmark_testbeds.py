@@ -17,6 +17,22 @@ NS = ["--problem", "ns", "--trajectories", "4", "--time", "48", "--points", "16"
 SMALL = ["--epsilon", "0.1", "--steps", "2", "--draws", "3", "--levels", "3"]
 
 
+def test_symmetries_are_used_and_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tables.json"
+    words = [*KS, "--epsilon", "0.1", "--steps", "0", "--symmetries", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", ["testbeds.py", *words])
+    testbeds.main()
+    assert "the same, with all images of each" in capsys.readouterr().out
+    found = json.loads(file.read_text(encoding="utf-8"))
+    images = found["coarse, all images"]
+    assert set(images) == set(found["coarse"])
+    # Energies are those of the same fields; covariances lose what the places made of them.
+    assert images["OT"]["MELR"] == pytest.approx(found["coarse"]["OT"]["MELR"])
+    assert images["OT"]["covRMSE"] < found["coarse"]["OT"]["covRMSE"]
+
+
 @pytest.mark.parametrize("words", [KS, NS], ids=["ks", "ns"])
 def test_tables_are_printed_stored_and_the_same_from_the_cache(
     words: list[str],

@@ -105,6 +105,22 @@ class FiniteVolume:
         return fields
 
 
+def images(fields: Tensor) -> Tensor:
+    """What the equation cannot tell from the fields: shifts by points, and mirror images.
+
+    u(x) -> u(x - s) and u(x) -> -u(-x) map solutions onto solutions, of both solvers.
+
+    Args:
+        fields: (n, points).
+
+    Returns:
+        (2 points, n, points), the fields themselves first.
+    """
+    points = fields.shape[-1]
+    mirrored = -fields.flip(-1).roll(1, -1)
+    return torch.stack([x.roll(s, -1) for x in (fields, mirrored) for s in range(points)])
+
+
 def random_sines(trajectories: int, points: int, generator: torch.Generator) -> Tensor:
     """sum_j a_j sin(2 pi m_j x / length + phi_j): (trajectories, points), float64, on the CPU."""
     amplitude, wavenumber, phase = draw_uniform(trajectories, (3, SINES), generator).unbind(1)

@@ -151,6 +151,33 @@ def random_vorticity(trajectories: int, points: int, generator: torch.Generator)
     return (along_y @ waves @ along_x.T).real
 
 
+def images(fields: Tensor, wavenumber: int = Flow.forcing_wavenumber) -> Tensor:
+    """What the forced flow cannot tell from the fields: shifts, mirror images, half turns.
+
+    Vorticity may be shifted by any distance in x and by whole waves of the force in y; turned
+    by pi; or mirrored in x with its sign changed if it is shifted by half a wave in y as well.
+    Of these, all that map the grid onto itself.
+
+    Args:
+        fields: vorticity, (n, points, points).
+        wavenumber: of the force.
+
+    Returns:
+        (g, n, points, points), the fields themselves first.
+    """
+    points = fields.shape[-1]
+    turned = fields.flip((-2, -1)).roll((1, 1), (-2, -1))
+    mirrored = -fields.flip(-1).roll(1, -1)
+    upside_down = -fields.flip(-2).roll(1, -2)
+    # Half waves of the force, in points of the grid times the wavenumber's double.
+    steps = [(y, y * 2 * wavenumber / points) for y in range(points)]
+    whole = [y for y, halves in steps if halves % 2 == 0]
+    odd = [y for y, halves in steps if halves % 2 == 1]
+    pairs = [(x, y) for y in whole for x in (fields, turned)]
+    pairs += [(x, y) for y in odd for x in (mirrored, upside_down)]
+    return torch.stack([x.roll((y, s), (-2, -1)) for x, y in pairs for s in range(points)])
+
+
 def face_velocities(psi: Tensor) -> tuple[Tensor, Tensor]:
     """u on each cell's right face and v on its upper one, from psi over the cells' width.
 

@@ -1,0 +1,139 @@
+"""Optimal transport between samples of laws that a group of symmetries leaves unchanged.
+
+Where a group moves fields about without changing their distances, nor either of two laws, it
+does not change the best plan between these. So a source field may go to any image of a target
+field, and all images of one target have one potential: a sample of n fields serves as well as
+all their images, for the price of n in every iteration. The test problems look the same from
+many places, as no region of the earth does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from climdown.bias.points import check_points, check_positive
+from climdown.errors import ConvergenceError
+
+# Fields (n, *grid) to (g, n, *grid), the group's images of each.
+Images = Callable[[Tensor], Tensor]
+
+# So many entries of the cost matrix of all images are held at once; more fall out of the cache.
+_BLOCK = 2**20
+# As of `bias.transport`: steps are stretched once the plan is roughly right.
+_RELAXATION = 1.5
+_ROUGHLY = 0.3
+_TINY = 1e-37
+
+
+@dataclass(frozen=True, eq=False)
+class InvariantTransport:
+    """An entropic plan between orbits, and the map it makes.
+
+    Attributes:
+        images: of the target, (g, m, points).
+        potential: g_j over `regularisation`, less |y_j|^2 over it, (m,).
+        regularisation: reg, in squared units of the fields.
+        iterations: how many were needed.
+        marginal_error: mean over target fields of |m times the mass received - 1|.
+    """
+
+    images: Tensor
+    potential: Tensor
+    regularisation: float
+    iterations: int
+    marginal_error: float
+
+    def __call__(self, new: Tensor) -> Tensor:
+        """The entropic map (Pooladian & Niles-Weed, arXiv 2109.12004) at new fields (k, *grid).
+
+        The map of an image is the image of the map.
+        """
+        points = new.flatten(1)
+        flat = self.images.flatten(0, 1)
+        moved = []
+        for block in points.split(_rows(self.images)):
+            scores = _scores(block, self.images, self.regularisation) + self.potential
+            scores = scores.transpose(0, 1).flatten(1)
+            moved.append(torch.softmax(scores, 1) @ flat)
+        return torch.cat(moved).reshape(new.shape)
+
+
+def fit(
+    source: Tensor,
+    target: Tensor,
+    images: Images,
+    *,
+    epsilon: float,
+    tolerance: float = 1e-3,
+    max_iterations: int = 2000,
+) -> InvariantTransport:
+    """Sinkhorn's iteration between orbits, by one n x m matrix of costs held in memory.
+
+    The same plan as `bias.transport.fit` makes between all images of both samples.
+
+    Args:
+        source, target: fields (n, *grid) and (m, *grid) of one floating type and device.
+        images: of fields; an isometry each, together a group, the mean over all of them zero
+            or the same for both samples.
+        epsilon: regularisation as a fraction of the mean squared distance between the samples.
+        tolerance: largest marginal error.
+        max_iterations: when to give up.
+
+    Raises:
+        ConfigError: an option is not positive.
+        InputError: samples of wrong shapes or types, or not finite.
+        ConvergenceError: the marginal error is still above the tolerance.
+    """
+    check_points(source.flatten(1), "source")
+    check_points(target.flatten(1), "target", like=source.flatten(1))
+    check_positive(epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
+    x, y, turned = source.flatten(1), target.flatten(1), images(target).flatten(2)
+    reg = epsilon * float(x.square().sum(1).mean() + y.square().sum(1).mean())
+    rows = _rows(turned)
+    kernel = torch.cat([_log_sum(_scores(block, turned, reg)) for block in x.split(rows)])
+    potential = -y.square().sum(1) / reg
+    for iteration in range(1, max_iterations + 1):
+        received = _received(kernel, potential, max(1, _BLOCK // len(y)))
+        # Written so that NaN counts as failure.
+        error = float((received - 1.0).abs().mean())
+        if error <= tolerance:
+            return InvariantTransport(turned, potential, reg, iteration, error)
+        relaxation = _RELAXATION if error < _ROUGHLY else 1.0
+        potential = potential - relaxation * received.clamp(min=_TINY).log()
+    raise ConvergenceError(
+        f"Sinkhorn at epsilon {epsilon:g} reached a marginal error of {error:.1e} in "
+        f"{max_iterations} iterations; asked for were {tolerance:.1e}: raise epsilon, "
+        "or allow more iterations"
+    )
+
+
+def _rows(images: Tensor) -> int:
+    """Fields whose scores of all images make a block."""
+    return max(1, _BLOCK // math.prod(images.shape[:2]))
+
+
+def _scores(x: Tensor, images: Tensor, reg: float) -> Tensor:
+    """2 <x, g y> / reg, (g, k, m)."""
+    return (x * (2.0 / reg)) @ images.transpose(1, 2)
+
+
+def _log_sum(scores: Tensor) -> Tensor:
+    """log of the sum over images of exp(scores), (k, m); spoils the scores."""
+    peak = scores.amax(0)
+    # A good deal faster than torch.logsumexp on a CPU.
+    return peak + scores.sub_(peak).exp_().sum(0).log_()
+
+
+def _received(kernel: Tensor, potential: Tensor, rows: int) -> Tensor:
+    """The mass of each target when all rows are exact, 1 when right, (m,)."""
+    total = torch.zeros_like(potential)
+    for block in kernel.split(rows):
+        plan = block + potential
+        plan.sub_(plan.amax(1, keepdim=True)).exp_()
+        total += (1.0 / plan.sum(1)) @ plan
+    return total * (len(potential) / len(kernel))
