@@ -14,7 +14,7 @@ from climdown.testbeds import Solver, invariant, kuramoto_sivashinsky, navier_st
 
 ks, ns = kuramoto_sivashinsky, navier_stokes
 FLOW = ns.Flow(viscosity=0.02)
-SOLVERS = {
+SOLVERS: dict[str, tuple[Solver, invariant.Images, int]] = {
     "ks spectral": (ks.Spectral(24, length=16.0), ks.images, 40),
     "ks finite volume": (ks.FiniteVolume(24, length=16.0), ks.images, 100),
     "ns spectral": (ns.Spectral(16, time_step=0.02, flow=FLOW), ns.images, 40),
@@ -27,12 +27,12 @@ def sample(n: int, points: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     modes = torch.randn(n, points // 2 + 1, 2, generator=generator, dtype=torch.float64)
     fall = 1.0 / (1.0 + torch.arange(points // 2 + 1)) ** (1 + seed % 2)
-    return torch.fft.irfft(torch.view_as_complex(modes) * fall, points, norm="forward")
+    fields: Tensor = torch.fft.irfft(torch.view_as_complex(modes) * fall, points, norm="forward")
+    return fields
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solvers_carry_images_to_images(name: str) -> None:
-    solver: Solver
     solver, images, steps = SOLVERS[name]
     fields = solver.initial(2, torch.Generator().manual_seed(0))
     later = solver.advance(fields, steps)
@@ -116,7 +116,7 @@ def test_refusals() -> None:
         invariant.fit(x, sample(5, 6, 1), ks.images, epsilon=0.1)
     with pytest.raises(InputError, match="source"):
         invariant.fit(x * torch.nan, y, ks.images, epsilon=0.1)
-    with pytest.raises(ConvergenceError, match="in 2 iterations; asked for were 1.0e-12"):
+    with pytest.raises(ConvergenceError, match=r"in 2 iterations; asked for were 1\.0e-12"):
         invariant.fit(x, y, ks.images, epsilon=0.01, tolerance=1e-12, max_iterations=2)
 
 

@@ -56,7 +56,7 @@ class InvariantTransport:
         points = new.flatten(1)
         flat = self.images.flatten(0, 1)
         moved = []
-        for block in points.split(_rows(self.images)):
+        for block in torch.split(points, _rows(self.images)):
             scores = _scores(block, self.images, self.regularisation) + self.potential
             scores = scores.transpose(0, 1).flatten(1)
             moved.append(torch.softmax(scores, 1) @ flat)
@@ -95,7 +95,7 @@ def fit(
     x, y, turned = source.flatten(1), target.flatten(1), images(target).flatten(2)
     reg = epsilon * float(x.square().sum(1).mean() + y.square().sum(1).mean())
     rows = _rows(turned)
-    kernel = torch.cat([_log_sum(_scores(block, turned, reg)) for block in x.split(rows)])
+    kernel = torch.cat([_log_sum(_scores(block, turned, reg)) for block in torch.split(x, rows)])
     potential = -y.square().sum(1) / reg
     for iteration in range(1, max_iterations + 1):
         received = _received(kernel, potential, max(1, _BLOCK // len(y)))
@@ -132,7 +132,7 @@ def _log_sum(scores: Tensor) -> Tensor:
 def _received(kernel: Tensor, potential: Tensor, rows: int) -> Tensor:
     """The mass of each target when all rows are exact, 1 when right, (m,)."""
     total = torch.zeros_like(potential)
-    for block in kernel.split(rows):
+    for block in torch.split(kernel, rows):
         plan = block + potential
         plan.sub_(plan.amax(1, keepdim=True)).exp_()
         total += (1.0 / plan.sum(1)) @ plan
