@@ -85,7 +85,8 @@ def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> tup
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "coarse.nc"
         running.write_fields(source, coarse_grid, axis, variables, coarse, {})
-        entries = {"filter_scale": "native", "members": options.members}
+        # The input is the truth averaged: it has no bias.
+        entries = {"filter_scale": "native", "members": options.members, "bias": "none"}
         drawn = running.draw_all(methods, priors, [source], entries)
     for label, one in drawn.items():
         for name, values in one.members.items():
