@@ -30,7 +30,8 @@ from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.methods import DROWNING, KINDS, find_noise_scale, make_sampler, sampler_options
 from climdown.observer import Observer
-from climdown.priors.card import Prior, Variable, make_tiles
+from climdown.priors.build import make_tiles
+from climdown.priors.card import Prior, Variable
 
 log = logging.getLogger(__name__)
 

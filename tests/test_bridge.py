@@ -25,7 +25,8 @@ from climdown.diffusion.schedule import geometric_sigmas, karras_sigmas
 from climdown.errors import ConfigError
 from climdown.evaluation.spectra import white_noise_power
 from climdown.methods import make_sampler
-from climdown.priors.card import Prior, spectrum_field, write_prior
+from climdown.priors.card import Prior, write_prior
+from climdown.priors.fields import spectrum_field
 from tests.commands import Shell, read_members, write_tas
 from tests.test_solvers import random_noise
 from tests.test_zssd import SHAPE, observe

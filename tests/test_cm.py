@@ -16,7 +16,8 @@ from climdown.config import RunConfig
 from climdown.diffusion.cm import ScaleAdaptiveCM
 from climdown.errors import ConfigError, PriorError
 from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
-from climdown.priors.card import FIELDS_FILE, Prior, read_prior, spectrum_field, write_prior
+from climdown.priors.card import FIELDS_FILE, Prior, read_prior, write_prior
+from climdown.priors.fields import spectrum_field
 from tests.commands import Shell, read_members, write_tas
 from tests.test_solvers import random_noise
 from tests.test_zssd import SHAPE, observe

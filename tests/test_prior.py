@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from climdown.errors import PriorError
+from climdown.priors.build import build_denoiser
 from climdown.priors.card import (
     CARD_FILE,
     FIELDS_FILE,
@@ -23,7 +24,6 @@ from climdown.priors.card import (
     README_FILE,
     Card,
     Prior,
-    build_denoiser,
     file_digest,
     read_card,
     read_prior,

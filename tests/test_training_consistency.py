@@ -16,7 +16,8 @@ from climdown.config import NetworkConfig, PriorConfig
 from climdown.diffusion.consistency import Original
 from climdown.errors import ConfigError, InputError, PriorError
 from climdown.grid import Grid
-from climdown.priors.card import Card, Prior, build_denoiser, read_prior, write_prior
+from climdown.priors.build import build_denoiser
+from climdown.priors.card import Card, Prior, read_prior, write_prior
 from climdown.training import (
     Dataset,
     Trainer,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,20 +18,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from climdown.config import NetworkConfig, SamplingConfig, from_mapping
 from climdown.errors import ConfigError, GridError, PriorError
 from climdown.grid import Grid
-from climdown.priors import gaussian
-from climdown.priors.bounds import check_card, check_json, check_tensor, check_weights, max_bytes
+from climdown.priors.bounds import check_card, check_json, check_weights, max_bytes
+from climdown.priors.build import build_denoiser, make_tiles, to_device
+from climdown.priors.fields import (
+    climatology_field,
+    quantiles_field,
+    read_fields,
+    spectrum_field,
+    stored,
+)
 from climdown.transforms import Chain
 
 if TYPE_CHECKING:
     import torch
 
     from climdown.diffusion.denoiser import Denoiser
-    from climdown.diffusion.tiles import Tiles
 
 FORMAT = 1
 CARD_FILE = "card.json"
@@ -242,92 +248,6 @@ class Prior:
         return to_device(model, torch.device(device))
 
 
-def quantiles_field(variable: str) -> str:
-    """The name under which a variable's quantiles are stored."""
-    return f"quantiles_{variable}"
-
-
-def climatology_field(variable: str) -> str:
-    """The name under which a variable's mean of each fine cell is stored."""
-    return f"climatology_{variable}"
-
-
-def spectrum_field(variable: str) -> str:
-    """The name under which the spectrum of a variable's normalised training fields is stored."""
-    return f"spectrum_{variable}"
-
-
-def build_denoiser(
-    card: Card,
-    fields: Mapping[str, npt.NDArray[np.floating]],
-    patterns: Sequence[gaussian.Patterns] = (),
-    *,
-    tile: int | None = None,
-) -> Denoiser:
-    """A denoiser of the card's shape with fresh weights.
-
-    Args:
-        patterns: of its Gaussian part, instead of those among the fields.
-        tile: as of `Prior.denoiser`.
-    """
-    import torch
-
-    from climdown.diffusion.denoiser import Denoiser
-    from climdown.diffusion.unet import UNet
-
-    sizes = asdict(card.network)
-    count, own, variables = sizes.pop("patterns"), sizes.pop("tile"), len(card.variables)
-    tile = own if tile is None else tile
-    part = None
-    if count:
-        found = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
-        part = gaussian.gaussian_part(card, fields["mask"], found)
-    network = UNet(
-        variables=variables,
-        inputs=variables if part is None else 2 * variables,
-        statics=len(card.statics),
-        # A tile does not close the circle.
-        periodic=card.grid.periodic and not 0 < tile < card.grid.shape[1],
-        **sizes,
-    )
-    static = np.stack([fields[name] for name in card.statics])
-    return Denoiser(
-        network,
-        static=torch.from_numpy(static.astype(np.float32)),
-        mask=torch.from_numpy(np.array(fields["mask"], dtype=np.float32)),
-        sigma_data=card.sigma_data,
-        sigma_min=card.sigma_min,
-        gaussian=part,
-        tiles=make_tiles(card, tile) if tile else None,
-    )
-
-
-def make_tiles(card: Card, size: int) -> Tiles:
-    """Tiles of so many cells along each side, a quarter of that shared with each neighbour.
-
-    Raises:
-        ConfigError: the network needs larger ones.
-    """
-    from climdown.diffusion.tiles import Tiles
-
-    stride = 2 ** (len(card.network.channels) - 1)
-    if size < 4 * stride:
-        raise ConfigError(
-            f"tiles of {size} cells are too small for the {len(card.network.channels)} levels of "
-            f"prior {card.name}; need at least {4 * stride}"
-        )
-    return Tiles(size, size // 4, periodic=card.grid.periodic, stride=stride)
-
-
-def to_device(model: Denoiser, device: torch.device) -> Denoiser:
-    """Move a denoiser, its weights in the memory format that convolutions are fastest in."""
-    import torch
-
-    model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
-
-
 def read_card(folder: Path) -> Card:
     """The card of a prior, without looking at its other files.
 
@@ -372,7 +292,7 @@ def read_prior(folder: Path) -> Prior:
                 f"prior {folder}: {name} has SHA-256 {found[:12]}..., the card says "
                 f"{expected[:12]}...; the file is damaged, fetch the prior again"
             )
-    fields = _read_fields(folder / FIELDS_FILE, card)
+    fields = read_fields(folder / FIELDS_FILE, card)
     return Prior(folder, card, file_digest(folder / CARD_FILE), fields)
 
 
@@ -391,76 +311,14 @@ def write_prior(
 
     folder.mkdir(parents=True, exist_ok=True)
     save_weights({k: v.contiguous() for k, v in weights.items()}, folder / MODEL_FILE)
-    save_fields({k: _stored(v) for k, v in fields.items()}, folder / FIELDS_FILE)
+    save_fields({k: stored(v) for k, v in fields.items()}, folder / FIELDS_FILE)
     (folder / README_FILE).write_text(readme, encoding="utf-8")
     hashes = {name: file_digest(folder / name) for name in (MODEL_FILE, FIELDS_FILE)}
     (folder / CARD_FILE).write_text(replace(card, files=hashes).to_json(), encoding="utf-8")
     return read_prior(folder)
 
 
-def _stored(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Single precision, but for what is in half precision already."""
-    kind = np.float16 if values.dtype == np.float16 else np.float32
-    return np.ascontiguousarray(values, dtype=kind)
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_fields(path: Path, card: Card) -> dict[str, npt.NDArray[np.float32]]:
-    named = [str(s["field"]) for v in card.variables for s in v.transform if "field" in s]
-    fields: dict[str, npt.NDArray[np.float32]] = {}
-    quantiles: dict[str, npt.NDArray[np.float32]] = {}
-    spectra: dict[str, npt.NDArray[np.float32]] = {}
-    patterns: dict[str, npt.NDArray[np.float32]] = {}
-    wanted = [v.name for v in card.variables] if card.network.patterns else []
-    linear = [name for variable in wanted for name in gaussian.field_names(variable)]
-    try:
-        with safe_open(path, framework="np") as file:
-            available = set(file.keys())
-            # A logarithm names no climatology, but baselines want it where there is one.
-            means = available & {climatology_field(v.name) for v in card.variables}
-            for name in dict.fromkeys(("mask", *card.statics, *named, *sorted(means), *linear)):
-                if name not in available:
-                    raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
-                check_tensor(file, name)
-                (patterns if name in linear else fields)[name] = file.get_tensor(name)
-            for name in available & {quantiles_field(v.name) for v in card.variables}:
-                check_tensor(file, name)
-                quantiles[name] = file.get_tensor(name)
-            for name in available & {spectrum_field(v.name) for v in card.variables}:
-                check_tensor(file, name)
-                spectra[name] = file.get_tensor(name)
-    except (ConfigError, SafetensorError) as error:
-        raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
-    for name, values in fields.items():
-        leading = (len(card.variables),) if name == "mask" else ()
-        if values.shape != (*leading, *card.grid.shape):
-            raise PriorError(
-                f"prior {path.parent}: field '{name}' has shape {values.shape}; "
-                f"expected {(*leading, *card.grid.shape)}"
-            )
-    for name, values in quantiles.items():
-        expected = (len(card.months) + 1, *card.coarse_grid.shape)
-        sizes = (values.shape[0], *values.shape[2:])
-        if values.ndim != 4 or values.shape[1] < 2 or sizes != expected:
-            raise PriorError(
-                f"prior {path.parent}: field '{name}' has shape {values.shape}; expected "
-                f"({expected[0]}, quantiles, {expected[1]}, {expected[2]})"
-            )
-    for name, values in spectra.items():
-        if values.ndim != 1 or not np.isfinite(values).all():
-            raise PriorError(
-                f"prior {path.parent}: field '{name}' has shape {values.shape}; expected finite "
-                "numbers, one for each wavenumber"
-            )
-    found = {**fields, **quantiles, **spectra, **patterns}
-    if patterns:
-        try:
-            gaussian.check_fields(card, found)
-        except ConfigError as error:
-            raise PriorError(f"prior {path.parent}: {error}") from None
-    return found

@@ -19,7 +19,8 @@ from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.evaluation.spectra import tapered_spectrum
 from climdown.grid import Grid
-from climdown.priors.card import Card, Variable, quantiles_field, spectrum_field
+from climdown.priors.card import Card, Variable
+from climdown.priors.fields import quantiles_field, spectrum_field
 from climdown.priors.gaussian import Patterns, to_fields
 from climdown.remap import target_grid
 from climdown.training.patterns import BLOCKS, find_patterns

@@ -20,7 +20,7 @@ from torch import Tensor
 from climdown.config import PriorConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, ResumeError
-from climdown.priors.card import build_denoiser, to_device
+from climdown.priors.build import build_denoiser, to_device
 from climdown.training import averages
 from climdown.training.data import Dataset
 from climdown.training.objectives import Batch, make_objective

@@ -1,0 +1,91 @@
+"""The network that a prior's card describes, in torch, which is imported when one is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from climdown.errors import ConfigError
+from climdown.priors import gaussian
+
+if TYPE_CHECKING:
+    import torch
+
+    from climdown.diffusion.denoiser import Denoiser
+    from climdown.diffusion.tiles import Tiles
+    from climdown.priors.card import Card
+
+
+def build_denoiser(
+    card: Card,
+    fields: Mapping[str, npt.NDArray[np.floating]],
+    patterns: Sequence[gaussian.Patterns] = (),
+    *,
+    tile: int | None = None,
+) -> Denoiser:
+    """A denoiser of the card's shape with fresh weights.
+
+    Args:
+        patterns: of its Gaussian part, instead of those among the fields.
+        tile: as of `Prior.denoiser`.
+    """
+    import torch
+
+    from climdown.diffusion.denoiser import Denoiser
+    from climdown.diffusion.unet import UNet
+
+    sizes = asdict(card.network)
+    count, own, variables = sizes.pop("patterns"), sizes.pop("tile"), len(card.variables)
+    tile = own if tile is None else tile
+    part = None
+    if count:
+        found = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
+        part = gaussian.gaussian_part(card, fields["mask"], found)
+    network = UNet(
+        variables=variables,
+        inputs=variables if part is None else 2 * variables,
+        statics=len(card.statics),
+        # A tile does not close the circle.
+        periodic=card.grid.periodic and not 0 < tile < card.grid.shape[1],
+        **sizes,
+    )
+    static = np.stack([fields[name] for name in card.statics])
+    return Denoiser(
+        network,
+        static=torch.from_numpy(static.astype(np.float32)),
+        mask=torch.from_numpy(np.array(fields["mask"], dtype=np.float32)),
+        sigma_data=card.sigma_data,
+        sigma_min=card.sigma_min,
+        gaussian=part,
+        tiles=make_tiles(card, tile) if tile else None,
+    )
+
+
+def make_tiles(card: Card, size: int) -> Tiles:
+    """Tiles of so many cells along each side, a quarter of that shared with each neighbour.
+
+    Raises:
+        ConfigError: the network needs larger ones.
+    """
+    from climdown.diffusion.tiles import Tiles
+
+    stride = 2 ** (len(card.network.channels) - 1)
+    if size < 4 * stride:
+        raise ConfigError(
+            f"tiles of {size} cells are too small for the {len(card.network.channels)} levels of "
+            f"prior {card.name}; need at least {4 * stride}"
+        )
+    return Tiles(size, size // 4, periodic=card.grid.periodic, stride=stride)
+
+
+def to_device(model: Denoiser, device: torch.device) -> Denoiser:
+    """Move a denoiser, its weights in the memory format that convolutions are fastest in."""
+    import torch
+
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model

@@ -1,0 +1,106 @@
+"""Fields of a prior, `fields.safetensors`: what they are called, and which a card can use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from climdown.errors import ConfigError, PriorError
+from climdown.priors import gaussian
+from climdown.priors.bounds import check_tensor
+
+if TYPE_CHECKING:
+    from climdown.priors.card import Card
+
+Values = npt.NDArray[np.float32]
+
+
+def quantiles_field(variable: str) -> str:
+    """The name under which a variable's quantiles are stored."""
+    return f"quantiles_{variable}"
+
+
+def climatology_field(variable: str) -> str:
+    """The name under which a variable's mean of each fine cell is stored."""
+    return f"climatology_{variable}"
+
+
+def spectrum_field(variable: str) -> str:
+    """The name under which the spectrum of a variable's normalised training fields is stored."""
+    return f"spectrum_{variable}"
+
+
+def read_fields(path: Path, card: Card) -> dict[str, Values]:
+    """The fields that a card needs, and those that some methods can use besides.
+
+    Raises:
+        PriorError: one is missing, or has another shape than the card says.
+    """
+    names = [v.name for v in card.variables]
+    named = [str(step["field"]) for v in card.variables for step in v.transform if "field" in step]
+    linear = [field for name in names for field in gaussian.field_names(name)]
+    # A logarithm names no climatology, but baselines want it where there is one.
+    means, quantiles, spectra = (
+        [of(name) for name in names] for of in (climatology_field, quantiles_field, spectrum_field)
+    )
+    needed = ["mask", *card.statics, *named, *(linear if card.network.patterns else ())]
+    fields: dict[str, Values] = {}
+    try:
+        with safe_open(path, framework="np") as file:
+            available = set(file.keys())
+            extra = available.intersection((*means, *quantiles, *spectra))
+            for name in dict.fromkeys((*needed, *sorted(extra))):
+                if name not in available:
+                    raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
+                check_tensor(file, name)
+                fields[name] = file.get_tensor(name)
+    except (ConfigError, SafetensorError) as error:
+        raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
+    try:
+        maps = {"mask", *card.statics, *named, *means}
+        for name, values in fields.items():
+            if name in maps:
+                _check_map(card, name, values)
+            elif name in quantiles:
+                _check_quantiles(card, name, values)
+            elif name in spectra:
+                _check_spectrum(name, values)
+        if card.network.patterns:
+            gaussian.check_fields(card, fields)
+    except ConfigError as error:
+        raise PriorError(f"prior {path.parent}: {error}") from None
+    return fields
+
+
+def stored(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Single precision, but for what is in half precision already."""
+    kind = np.float16 if values.dtype == np.float16 else np.float32
+    return np.ascontiguousarray(values, dtype=kind)
+
+
+def _check_map(card: Card, name: str, values: Values) -> None:
+    expected = (*((len(card.variables),) if name == "mask" else ()), *card.grid.shape)
+    if values.shape != expected:
+        raise ConfigError(f"field '{name}' has shape {values.shape}; expected {expected}")
+
+
+def _check_quantiles(card: Card, name: str, values: Values) -> None:
+    expected = (len(card.months) + 1, *card.coarse_grid.shape)
+    sizes = (values.shape[0], *values.shape[2:])
+    if values.ndim != 4 or values.shape[1] < 2 or sizes != expected:
+        raise ConfigError(
+            f"field '{name}' has shape {values.shape}; expected "
+            f"({expected[0]}, quantiles, {expected[1]}, {expected[2]})"
+        )
+
+
+def _check_spectrum(name: str, values: Values) -> None:
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ConfigError(
+            f"field '{name}' has shape {values.shape}; expected finite numbers, one for each "
+            "wavenumber"
+        )
