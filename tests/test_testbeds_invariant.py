@@ -81,6 +81,18 @@ def test_is_the_transport_between_all_images() -> None:
     assert float((fitted(new) - new).norm()) > 0.1 * float(new.norm())
 
 
+def test_means_are_carried_over_and_count_for_nothing() -> None:
+    source, target, new = sample(9, 8, 0), sample(7, 8, 1), sample(5, 8, 2)
+
+    def shifts(fields: Tensor) -> Tensor:
+        return torch.stack([fields.roll(s, -1) for s in range(8)])
+
+    plain = invariant.fit(source, target, shifts, epsilon=0.02, tolerance=1e-6)
+    moved = invariant.fit(source + 30.0, target - 20.0, shifts, epsilon=0.02, tolerance=1e-6)
+    assert moved.regularisation == pytest.approx(plain.regularisation)
+    torch.testing.assert_close(moved(new + 30.0), plain(new) - 20.0, rtol=0, atol=1e-9)
+
+
 def test_maps_images_to_images_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target, new = sample(9, 8, 0), sample(7, 8, 1), sample(5, 8, 2)
     fitted = invariant.fit(source, target, ks.images, epsilon=0.05)

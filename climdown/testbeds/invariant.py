@@ -35,13 +35,16 @@ class InvariantTransport:
     """An entropic plan between orbits, and the map it makes.
 
     Attributes:
-        images: of the target, (g, m, points).
+        origin, centre: means over all images of source and target, (points,).
+        images: of the target, less `centre`, (g, m, points).
         potential: g_j over `regularisation`, less |y_j|^2 over it, (m,).
         regularisation: reg, in squared units of the fields.
         iterations: how many were needed.
         marginal_error: mean over target fields of |m times the mass received - 1|.
     """
 
+    origin: Tensor
+    centre: Tensor
     images: Tensor
     potential: Tensor
     regularisation: float
@@ -53,14 +56,14 @@ class InvariantTransport:
 
         The map of an image is the image of the map.
         """
-        points = new.flatten(1)
+        points = new.flatten(1) - self.origin
         flat = self.images.flatten(0, 1)
         moved = []
         for block in torch.split(points, _rows(self.images)):
             scores = _scores(block, self.images, self.regularisation) + self.potential
             scores = scores.transpose(0, 1).flatten(1)
             moved.append(torch.softmax(scores, 1) @ flat)
-        return torch.cat(moved).reshape(new.shape)
+        return (self.centre + torch.cat(moved)).reshape(new.shape)
 
 
 def fit(
@@ -78,9 +81,9 @@ def fit(
 
     Args:
         source, target: fields (n, *grid) and (m, *grid) of one floating type and device.
-        images: of fields; an isometry each, together a group, the mean over all of them zero
-            or the same for both samples.
-        epsilon: regularisation as a fraction of the mean squared distance between the samples.
+        images: of fields; an isometry each, together a group.
+        epsilon: regularisation as a fraction of the mean squared distance between the samples,
+            each about its own mean.
         tolerance: largest marginal error.
         max_iterations: when to give up.
 
@@ -92,7 +95,10 @@ def fit(
     check_points(source.flatten(1), "source")
     check_points(target.flatten(1), "target", like=source.flatten(1))
     check_positive(epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
-    x, y, turned = source.flatten(1), target.flatten(1), images(target).flatten(2)
+    # Means over all images are images of themselves: shifts cost neither iterations nor digits.
+    turned = images(target).flatten(2)
+    origin, centre = images(source).flatten(2).mean((0, 1)), turned.mean((0, 1))
+    x, y, turned = source.flatten(1) - origin, target.flatten(1) - centre, turned - centre
     reg = epsilon * float(x.square().sum(1).mean() + y.square().sum(1).mean())
     rows = _rows(turned)
     kernel = torch.cat([_log_sum(_scores(block, turned, reg)) for block in torch.split(x, rows)])
@@ -102,7 +108,7 @@ def fit(
         # Written so that NaN counts as failure.
         error = float((received - 1.0).abs().mean())
         if error <= tolerance:
-            return InvariantTransport(turned, potential, reg, iteration, error)
+            return InvariantTransport(origin, centre, turned, potential, reg, iteration, error)
         relaxation = _RELAXATION if error < _ROUGHLY else 1.0
         potential = potential - relaxation * received.clamp(min=_TINY).log()
     raise ConvergenceError(
