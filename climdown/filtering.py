@@ -23,7 +23,8 @@ _MOST_STEPS, _FEWEST_STEPS = 64, 28
 # observed fields have 0.58 to 1.5 over any 64 days in a row, 0.46 to 1.5 over 32; a blur of half a
 # cell leaves 0.3 to 0.5, of one cell 0.1. Pressure in summer has up to 2.9 times what the prior has
 # over the year; noise of a quarter of temperature's deviation makes it 4.6.
-_WEAKEST, _STRONGEST = 0.4, 3.0
+_WEAKEST, _STRONGEST = 0.45, 3.0
+_LEAST = 1e-9
 # More cells than this along the side of one are never put together.
 _LARGEST = 8
 # A cell counts where valid fine cells fill at least this share, as in guidance.
@@ -162,7 +163,8 @@ def spectral_ratios(prior: Prior, channel: int, field: cf.Field, grid: Grid) -> 
             break
         ratios.append(_shortest_waves(ours, weight, n) / expected)
         level = np.sqrt(ratios[-1] * _variance(ours, weight) / _variance(theirs, weight))
-    if not level > 0:
+    # Rounding leaves something of fields that never change.
+    if not level > _LEAST:
         return f"{variable.name} is on too few cells, or the same at all steps"
     return np.array(ratios) / level
 
@@ -211,8 +213,8 @@ def _window_sums(values: Values, n: int) -> Values:
 def _anomalies(z: Values) -> Values:
     """Departures of each cell from its mean over the steps."""
     known = np.isfinite(z)
-    mean = np.where(known, z, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return z - mean
+    count = np.maximum(known.sum(axis=0), 1)
+    return np.asarray(z - np.where(known, z, 0.0).sum(axis=0) / count)
 
 
 def _variance(z: Values, weight: Values) -> float:

@@ -182,7 +182,7 @@ def test_a_day_is_the_same_in_every_period(shell: Shell, tiny: Prior, bias: str)
         (OBSERVED, "--historical, --reference and their periods are for bias adjustment"),
         (("--hist-period", "1991/1992"), "--historical, --reference and their periods are for"),
         ((*BIAS, "--ref-period", "1991/1992"), "the prior's quantiles have no dates; leave --ref-"),
-        ((*BIAS, "--filter-scale", "2"), "(3 x 4 cells of 1 deg, 40N..43N, 4W..0E); leave --filt"),
+        ((*BIAS, "--filter-scale", "1.5"), "(3 x 4 cells of 1 deg, 40N..43N, 4W..0E); leave --"),
         ((*BIAS, "--filter-scale", "native"), "the quantiles of prior tiny are on its coarse grid"),
     ],
 )
