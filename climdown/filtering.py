@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ _MOST_STEPS, _FEWEST_STEPS = 64, 28
 # over the year; noise of a quarter of temperature's deviation makes it 4.6.
 _WEAKEST, _STRONGEST = 0.45, 3.0
 _LEAST = 1e-9
+# Neighbours are the same if they differ by less than this share of a field's deviation.
+_SAME = 1e-4
 # More cells than this along the side of one are never put together.
 _LARGEST = 8
 # A cell counts where valid fine cells fill at least this share, as in guidance.
@@ -133,8 +135,7 @@ def spectral_ratios(prior: Prior, channel: int, field: cf.Field, grid: Grid) -> 
     if spectrum is None or spectrum.shape != white_noise_power(fine.shape).shape:
         return f"prior {prior.card.name} carries no spectrum of {variable.name}"
     weights = matching.weights_onto(field, grid)
-    values = np.concatenate([np.empty((0, *grid.shape)), *_spread(field, weights, prior)])
-    values = values[np.isfinite(values).any(axis=(1, 2))]
+    values, repeats = _read(field, weights, variable, prior.card.months)
     if len(values) < _FEWEST_STEPS:
         return (
             f"the input has {len(values)} steps of {variable.name} in the prior's months; need at "
@@ -166,23 +167,45 @@ def spectral_ratios(prior: Prior, channel: int, field: cf.Field, grid: Grid) -> 
     # Rounding leaves something of fields that never change.
     if not level > _LEAST:
         return f"{variable.name} is on too few cells, or the same at all steps"
-    return np.array(ratios) / level
+    found = np.array(ratios) / level
+    # The edges of repeated cells have power, but hold no waves.
+    found[: max(0, round(repeats * field.grid.spacing / grid.spacing) - 1)] = 0.0
+    return found
 
 
-def _spread(
-    field: cf.Field, weights: regrid.Weights, prior: Prior
-) -> Iterator[npt.NDArray[np.floating]]:
-    """Some of the field's steps on a grid, shape (1, ny, nx) each."""
-    known = np.flatnonzero([date.month in prior.card.months for date in field.time.dates])
+def _read(
+    field: cf.Field, weights: regrid.Weights, variable: Variable, months: tuple[int, ...]
+) -> tuple[Values, int]:
+    """Some of the field's steps on a grid, shape (steps, ny, nx), those without values left out.
+
+    Beside them, over how many of its cells the field repeats its values; 1 where it does not.
+    """
+    known = np.flatnonzero([date.month in months for date in field.time.dates])
     chosen = np.linspace(0, len(known) - 1, min(len(known), _MOST_STEPS)).round()
+    lowest = -np.inf if variable.minimum is None else variable.minimum
+    rows: list[Values] = [np.empty((0, *weights.target.shape))]
+    same, pairs = np.zeros(2), np.full(2, 1e-12)
     for i in known[chosen.astype(np.intp)].tolist():
-        yield _lowered(weights, field.read(slice(i, i + 1)))
+        values = field.read(slice(i, i + 1))
+        # Steps that a run leaves out may hold anything.
+        values = np.where(np.abs(values) < matching.FILL, values, np.float32(np.nan))
+        if not np.isfinite(values).any():
+            continue
+        rows.append(_lowered(weights, values))
+        least = _SAME * np.nanstd(values)
+        for axis in (0, 1):
+            cells = np.moveaxis(values[0], axis, 0)
+            # Many neighbours are dry, and alike in that.
+            counted = np.maximum(cells[1:], cells[:-1]) > lowest
+            same[axis] += (counted & (np.abs(cells[1:] - cells[:-1]) <= least)).sum()
+            pairs[axis] += counted.sum()
+    size = np.array(field.grid.shape)
+    distinct = (size - 1) * (1.0 - same / pairs) + 1.0
+    return np.concatenate(rows), round(float((size / distinct).min()))
 
 
 def _lowered(weights: regrid.Weights, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    # Steps that a run leaves out may hold anything.
-    known = np.where(np.abs(values) < matching.FILL, values, np.nan)
-    return weights.apply(known.astype(np.float64), min_coverage=0.5)
+    return weights.apply(values.astype(np.float64), min_coverage=0.5)
 
 
 def _means(values: Values, areas: Values, n: int) -> Values:

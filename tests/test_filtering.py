@@ -145,6 +145,22 @@ def test_coarser_fields_on_fine_cells_are_found_out(
     ) in told.text
 
 
+@pytest.mark.parametrize("name", ["tas", "pr"])
+@pytest.mark.parametrize("factor", [8, 12])
+def test_coarser_cells_that_are_repeated_are_put_together_again(
+    name: str, factor: int, prior: Prior, tmp_path: Path
+) -> None:
+    values = lowered(physical(prior, name, red(DAYS, 5)), factor)
+    repeated = values.repeat(factor // 4, axis=1).repeat(factor // 4, axis=2)
+    path = write(tmp_path / "x.nc", name, repeated, FINE.coarsen(4))
+    field = opened(prior, path)[name]
+    assert chosen(prior, path) == 0.25 * factor
+    ratios = filtering.spectral_ratios(prior, ["tas", "pr"].index(name), field, field.grid)
+    assert not isinstance(ratios, str)
+    assert (ratios[: factor // 4 - 1] == 0.0).all()
+    assert ratios[factor // 4 - 1] == pytest.approx(1.0, abs=0.4)
+
+
 def blurred(values: Floats, cells: float) -> Floats:
     known = np.isfinite(values)
     total, weight = (
