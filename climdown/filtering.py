@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import next_fast_len
 
 from climdown import cf, matching, regrid
 from climdown.errors import ConfigError
@@ -33,6 +34,8 @@ _LARGEST = 8
 _MIN_CELL = 0.5
 # Fields drawn from the prior's spectrum, and rounds to find their colours.
 _DRAWN_CELLS, _FEWEST_DRAWS, _ROUNDS = 1 << 20, 4, 6
+# Cells that they are drawn on beyond the domain.
+_MARGIN = 256
 
 
 def choose_scale(prior: Prior, fields: Mapping[str, cf.Field], grid: Grid) -> Grid:
@@ -277,7 +280,7 @@ def _draw_physical(
 def draw(spectrum: Values, mask: npt.NDArray[np.bool_], minimum: float = -np.inf) -> Values:
     """Random fields of mean zero with a spectrum, shape (draws, ny, nx), always the same ones.
 
-    White noise, coloured on twice the domain, since fields do not close at its edges. What window,
+    White noise, coloured on a larger domain, since fields do not close at its edges. What window,
     mask and minimum do to the spectrum is taken back from the colours, round by round.
 
     Args:
@@ -286,17 +289,18 @@ def draw(spectrum: Values, mask: npt.NDArray[np.bool_], minimum: float = -np.inf
     """
     ny, nx = shape = mask.shape
     draws = max(_FEWEST_DRAWS, min(_MOST_STEPS, _DRAWN_CELLS // mask.size))
-    noise = np.random.default_rng(0).normal(size=(draws, 2 * ny, 2 * nx))
+    padded = tuple(next_fast_len(size + min(size, _MARGIN), real=True) for size in shape)
+    noise = np.random.default_rng(0).normal(size=(draws, *padded))
     white, window = np.fft.rfft2(noise), taper(mask)
     wavenumbers, _ = rapsd(np.where(mask, 0.0, np.nan)[None], window=window)
-    length = np.hypot(np.fft.fftfreq(2 * ny)[:, None], np.fft.rfftfreq(2 * nx)[None, :])
+    length = np.hypot(np.fft.fftfreq(padded[0])[:, None], np.fft.rfftfreq(padded[1])[None, :])
     # The spectrum knows no waves longer than the domain.
     place = np.log(np.maximum(length, 0.5 * wavenumbers[0]))
     target = np.maximum(spectrum, 1e-12)
     colour, shift = np.log(target / white_noise_power(shape)), 0.0
     for _ in range(_ROUNDS):
         filtered = white * np.exp(0.5 * np.interp(place, np.log(wavenumbers), colour))
-        drawn = np.fft.irfft2(filtered, s=noise.shape[1:])[:, :ny, :nx] + shift
+        drawn = np.fft.irfft2(filtered, s=padded)[:, :ny, :nx] + shift
         fields: Values = np.maximum(drawn, minimum)
         _, power = rapsd(np.where(mask, fields, np.nan), window=window)
         colour += np.log(target / power)
