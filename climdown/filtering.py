@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 # a few days of weather have spectra of their own.
 _MOST_STEPS, _FEWEST_STEPS = 64, 28
 # Waves are believed while they have this share of the power that they should have. Averages of
-# observed fields have 0.58 to 1.5 over any 64 days in a row, 0.46 to 1.5 over 32; a blur of half a
-# cell leaves 0.3 to 0.5, of one cell 0.1. Pressure in summer has up to 2.9 times what the prior has
-# over the year; noise of a quarter of temperature's deviation makes it 4.6.
+# observed fields have 0.53 to 1.75 over any 64 days in a row, but for pressure in summer with 2.3
+# of what the prior has over the year, and 0.45 to 2 (3.6) over 28 days. A blur of half a cell
+# leaves 0.3 to 0.5, of one cell 0.1; noise of a quarter of temperature's deviation makes it 4.6.
 _WEAKEST, _STRONGEST = 0.45, 3.0
 _LEAST = 1e-9
 # Neighbours are the same if they differ by less than this share of a field's deviation.
