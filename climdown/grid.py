@@ -17,6 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Coordinates written as float32 carry errors of some 1e-5 degrees.
 _TOLERANCE = 1e-4
+_KM_PER_DEGREE = 111.195
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,12 @@ class Grid:
     def spacing(self) -> float:
         """Median cell size along both axes, degrees: the coarser of the two."""
         return float(max(np.median(np.diff(self.lat_edges)), np.median(np.diff(self.lon_edges))))
+
+    @property
+    def kilometres(self) -> float:
+        """Side of a square as large as a mean cell amid the grid, in km."""
+        degrees = np.diff(self.lat_edges).mean() * np.diff(self.lon_edges).mean()
+        return _KM_PER_DEGREE * float(np.sqrt(degrees * np.cos(np.radians(self.lat.mean()))))
 
     @cached_property
     def areas(self) -> FloatArray:

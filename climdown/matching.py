@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _MIN_REGION = 0.9
 _CHECK_BYTES = 64 << 20
 # No quantity comes near it: a fill value that the file does not declare.
-_FILL = 1e15
+FILL = 1e15
 # A larger share of unbelievable values is no matter of a few bad cells.
 _MOST_UNBELIEVABLE = 0.01
 
@@ -128,8 +128,29 @@ def match(
     return {name: _cover(prior, field.isel(chosen)) for name, field in fields.items()}
 
 
+def whole(
+    prior: Prior,
+    names: Collection[str],
+    paths: Sequence[cf.Location],
+    select: Mapping[str, str] | None = None,
+) -> dict[str, cf.Field]:
+    """Variables that `match` found, cut to the region alone: all steps of the input.
+
+    Raises:
+        InputError, GridError: as `match`.
+    """
+    return {
+        v.name: _cover(prior, cf.open_field(paths, quantity(v), select=select))
+        for v in prior.card.variables
+        if v.name in names
+    }
+
+
 def choose_filter_grid(prior: Prior, fields: dict[str, cf.Field], scale: float | str) -> Grid:
-    """The grid of A_low: the scale at and above which the input is believed."""
+    """The grid of A_low: the scale at and above which the input is believed.
+
+    "auto" is the finest that its cells allow; its spectrum may want a coarser one.
+    """
     native = max((field.grid for field in fields.values()), key=lambda grid: grid.spacing)
     if len({field.grid.digest for field in fields.values()}) == 1:
         native = next(iter(fields.values())).grid
@@ -208,7 +229,7 @@ class _Tally:
 def _refuse_fill(
     where: str, values: npt.NDArray[np.float32], dates: npt.NDArray[np.object_]
 ) -> None:
-    broken = np.abs(values) > _FILL
+    broken = np.abs(values) > FILL
     if broken.any():
         kind = "infinite" if np.isinf(values[broken]).all() else f"{values[broken][0]:.3g}"
         date = dates[broken.any(axis=(1, 2))][0].isoformat()
@@ -226,11 +247,12 @@ def onto(field: cf.Field, grid: Grid, *, min_coverage: float = 0.5) -> cf.Field:
     """
     if field.cells.digest == grid.digest:
         return field
-    weights = _weights(field, grid)
+    weights = weights_onto(field, grid)
     return field.regridded(grid, lambda values: weights.apply(values, min_coverage=min_coverage))
 
 
-def _weights(field: cf.Field, grid: Grid) -> regrid.Weights:
+def weights_onto(field: cf.Field, grid: Grid) -> regrid.Weights:
+    """The weights of `onto`, with its errors."""
     cells, where = field.cells, cf.describe_paths(field.paths)
     known_corners = isinstance(cells, Grid) or cells.lat_vertices is not None
     # Cells of about the same size are averaged: values then move by overlap, and none is made up.
@@ -321,7 +343,7 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
     if isinstance(field.cells, Grid):
         coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
     else:
-        known = _weights(field, on_grid.grid).coverage
+        known = weights_onto(field, on_grid.grid).coverage
         onward = regrid.weights(on_grid.grid, fine, "conservative").apply(known)
         coverage = np.nan_to_num(onward).astype(np.float64)
     wanted = fine.areas * prior.mask.any(axis=0)

@@ -42,7 +42,6 @@ _SPECTRUM_STEPS = 64
 # A scale is resolved while the input has this share of the reference's power; crossings above
 # it are chance.
 _RESOLVED = 0.75
-_KM_PER_DEGREE = 111.195
 
 
 def make_sampler(plan: Plan) -> Sampler:
@@ -164,8 +163,7 @@ def find_noise_scale(plan: Plan) -> float:
     coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
     like = torch.zeros(len(steps), *prior.mask.shape, device=plan.device)
     guess = observer.observation(coarse).interpolate(like).double().cpu().numpy()
-    degrees = np.diff(grid.lat_edges).mean() * np.diff(grid.lon_edges).mean()
-    cell = _KM_PER_DEGREE * float(np.sqrt(degrees * np.cos(np.radians(grid.lat.mean()))))
+    cell = grid.kilometres
     found = []
     for channel, variable in zip(observer.channels, plan.variables, strict=True):
         reference = prior.spectrum(variable.name)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import climdown
-from climdown import cf, matching, stream
+from climdown import cf, filtering, matching, stream
 from climdown.adjust import guide
 from climdown.adjust.outputs import refuse_inputs
 from climdown.coherence import choose_coherence, describe_coherence, make_noise
@@ -176,9 +176,9 @@ def make_plan(
     chosen, fields = _matched(prior, paths, config)
     if config.tile is not None:
         make_tiles(chosen.card, config.tile)  # refuses those that are too small
-    filter_grid = _filter_grid(chosen, fields, config)
     for field in fields.values():
         matching.check_values(field)
+    filter_grid = _filter_grid(chosen, paths, fields, config)
     options = sampler_options(chosen, config)
     identity = _identity(chosen, paths, list(fields), filter_grid, options, config)
     axis = next(iter(fields.values())).time
@@ -243,16 +243,20 @@ def _identity(
     }
 
 
-def _filter_grid(prior: Prior, fields: dict[str, cf.Field], config: RunConfig) -> Grid:
+def _filter_grid(
+    prior: Prior, paths: Sequence[cf.Location], fields: dict[str, cf.Field], config: RunConfig
+) -> Grid:
+    """The grid of A_low, as asked for or as the spectra of all of the input have it."""
     if config.adjustment == "qdm" and not config.reference:
-        if config.filter_scale != "auto":
-            raise ConfigError(
-                f"the quantiles of prior {prior.card.name} are on its coarse grid "
-                f"({prior.card.coarse_grid.describe()}); leave --filter-scale out, or give "
-                "observations as --reference"
-            )
-        return prior.card.coarse_grid
-    return matching.choose_filter_grid(prior, fields, config.filter_scale)
+        grid = filtering.quantile_grid(prior, config.filter_scale)
+    else:
+        grid = matching.choose_filter_grid(prior, fields, config.filter_scale)
+    if config.filter_scale != "auto":
+        return grid
+    if config.period is not None:
+        # Runs over parts of an input must not differ in what they believe.
+        fields = matching.whole(prior, fields, paths, dict(config.select))
+    return filtering.choose_scale(prior, fields, grid)
 
 
 def execute(

@@ -17,7 +17,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from climdown import pipeline
+from climdown import filtering, pipeline, regrid
 from climdown.config import OTConfig, RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
 from climdown.priors.card import Prior, read_prior
@@ -182,7 +182,7 @@ def test_a_day_is_the_same_in_every_period(shell: Shell, tiny: Prior, bias: str)
         (OBSERVED, "--historical, --reference and their periods are for bias adjustment"),
         (("--hist-period", "1991/1992"), "--historical, --reference and their periods are for"),
         ((*BIAS, "--ref-period", "1991/1992"), "the prior's quantiles have no dates; leave --ref-"),
-        ((*BIAS, "--filter-scale", "2"), "(3 x 4 cells of 1 deg, 40N..43N, 4W..0E); leave --filt"),
+        ((*BIAS, "--filter-scale", "1.5"), "(3 x 4 cells of 1 deg, 40N..43N, 4W..0E); leave --"),
         ((*BIAS, "--filter-scale", "native"), "the quantiles of prior tiny are on its coarse grid"),
     ],
 )
@@ -198,6 +198,19 @@ def test_options_that_contradict_each_other_end_in_code_2(
 def test_the_filter_scale_is_free_with_observations(shell: Shell, tiny: Prior) -> None:
     result = run(shell, *BIAS, *OBSERVED, "--filter-scale", "2", "--time", DAYS)
     assert result.code == 0, result.err
+
+
+def test_the_quantiles_of_a_prior_serve_cells_made_of_whole_ones(shell: Shell, tiny: Prior) -> None:
+    options = (*BIAS, "--time", DAYS)
+    assert run(shell, *options, out="one.nc").code == 0
+    result = run(shell, *options, "--filter-scale", "2", out="two.nc")
+    assert result.code == 0, result.err
+    assert "guided at: 2 x 2 cells of 2 deg, 40N..43N, 4W..0E" in result.err
+    fine = tiny.card.grid
+    weights = regrid.weights(fine, filtering.grouped(tiny.card.coarse_grid, 2), "conservative")
+    # Both met the same adjusted coarse values, on cells as large as the larger ones.
+    one, two = (weights.apply(read_members(name)) for name in ("one.nc", "two.nc"))
+    np.testing.assert_allclose(two, one, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("bias", ["qdm", "ot"])

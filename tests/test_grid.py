@@ -216,3 +216,8 @@ def test_incomplete_descriptions_are_refused() -> None:
     del entry["lon_edges"]
     with pytest.raises(GridError, match="lacks the axis 'lon_edges'"):
         Grid.from_dict(entry)
+
+
+def test_kilometres_are_those_of_a_mean_cell() -> None:
+    assert Grid.regular(-1.0, 1.0, 0.0, 3.0, 1.0).kilometres == pytest.approx(111.195)
+    assert Grid.regular(59.0, 61.0, 0.0, 8.0, 2.0).kilometres == pytest.approx(222.39 * 0.5**0.5)

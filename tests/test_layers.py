@@ -20,7 +20,7 @@ PLAIN = {"errors", "grid", "transforms", "config"}
 LABELLED = {"cf", "mesh", "regrid", "stream", "bias", "inspection"}
 JUDGED = {"priors", "evaluation"}
 PLANS = {
-    *("pipeline", "methods", "coherence", "observer", "matching"),
+    *("pipeline", "methods", "coherence", "observer", "matching", "filtering"),
     *("training", "testbeds", "demo", "remap", "adjust"),
 }
 EDGE = {"cli", "__main__", "__init__"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, matching, stream
+from climdown import cf, matching, regrid, stream
 from climdown.adjust.blocks import adjust_series
 from climdown.adjust.engine import open_engine
 from climdown.adjust.inputs import (
@@ -47,16 +47,19 @@ class Adjustment:
 
     Attributes:
         config: of the run.
-        series: by variable, on the filter grid, in the prior's units; the simulation is all of the
-            input, so that what a run samples does not change how it is adjusted.
+        series: by variable, in the prior's units, on the filter grid, or on the finer one of the
+            prior's quantiles; the simulation is all of the input, so that what a run samples does
+            not change how it is adjusted.
         settings: of quantile delta mapping, by variable; empty for transport.
         steps: of the input, that the run samples.
+        averages: by variable, from the grid of the series to the filter grid, where they differ.
     """
 
     config: RunConfig
     series: Mapping[str, Series]
     settings: Mapping[str, Settings]
     steps: slice
+    averages: Mapping[str, Averages] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -89,10 +92,18 @@ class Adjustment:
             if self.config.adjustment == "ot"
             else self._mapped(stack, scratch, device)
         )
-        readers = {name: _later(one, self.steps.start) for name, one in read.items()}
+        readers = {
+            name: _later(self._averaged(name, one), self.steps.start) for name, one in read.items()
+        }
         for name, reader in readers.items():
             self._check_steps(name, reader)
         return readers
+
+    def _averaged(self, name: str, read: Reader) -> Reader:
+        if name not in self.averages:
+            return read
+        averages = self.averages[name]
+        return lambda part: averages.apply(read(part))
 
     def _transported(self, device: str) -> dict[str, Reader]:
         series = list(self.series.values())
@@ -134,6 +145,40 @@ class Adjustment:
                 )
 
 
+@dataclass(frozen=True, eq=False)
+class Averages:
+    """Means of a prior's coarse cells over larger ones, by the valid fine cells in each.
+
+    Attributes:
+        weights: from the coarse cells to the larger ones.
+        share: of each coarse cell that valid fine cells fill, shape (ny, nx).
+    """
+
+    weights: regrid.Weights
+    share: npt.NDArray[np.float64]
+
+    @classmethod
+    def between(cls, prior: Prior, variable: Variable, coarse: Grid, grid: Grid) -> Averages:
+        """Of one variable of a prior."""
+        channel = [v.name for v in prior.card.variables].index(variable.name)
+        fine = regrid.weights(prior.card.grid, coarse, "conservative")
+        valid = fine.apply(prior.mask[channel].astype(np.float64))
+        return cls(regrid.weights(coarse, grid, "conservative"), np.nan_to_num(valid))
+
+    def apply(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """As A_low has it of fine fields, shape (time, *grid.shape), NaN where under half is known.
+
+        Args:
+            values: shape (time, ny, nx).
+        """
+        known = np.isfinite(values)
+        valid = self.weights.apply(np.where(known, self.share, 0.0))
+        total = self.weights.apply(np.where(known, self.share * np.nan_to_num(values), 0.0))
+        enough = valid > 0.5 * self.weights.apply(self.share)
+        means = np.where(enough, total / np.where(enough, valid, 1.0), np.nan)
+        return np.asarray(means, dtype=np.float32)
+
+
 def plan_adjustment(
     prior: Prior,
     inputs: Sequence[cf.Location],
@@ -152,11 +197,10 @@ def plan_adjustment(
     Raises:
         InputError, GridError, PriorError, ConfigError: of what cannot be used.
     """
-    series = {
-        variable.name: _open(prior, variable, inputs, grid, config)
-        for variable in prior.card.variables
-        if variable.name in fields
-    }
+    # Quantiles do not tell those of means over larger cells: these are taken of adjusted values.
+    working = grid if config.reference else prior.card.coarse_grid
+    guided = [variable for variable in prior.card.variables if variable.name in fields]
+    series = {v.name: _open(prior, v, inputs, working, config) for v in guided}
     for one in series.values():
         if config.adjustment == "qdm":  # transport says so itself
             check_months(one.sim, shared_months(one), config.qdm.group)
@@ -166,7 +210,10 @@ def plan_adjustment(
     settings = {}
     if config.adjustment == "qdm":
         settings = {name: choose_settings(one, config.qdm) for name, one in series.items()}
-    return Adjustment(config, series, settings, slice(first, first + len(dates)))
+    averages = {}
+    if working.digest != grid.digest:
+        averages = {v.name: Averages.between(prior, v, working, grid) for v in guided}
+    return Adjustment(config, series, settings, slice(first, first + len(dates)), averages)
 
 
 def _open(

@@ -91,7 +91,8 @@ def run(
         typer.Option(
             metavar="DEG|auto|native",
             help="Scale at which the input is believed: degrees, native (its own grid), or auto "
-            "(native, never finer than the prior's coarse grid).",
+            "(native, never finer than the prior's coarse grid, and coarser where the input's "
+            "spectrum departs from the prior's).",
         ),
     ] = "auto",
     coherence: Annotated[

@@ -151,7 +151,8 @@ class RunConfig:
             "ot-diffusion", where it takes 1.
         filter_scale: degrees to which the input is averaged before it guides: a number,
             "native" (the input's own grid), or "auto" (native, but never finer than the
-            coarse grid that the prior names).
+            coarse grid that the prior names, and coarser where the spectrum of the input departs
+            from the prior's).
         coherence: correlation of the noise from one time step to the next, 0 to below 1; "auto" is
             the prior's own, by variable; "none", like 0, draws each step for itself.
         device: "auto" takes a CUDA device where there is one.
