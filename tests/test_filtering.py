@@ -16,7 +16,8 @@ from climdown.config import RunConfig
 from climdown.errors import ConfigError
 from climdown.evaluation.spectra import tapered_spectrum
 from climdown.grid import Grid
-from climdown.priors.card import Prior, spectrum_field, write_prior
+from climdown.priors.card import Prior, write_prior
+from climdown.priors.fields import spectrum_field
 from tests.factories import Floats, gaussian_grid, make_dataset
 from tests.priors import write_tiny_prior
 
