@@ -179,7 +179,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of the denoiser's training; 0: coarse alone")
     parser.add_argument("--draws", type=int, help="fine fields of each row")
     parser.add_argument("--levels", type=int, default=64, help="of noise, to draw")
-    parser.add_argument("--guidance", type=float, nargs="*", default=[4.0], help="alphas of Eq. 7")
+    parser.add_argument("--guidance", type=float, nargs="*", default=[6.0], help="alphas of Eq. 7")
     parser.add_argument("--cache", type=Path, help="folder of simulations and denoisers")
     parser.add_argument("--json", type=Path, help="where to store the tables")
     parser.add_argument("--device", default="cpu")

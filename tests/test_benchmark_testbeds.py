@@ -53,5 +53,5 @@ def test_tables_are_printed_stored_and_the_same_from_the_cache(
     assert text.count("|C' x - y'| <= 0\n") == 12
     assert found[0] == found[1]
     assert set(found[0]["coarse"]) == {"raw", "raw, paper", "OT", "OT, paper", "half of truth"}
-    assert {"OT, kriging", "C' x, Eq. 7 4", "raw, smooth"} < set(found[0]["fine"])
+    assert {"OT, kriging", "C' x, Eq. 7 6", "raw, smooth"} < set(found[0]["fine"])
     assert list(found[0]["coarse"]["OT"]) == list(testbeds.DISTANCES)
