@@ -127,6 +127,19 @@ def test_draws_have_the_observed_means_if_they_are_kept(make: Any, keep: bool) -
     assert keep or error > 0.5
 
 
+@pytest.mark.parametrize("make", [Bridge, ReferenceBridge])
+def test_kept_means_are_those_of_every_answer_not_of_the_last_alone(make: Any) -> None:
+    # Linear ones of independent cells would let differences within a block go their own way.
+    def bent(x: Tensor, sigma: float) -> Tensor:
+        return torch.sin(denoise(x, sigma))
+
+    kept, left = (
+        make(NOISE, 8, keep_means=keep).sample(bent, observe(3), random_noise(3, *SHAPE))
+        for keep in (True, False)
+    )
+    assert float((kept - observe(3).project(left)).abs().max()) > 0.05
+
+
 def test_the_papers_defaults_are_the_references() -> None:
     method = ReferenceBridge(NOISE)
     assert (method.steps, method.sigma_min, method.keep_means) == (500, 0.01, False)
