@@ -12,6 +12,7 @@ the files that its training configuration names. Prints a Markdown table and dra
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+if __package__ in (None, ""):  # called as a script: the other modules lie beside it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import running
 from climdown import cf, regrid
 from climdown.config import load_config
 from climdown.diffusion import schedule, solvers
@@ -74,12 +79,10 @@ def validation_fields(
     truth = {}
     dates: list[Any] = []
     for variable in config.data.variables:
-        names = (variable.standard_names, variable.names)
-        wanted = cf.Quantity(variable.name, *names, variable.units)
-        field = cf.open_field([data / name for name in variable.files], wanted)
+        field = running.open_truth(variable, data)
         part = field.time.select(config.data.validation)
         all_dates = field.time.dates[part]
-        days = np.linspace(0, len(all_dates) - 1, count).round().astype(np.intp)
+        days = cf.evenly(np.arange(len(all_dates)), count)
         truth[variable.name] = field.read(part).astype(np.float64)[days]
         dates = list(all_dates[days])
     return truth, dates

@@ -116,7 +116,7 @@ def truth_days(
     """Observed fields of days that were not trained on, and their time axis."""
     fields = {v.name: running.open_truth(v, data) for v in config.data.variables}
     time = next(iter(fields.values())).time
-    index = running.evenly(running.held_out(time, config.data, period), days)
+    index = cf.evenly(running.held_out(time, config.data, period), days)
     axis = cf.time_axis(list(time.dates[index]), units="days since 1900-01-01")
     return axis, {n: read_days(field, index) for n, field in fields.items()}
 

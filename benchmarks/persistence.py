@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,8 +27,12 @@ import numpy as np
 import numpy.typing as npt
 from netCDF4 import Dataset
 
+if __package__ in (None, ""):  # called as a script: the other modules lie beside it
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import running
 from climdown import cf, pipeline, regrid, stream
-from climdown.config import RunConfig, VariableConfig, load_config
+from climdown.config import RunConfig, load_config
 from climdown.evaluation import metrics
 from climdown.evaluation.persistence import fine_detail, lag_correlation
 from climdown.grid import Grid
@@ -82,7 +87,7 @@ def judge(options: argparse.Namespace) -> list[Row]:
     config = load_config(options.examples / f"{prior.card.name}.toml")
     fine = prior.card.grid
     coarse = fine.coarsen(options.factor or prior.card.coarse_factor)
-    opened = {v.name: open_truth(v, options.data) for v in config.data.variables}
+    opened = {v.name: running.open_truth(v, options.data) for v in config.data.variables}
     first = next(iter(opened.values()))
     days = first.time.select(options.period or config.data.validation)
     axis = first.time.isel(days)
@@ -107,15 +112,6 @@ def run_config(prior: Prior, coherence: str, members: int) -> RunConfig:
     method: Any = next(name for name, kinds in KINDS.items() if prior.card.kind in kinds)
     chosen: Any = coherence if coherence in ("none", "auto") else float(coherence)
     return RunConfig(method=method, members=members, filter_scale="native", coherence=chosen)
-
-
-def open_truth(variable: VariableConfig, data: Path) -> cf.Field:
-    """The observed field of a variable."""
-    names = [data / name for name in variable.files]
-    wanted = cf.Quantity(
-        variable.name, variable.standard_names, variable.names, variable.units, variable.level
-    )
-    return cf.open_field(names, wanted)
 
 
 def run(

@@ -235,12 +235,6 @@ def held_out(axis: cf.TimeAxis, data: DataConfig, period: str | None) -> npt.NDA
     return np.flatnonzero(chosen if chosen.any() else ~inside(axis, data.train))
 
 
-def evenly(index: npt.NDArray[np.intp], most: int | None) -> npt.NDArray[np.intp]:
-    """So many of some steps, evenly spread."""
-    count = min(most or len(index), len(index))
-    return index[np.linspace(0, len(index) - 1, count).round().astype(np.intp)]
-
-
 def climatology(name: str, priors: Sequence[Prior]) -> Values:
     """Mean of each cell over the training period, as the first prior that has it carries it."""
     for prior in priors:

@@ -32,6 +32,7 @@ from benchmarks.paired import CASES, Case
 from climdown import cf
 from climdown.config import VariableConfig
 from climdown.diffusion.unet import UNet
+from climdown.priors.build import build_network
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -95,18 +96,7 @@ def run(case: Case, options: argparse.Namespace) -> None:
     axis, judged = days(options.judged or options.data, options.period)
     static = torch.from_numpy(np.stack([prior.fields[name] for name in prior.card.statics]))
     torch.manual_seed(0)
-    sizes = prior.card.network
-    network = UNet(
-        variables=len(variables),
-        statics=len(static),
-        channels=sizes.channels,
-        blocks=sizes.blocks,
-        attention=sizes.attention,
-        heads=sizes.heads,
-        embedding=sizes.embedding,
-        dropout=sizes.dropout,
-        periodic=prior.card.grid.periodic,
-    )
+    network = build_network(prior.card, inputs=len(variables), periodic=prior.card.grid.periodic)
     begun = time.monotonic()
     score, steps = 0.0, 0
     for steps, score in fit(network, static, learned, chosen, options.minutes, options.steps):

@@ -184,11 +184,10 @@ def _read(
     Beside them, over how many of its cells the field repeats its values; 1 where it does not.
     """
     known = np.flatnonzero([date.month in months for date in field.time.dates])
-    chosen = np.linspace(0, len(known) - 1, min(len(known), _MOST_STEPS)).round()
     lowest = -np.inf if variable.minimum is None else variable.minimum
     rows: list[Values] = [np.empty((0, *weights.target.shape))]
     same, pairs = np.zeros(2), np.full(2, 1e-12)
-    for i in known[chosen.astype(np.intp)].tolist():
+    for i in cf.evenly(known, _MOST_STEPS).tolist():
         values = field.read(slice(i, i + 1))
         # Steps that a run leaves out may hold anything.
         values = np.where(np.abs(values) < matching.FILL, values, np.float32(np.nan))

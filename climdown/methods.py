@@ -157,9 +157,9 @@ def find_noise_scale(plan: Plan) -> float:
     if not isinstance(plan.config.noise_scale, str):
         return float(plan.config.noise_scale)
     prior, grid = plan.prior, plan.prior.card.grid
-    steps = np.linspace(0, len(plan.time) - 1, min(len(plan.time), _SPECTRUM_STEPS)).round()
+    steps = cf.evenly(np.arange(len(plan.time)), _SPECTRUM_STEPS)
     observer = Observer(plan)
-    rows = [observer.coarse_values(slice(i, i + 1)) for i in steps.astype(int).tolist()]
+    rows = [observer.coarse_values(slice(i, i + 1)) for i in steps.tolist()]
     coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
     like = torch.zeros(len(steps), *prior.mask.shape, device=plan.device)
     guess = observer.observation(coarse).interpolate(like).double().cpu().numpy()

@@ -18,6 +18,7 @@ from climdown.config import (
     VariableConfig,
 )
 from climdown.priors.card import Prior
+from climdown.training import train_diffusion
 from tests.commands import Shell
 from tests.factories import Floats, make_dataset
 from tests.hub import REPO, LoopbackHub, serving, write_named_prior
@@ -166,3 +167,12 @@ def era5(hub: LoopbackHub, tmp_path: Path, tiny_prior: Prior) -> Path:
     folder = write_named_prior(tmp_path / "source", tiny_prior.folder)
     hub.publish(REPO, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, training_config: PriorConfig, training_data: Path
+) -> Prior:
+    """A prior after the few steps of `training_config`."""
+    output = tmp_path_factory.mktemp("trained") / "tiny"
+    return train_diffusion(training_config, data=training_data, output=output)

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown import training
 from climdown.config import PriorConfig
 from climdown.diffusion.noise import KeyedNoise
 from climdown.priors.card import Prior
@@ -22,15 +21,6 @@ from climdown.training import prepare
 
 judge: Any = importlib.import_module("benchmarks.priors")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, training_config: PriorConfig, training_data: Path
-) -> Prior:
-    """A prior after a few steps."""
-    output = tmp_path_factory.mktemp("judged") / "tiny"
-    return training.train_diffusion(training_config, data=training_data, output=output)
 
 
 @pytest.fixture

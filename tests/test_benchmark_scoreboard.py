@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from climdown import cf, training
+from climdown import cf
 from climdown.config import PriorConfig, RunConfig
 from climdown.errors import ConfigError
 from climdown.grid import Grid
@@ -228,15 +228,6 @@ def test_tables_leave_out_columns_without_numbers(capsys: pytest.CaptureFixture[
 
 
 # Parts, on a tiny prior and twenty days
-
-
-@pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, training_config: PriorConfig, training_data: Path
-) -> Prior:
-    """A prior after a few steps."""
-    output = tmp_path_factory.mktemp("scored") / "tiny"
-    return training.train_diffusion(training_config, data=training_data, output=output)
 
 
 @pytest.fixture

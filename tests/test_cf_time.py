@@ -284,3 +284,13 @@ def test_months_are_numbered_as_months(calendar: str, step: float) -> None:
         for year, month, day in ((1999, 11, 15), (1999, 12, 1), (2000, 1, 30), (2000, 2, 14))
     ]
     assert np.diff(cf.step_numbers(dates, step)).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(14, 4, [0, 4, 9, 13]), (3, 8, [0, 1, 2]), (3, None, [0, 1, 2]), (5, 1, [0]), (0, 4, [])],
+)
+def test_at_most_so_many_steps_evenly_spread(
+    count: int, most: int | None, expected: list[int]
+) -> None:
+    assert cf.evenly(np.arange(count) + 7, most).tolist() == [i + 7 for i in expected]

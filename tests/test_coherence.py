@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 import pytest
 import torch
@@ -153,23 +151,6 @@ def test_a_number_is_of_the_inputs_own_steps(tiny_prior: Prior, tmp_path: Path) 
         assert isinstance(noise, CoherentNoise)
         numbers = np.diff([step for _, step in noise.keys])
         assert numbers.tolist() == [[1, 1, 2], [1, 3], [1]][number]
-
-
-def test_batch_size_period_and_ensemble_size_do_not_change_a_coherent_member(
-    shell: Shell, tiny_prior: Prior
-) -> None:
-    write_tas(Path("tas.nc"))
-    common = ("--prior", tiny_prior.folder, "--seed", 3, "--coherence", "0.8")
-    shell("run", "tas.nc", "a.nc", *common, "--members", 4)
-    shell("run", "tas.nc", "b.nc", *common, "--members", 4, "--batch-size", 1)
-    shell("run", "tas.nc", "c.nc", *common, "--members", 2, "--time", "2001-01-02/2001-01-02")
-    reference = read_members("a.nc")
-    tolerance = 1e-5 * float(np.nanstd(reference))
-    np.testing.assert_allclose(read_members("b.nc"), reference, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(read_members("c.nc")[0], reference[1, :2], rtol=0, atol=tolerance)
-    with netCDF4.Dataset("a.nc") as file:
-        options = json.loads(file.climdown_options)
-    assert options["coherence"] == {"tas": 0.8, "pr": 0.8}
 
 
 def test_members_of_coherent_noise_are_sequences(tiny_prior: Prior, tmp_path: Path) -> None:

@@ -131,11 +131,16 @@ def test_same_seed_same_bits_and_another_seed_another_field(
     assert np.nanmax(np.abs(read_members("a.nc") - read_members("c.nc"))) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("words", "coherence"),
+    [((), {}), (("--coherence", "0.8"), {"tas": 0.8, "pr": 0.8})],
+    ids=["each step for itself", "coherent"],
+)
 def test_batch_size_period_and_ensemble_size_do_not_change_a_member(
-    shell: Shell, tiny_prior: Prior
+    words: tuple[str, ...], coherence: dict[str, float], shell: Shell, tiny_prior: Prior
 ) -> None:
     write_tas(Path("tas.nc"))
-    common = ("--prior", tiny_prior.folder, "--seed", 3)
+    common: tuple[str | Path | int, ...] = ("--prior", tiny_prior.folder, "--seed", 3, *words)
     shell("run", "tas.nc", "a.nc", *common, "--members", 4)
     shell("run", "tas.nc", "b.nc", *common, "--members", 4, "--batch-size", 1)
     shell("run", "tas.nc", "c.nc", *common, "--members", 2, "--time", "2001-01-02/2001-01-02")
@@ -143,6 +148,9 @@ def test_batch_size_period_and_ensemble_size_do_not_change_a_member(
     tolerance = 1e-5 * float(np.nanstd(reference))
     np.testing.assert_allclose(read_members("b.nc"), reference, rtol=0, atol=tolerance)
     np.testing.assert_allclose(read_members("c.nc")[0], reference[1, :2], rtol=0, atol=tolerance)
+    with netCDF4.Dataset("a.nc") as file:
+        options = json.loads(file.climdown_options)
+    assert options["coherence"] == coherence
 
 
 def test_stopped_run_resumes_to_the_same_bits(tmp_path: Path, tiny_prior: Prior) -> None:

@@ -157,11 +157,7 @@ def fit(
     potentials, iterations, error = solution
     # Written so that NaN counts as failure.
     if not error <= tolerance:
-        raise ConvergenceError(
-            f"Sinkhorn at epsilon {epsilon:g} reached a marginal error of {error:.1e} in "
-            f"{iterations} iterations; asked for were {tolerance:.1e}: raise epsilon, "
-            "or allow more iterations"
-        )
+        raise not_converged(epsilon, error, iterations, tolerance)
     logger.debug("epsilon %g: %d iterations, marginal error %.1e", epsilon, iterations, error)
     return Transport(source, target, potentials, epsilon, scale, iterations, error, rows)
 
@@ -298,18 +294,56 @@ def _solve_blocked(problem: _Problem, rows: int) -> _Solution:
     One exponential per entry and iteration: normalising the rows is f's step, and the mass that
     then arrives in each column gives both g's step and the marginal error.
     """
-    nx, x, y, reg = get_backend(problem.x), problem.x, problem.y, problem.reg
+    x, y, reg = problem.x, problem.y, problem.reg
+    nx = get_backend(x)
     g = problem.start.potentials[1] if problem.start else nx.zeros((len(y),), type_as=y)
+
+    def sweep(g: Array) -> tuple[Array, Array]:
+        return _sweep(x, y, g, reg, rows)
+
+    return balance(sweep, g, reg, tolerance=problem.tolerance, limit=problem.limit)
+
+
+def balance(
+    sweep: Callable[[Array], tuple[Array, Array]],
+    g: Array,
+    reg: float,
+    *,
+    tolerance: float,
+    limit: int,
+) -> _Solution:
+    """Steps of g until each target receives its mass, or there were too many.
+
+    Args:
+        sweep: g (m,) to the f that makes all rows exact, and the mass each target then receives, 1
+            when right, (m,).
+        g: to begin from.
+        reg: regularisation, in units of g.
+        tolerance: of the marginal error, the mean of |mass received - 1|.
+        limit: sweeps at most.
+    """
+    nx = get_backend(g)
     iteration = 1
-    f, received = _sweep(x, y, g, reg, rows)
-    while (error := float(nx.mean(abs(received - 1.0)))) > problem.tolerance:
-        if iteration == problem.limit:
+    f, received = sweep(g)
+    while (error := float(nx.mean(abs(received - 1.0)))) > tolerance:
+        if iteration == limit:
             break
         relaxation = _RELAXATION if error < _ROUGHLY else 1.0
         g = g - relaxation * reg * nx.log(nx.clip(received, _TINY, None))
-        f, received = _sweep(x, y, g, reg, rows)
+        f, received = sweep(g)
         iteration += 1
     return (f, g), iteration, error
+
+
+def not_converged(
+    epsilon: float, error: float, iterations: int, tolerance: float
+) -> ConvergenceError:
+    """What to say of a plan that is not right yet."""
+    return ConvergenceError(
+        f"Sinkhorn at epsilon {epsilon:g} reached a marginal error of {error:.1e} in "
+        f"{iterations} iterations; asked for were {tolerance:.1e}: raise epsilon, "
+        "or allow more iterations"
+    )
 
 
 def _sweep(x: Array, y: Array, g: Array, reg: float, rows: int) -> tuple[Array, Array]:

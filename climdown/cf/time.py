@@ -156,6 +156,12 @@ def step_numbers(
     return np.asarray(steps, dtype=np.int64)
 
 
+def evenly(index: npt.NDArray[np.intp], most: int | None) -> npt.NDArray[np.intp]:
+    """At most so many of some steps, or of other places in an array, evenly spread."""
+    count = min(most or len(index), len(index))
+    return index[np.linspace(0, len(index) - 1, count).round().astype(np.intp)]
+
+
 def time_axis(dates: Sequence[Any], *, units: str, bounded: bool = False) -> TimeAxis:
     """A time axis of equally long steps that begin at `dates` (calendar-aware), for new files.
 

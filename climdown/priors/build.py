@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from climdown.diffusion.denoiser import Denoiser
     from climdown.diffusion.tiles import Tiles
+    from climdown.diffusion.unet import UNet
     from climdown.priors.card import Card
 
 
@@ -36,22 +37,17 @@ def build_denoiser(
     import torch
 
     from climdown.diffusion.denoiser import Denoiser
-    from climdown.diffusion.unet import UNet
 
-    sizes = asdict(card.network)
-    count, own, variables = sizes.pop("patterns"), sizes.pop("tile"), len(card.variables)
-    tile = own if tile is None else tile
+    tile = card.network.tile if tile is None else tile
     part = None
-    if count:
+    if card.network.patterns:
         found = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
         part = gaussian.gaussian_part(card, fields["mask"], found)
-    network = UNet(
-        variables=variables,
-        inputs=variables if part is None else 2 * variables,
-        statics=len(card.statics),
+    network = build_network(
+        card,
+        inputs=len(card.variables) * (1 if part is None else 2),
         # A tile does not close the circle.
         periodic=card.grid.periodic and not 0 < tile < card.grid.shape[1],
-        **sizes,
     )
     static = np.stack([fields[name] for name in card.statics])
     return Denoiser(
@@ -62,6 +58,27 @@ def build_denoiser(
         sigma_min=card.sigma_min,
         gaussian=part,
         tiles=make_tiles(card, tile) if tile else None,
+    )
+
+
+def build_network(card: Card, *, inputs: int, periodic: bool) -> UNet:
+    """The network alone, of the card's size, with fresh weights.
+
+    Args:
+        inputs: channels of fields that it sees, beside the statics.
+        periodic: whether its fields close the circle.
+    """
+    from climdown.diffusion.unet import UNet
+
+    sizes = asdict(card.network)
+    for other in ("patterns", "tile"):
+        del sizes[other]
+    return UNet(
+        variables=len(card.variables),
+        inputs=inputs,
+        statics=len(card.statics),
+        periodic=periodic,
+        **sizes,
     )
 
 

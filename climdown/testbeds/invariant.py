@@ -16,18 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from climdown.bias import transport
 from climdown.bias.points import check_points, check_positive
-from climdown.errors import ConvergenceError
 
 # Fields (n, *grid) to (g, n, *grid), the group's images of each.
 Images = Callable[[Tensor], Tensor]
 
 # So many entries of the cost matrix of all images are held at once; more fall out of the cache.
 _BLOCK = 2**20
-# As of `bias.transport`: steps are stretched once the plan is roughly right.
-_RELAXATION = 1.5
-_ROUGHLY = 0.3
-_TINY = 1e-37
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,20 +98,17 @@ def fit(
     reg = epsilon * float(x.square().sum(1).mean() + y.square().sum(1).mean())
     rows = _rows(turned)
     kernel = torch.cat([_log_sum(_scores(block, turned, reg)) for block in torch.split(x, rows)])
-    potential = -y.square().sum(1) / reg
-    for iteration in range(1, max_iterations + 1):
-        received = _received(kernel, potential, max(1, _BLOCK // len(y)))
-        # Written so that NaN counts as failure.
-        error = float((received - 1.0).abs().mean())
-        if error <= tolerance:
-            return InvariantTransport(origin, centre, turned, potential, reg, iteration, error)
-        relaxation = _RELAXATION if error < _ROUGHLY else 1.0
-        potential = potential - relaxation * received.clamp(min=_TINY).log()
-    raise ConvergenceError(
-        f"Sinkhorn at epsilon {epsilon:g} reached a marginal error of {error:.1e} in "
-        f"{max_iterations} iterations; asked for were {tolerance:.1e}: raise epsilon, "
-        "or allow more iterations"
+    (_, potential), iterations, error = transport.balance(
+        lambda g: _sweep(kernel, g, max(1, _BLOCK // len(y))),
+        -y.square().sum(1) / reg,
+        1.0,
+        tolerance=tolerance,
+        limit=max_iterations,
     )
+    # Written so that NaN counts as failure.
+    if not error <= tolerance:
+        raise transport.not_converged(epsilon, error, iterations, tolerance)
+    return InvariantTransport(origin, centre, turned, potential, reg, iterations, error)
 
 
 def _rows(images: Tensor) -> int:
@@ -135,11 +128,14 @@ def _log_sum(scores: Tensor) -> Tensor:
     return peak + scores.sub_(peak).exp_().sum(0).log_()
 
 
-def _received(kernel: Tensor, potential: Tensor, rows: int) -> Tensor:
-    """The mass of each target when all rows are exact, 1 when right, (m,)."""
-    total = torch.zeros_like(potential)
+def _sweep(kernel: Tensor, potential: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """What `balance` asks for: the rows' own potential, over reg, and the mass of each target."""
+    total, own = torch.zeros_like(potential), []
     for block in torch.split(kernel, rows):
         plan = block + potential
-        plan.sub_(plan.amax(1, keepdim=True)).exp_()
-        total += (1.0 / plan.sum(1)) @ plan
-    return total * (len(potential) / len(kernel))
+        peak = plan.amax(1, keepdim=True)
+        plan.sub_(peak).exp_()
+        mass = plan.sum(1)
+        total += (1.0 / mass) @ plan
+        own.append(-(peak[:, 0] + mass.log()))
+    return torch.cat(own), total * (len(potential) / len(kernel))

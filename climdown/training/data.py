@@ -118,7 +118,7 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
     dates = _chosen_dates(config.data, opened)
     train_days, validation_days = _split(config, first, dates)
     reader = FieldReader(opened, dates, cache_bytes=int(config.data.cache_gib * 2**30))
-    counted = _thinned(train_days, config.data.statistics_fields)
+    counted = cf.evenly(train_days, config.data.statistics_fields)
     statistics = _collect(config, reader, counted, first.grid)
     orography = _location(config.data.orography, data)
     fields = _static_fields(orography, first.grid, dates[train_days[0]])
@@ -205,13 +205,6 @@ def _step_days(dates: Sequence[Any], field: cf.Field) -> float:
     return float(np.median([step.total_seconds() for step in steps])) / 86400.0
 
 
-def _thinned(days: Index, most: int | None) -> Index:
-    """At most so many days, evenly spread."""
-    if most is None or most >= len(days):
-        return days
-    return days[np.linspace(0, len(days) - 1, most).round().astype(np.intp)]
-
-
 def _collect(
     config: PriorConfig, reader: FieldReader, days: Index, grid: Grid
 ) -> list[VariableStatistics]:
@@ -229,8 +222,7 @@ def _collect(
 
 def _spectra(config: PriorConfig, train: Samples) -> dict[str, npt.NDArray[np.float32]]:
     """Spectra of the normalised fields, from some spread over training."""
-    days = np.linspace(0, len(train) - 1, min(len(train), _SPECTRUM_FIELDS)).round()
-    x, _, _ = train.take(days.astype(np.intp))
+    x, _, _ = train.take(cf.evenly(np.arange(len(train)), _SPECTRUM_FIELDS))
     found = {}
     for i, entry in enumerate(config.data.variables):
         _, power = tapered_spectrum(x[:, i].double().numpy(), train.mask[i])
@@ -242,7 +234,7 @@ def _with_patterns(config: PriorConfig, train: Samples) -> tuple[Samples, tuple[
     """Patterns of each variable, and the training fields with the group that left them out."""
     n = len(train)
     group = np.arange(n) * BLOCKS // n
-    chosen = _thinned(np.arange(n), config.data.statistics_fields)
+    chosen = cf.evenly(np.arange(n), config.data.statistics_fields)
     blocks = [np.flatnonzero(group[chosen] == block) for block in range(BLOCKS)]
     found = []
     for variable, mask in enumerate(train.mask):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown import regrid
+from climdown import cf, regrid
 from climdown.evaluation.persistence import Values, lag_correlation
 from climdown.grid import Grid
 from climdown.training.reader import Index
@@ -43,7 +43,7 @@ def lag_correlations(
     """
     steps = np.array([(b - a).total_seconds() / 86400.0 for a, b in itertools.pairwise(dates)])
     # Calendar months differ by up to a tenth.
-    pairs = _evenly(np.flatnonzero(steps < 1.25 * step_days), _PAIRS)
+    pairs = cf.evenly(np.flatnonzero(steps < 1.25 * step_days), _PAIRS)
     days = np.unique(np.concatenate([pairs, pairs + 1]))
     if len(days) < _FEWEST_DAYS:
         return []
@@ -75,7 +75,7 @@ class _Blocks:
         coarse = grid.coarsen(factor)
         ny, nx = coarse.shape
         known = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
-        chosen = _evenly(np.flatnonzero(known), max(1, _CELLS // factor**2))
+        chosen = cf.evenly(np.flatnonzero(known), max(1, _CELLS // factor**2))
         rows, columns = np.unravel_index(chosen, coarse.shape)
         inner = np.arange(factor)
         self._fine = (
@@ -119,10 +119,3 @@ def _anomalies(values: Values, months: Index) -> Values:
         total = np.where(known, values[rows], 0.0).sum(axis=0)
         values[rows] -= total / np.maximum(known.sum(axis=0), 1)
     return values
-
-
-def _evenly(places: Index, most: int) -> Index:
-    """At most so many of them, evenly spread."""
-    if most >= len(places):
-        return places
-    return places[np.linspace(0, len(places) - 1, most).round().astype(np.intp)]
