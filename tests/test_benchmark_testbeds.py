@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,7 +24,10 @@ def test_symmetries_are_used_and_judged_by(
     file = tmp_path / "tables.json"
     words = [*KS, "--epsilon", "0.1", "--steps", "0", "--symmetries", "--json", str(file)]
     monkeypatch.setattr(sys, "argv", ["testbeds.py", *words])
+    fit = Mock(wraps=testbeds.invariant.fit)
+    monkeypatch.setattr(testbeds.invariant, "fit", fit)
     testbeds.main()
+    fit.assert_called_once()
     assert "the same, with all images of each" in capsys.readouterr().out
     found = json.loads(file.read_text(encoding="utf-8"))
     images = found["coarse, all images"]
