@@ -33,7 +33,7 @@ from climdown.diffusion.denoiser import Denoise
 from climdown.diffusion.guidance import misfit_gradient
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, latitude_weights
-from climdown.observer import make_operators
+from climdown.pipeline.observer import make_operators
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 

@@ -21,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from climdown import cf, matching
+from climdown import cf
 from climdown.adjust.ot import ot_file
 from climdown.adjust.qdm import qdm_file
 from climdown.config import OTConfig, QDMConfig
-from climdown.evaluation.metrics import maximum_mean_discrepancy, sliced_wasserstein
+from climdown.inputs import matching
+from climdown.metrics.scores import maximum_mean_discrepancy, sliced_wasserstein
 
 Array = npt.NDArray[np.float64]
 

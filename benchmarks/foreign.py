@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from benchmarks import paired, running
 from benchmarks.running import Drawn, Method
-from benchmarks.scores import PAIRED, Forecast, Row, paired_rows, single
 from climdown import cf, regrid
 from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
-from climdown.evaluation.metrics import mean_absolute_error
+from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
 from climdown.grid import Grid
+from climdown.metrics.scores import mean_absolute_error
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 

@@ -27,11 +27,11 @@ import numpy.typing as npt
 
 from benchmarks import paired, running
 from benchmarks.running import Drawn, Method
-from benchmarks.scores import SPECTRAL, Forecast, Row, single, spectral
 from climdown import cf
 from climdown.config import PriorConfig, VariableConfig, load_config
-from climdown.evaluation import cells, metrics
+from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
 from climdown.grid import Grid
+from climdown.metrics import cells, scores
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -226,18 +226,18 @@ def climate_scores(
     target = np.where(known, truth, np.nan)
     pooled = np.where(known, ensemble.reshape(-1, *ensemble.shape[2:]), np.nan)
     found: Row = {
-        "mean_error": metrics.mean_absolute_error(
+        "mean_error": scores.mean_absolute_error(
             cells.mean_by_cell(pooled), cells.mean_by_cell(target), areas
         )
     }
     for name, quantile in (("p95_error", 0.95), ("p99_error", 0.99)):
         ours, theirs = (cells.quantile_by_cell(x, quantile) for x in (pooled, target))
-        found[name] = metrics.mean_absolute_error(ours, theirs, areas)
+        found[name] = scores.mean_absolute_error(ours, theirs, areas)
     if wet is not None:
         ours, theirs = (cells.wet_day_frequency(x, wet) for x in (pooled, target))
-        found["wet_days"] = metrics.weighted_mean(ours, areas)
-        found["wet_days_observed"] = metrics.weighted_mean(theirs, areas)
-        found["wet_days_error"] = metrics.mean_absolute_error(ours, theirs, areas)
+        found["wet_days"] = scores.weighted_mean(ours, areas)
+        found["wet_days_observed"] = scores.weighted_mean(theirs, areas)
+        found["wet_days_error"] = scores.mean_absolute_error(ours, theirs, areas)
     complete = np.isfinite(target).any(axis=(1, 2))
     days = np.isfinite(np.where(known, ensemble, np.nan)).any(axis=(1, 2, 3))
     return found | spectral(ensemble[days], target[complete], known, climatology)
@@ -251,8 +251,8 @@ def correlations(
     guide, areas = drawn.guide[name], drawn.grid.areas
     raw = np.where(np.isfinite(guide), drawn.raw[name], np.nan)
     return {
-        "corr_guide": metrics.coarse_correlation(ours, guide, areas),
-        "corr_raw": metrics.coarse_correlation(ours, raw, areas),
+        "corr_guide": scores.coarse_correlation(ours, guide, areas),
+        "corr_raw": scores.coarse_correlation(ours, raw, areas),
     }
 
 
@@ -288,14 +288,14 @@ def change_scores(
 ) -> Row:
     """Numbers of `CHANGE`; each list holds the historical fields and the future ones."""
     change = {
-        name: metrics.mean_change(pair[0], pair[1], areas)
+        name: scores.mean_change(pair[0], pair[1], areas)
         for name, pair in (("raw", raws), ("guide", guides), ("members", members))
     }
     found: Row = dict(change)
     for other, pair in (("guide", guides), ("raw", raws)):
         difference = change["members"] - change[other]
         found[f"members_vs_{other}_%"] = 100.0 * difference / abs(change[other])
-        found[f"cell_error_{other}"] = metrics.change_error(
+        found[f"cell_error_{other}"] = scores.change_error(
             members[0], members[1], pair[0], pair[1], areas
         )
         if ratio:
@@ -306,5 +306,5 @@ def change_scores(
 
 def _mean_ratio(pair: list[Values], areas: Values) -> float:
     """Domain mean of the future over that of the past."""
-    before, future = (metrics.weighted_mean(cells.mean_by_cell(x), areas) for x in pair)
+    before, future = (scores.weighted_mean(cells.mean_by_cell(x), areas) for x in pair)
     return future / before

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from benchmarks import running
 from benchmarks.running import Method
-from benchmarks.scores import PAIRED, Forecast, Row, paired_rows, single
 from climdown import cf
 from climdown.config import PriorConfig, VariableConfig, load_config
+from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]

@@ -33,10 +33,10 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 from benchmarks import running
 from climdown import cf, pipeline, regrid, stream
 from climdown.config import RunConfig, load_config
-from climdown.evaluation import metrics
-from climdown.evaluation.persistence import fine_detail, lag_correlation
 from climdown.grid import Grid
-from climdown.methods import KINDS
+from climdown.methods.registry import KINDS
+from climdown.metrics import scores
+from climdown.metrics.autocorrelation import fine_detail, lag_correlation
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -165,7 +165,7 @@ def compare(
     observed, ours = observed[:, known], ours[:, :, known]
     # A member and the truth depart alike from the mean of the other members, of a good ensemble.
     others = (ours.sum(axis=1, keepdims=True) - ours) / (ours.shape[1] - 1)
-    crps = metrics.fair_crps(members[:, :, known], truth[:, known], areas)
+    crps = scores.fair_crps(members[:, :, known], truth[:, known], areas)
     first = consecutive(axis)
 
     def correlation(values: Values) -> float:

@@ -31,8 +31,7 @@ from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.schedule import karras_sigmas
 from climdown.diffusion.solvers import sample_fast
-from climdown.evaluation import plots
-from climdown.evaluation.comparison import (
+from climdown.evaluation.unpaired import (
     Neighbours,
     Row,
     Trio,
@@ -41,6 +40,7 @@ from climdown.evaluation.comparison import (
     neighbour_rows,
     spectral_rows,
 )
+from climdown.plots import maps
 from climdown.priors.card import Card, Prior
 from climdown.priors.store import load_prior
 from climdown.transforms import Chain
@@ -281,7 +281,7 @@ def montage(card: Card, samples: Values, validation: Values, path: Path, blind: 
     samples, validation = (x[np.arange(side**2) * len(x) // side**2] for x in (samples, validation))
     names = [v.name for v in card.variables]
     rain = {v.name: "YlGnBu" for v in card.variables if set(v.standard_names) & RAIN}
-    key = plots.draw_montage(
+    key = maps.draw_montage(
         {name: samples[:, i] for i, name in enumerate(names)},
         {name: validation[:, i] for i, name in enumerate(names)},
         path,

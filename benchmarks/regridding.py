@@ -31,12 +31,12 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.spatial import KDTree
 
-from climdown import cf, regrid, remap
+from climdown import cf, regrid
 from climdown.cf.coordinates import with_coordinates
 from climdown.errors import ClimdownError, GridError
 from climdown.grid import FloatArray, Grid
 from climdown.mesh import Mesh, places, unit_vectors
-from climdown.regrid import build
+from climdown.regrid import build, file
 from climdown.regrid.esmf import esmf_available
 from climdown.regrid.polygons import cell_areas
 
@@ -74,7 +74,7 @@ def main() -> None:
 def compare_file(path: Path, output: Path, independent: Independent) -> Iterator[str]:
     """A row for each variable of a file."""
     try:
-        reports = remap.regrid_file(path, output, grid="1", overwrite=True)
+        reports = file.regrid_file(path, output, grid="1", overwrite=True)
     except ClimdownError as error:
         yield f"{short(path.stem, 33):<34}{error}"
         return
@@ -82,7 +82,7 @@ def compare_file(path: Path, output: Path, independent: Independent) -> Iterator
         dataset = with_coordinates(opened)
         for report in reports:
             cells, array = cf.horizontal_cells(dataset[report.name], dataset)
-            target = remap.target_grid("1", cells)
+            target = file.target_grid("1", cells)
             fields, ours = some_fields(array, cells), some_fields(result[report.name], target)
             theirs = independent(cells, once(cells, fields), target)
             weights = regrid.weights(cells, target, "conservative")
@@ -260,7 +260,7 @@ def cases(data: Path) -> Iterator[tuple[str, regrid.Cells, Grid]]:
                 if isinstance(cells, Mesh):
                     spacing = "0.25" if cells.spacing < 0.5 else "1"
                     name = f"{short(path.stem, 20)} to {spacing} deg"
-                    yield name, without_copies(cells), remap.target_grid(spacing, cells)
+                    yield name, without_copies(cells), file.target_grid(spacing, cells)
 
 
 def without_copies(mesh: Mesh) -> Mesh:

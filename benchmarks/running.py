@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from netCDF4 import Dataset
 
-from climdown import cf, matching, pipeline, regrid, stream
+from climdown import cf, pipeline, regrid, stream
 from climdown.config import DataConfig, RunConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
-from climdown.methods import KINDS
-from climdown.observer import Observer
+from climdown.inputs import matching
+from climdown.methods.registry import KINDS
+from climdown.pipeline.observer import Observer
 from climdown.priors.card import Prior
 
 Values = npt.NDArray[np.floating]

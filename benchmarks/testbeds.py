@@ -32,9 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from climdown.bias import transport
-from climdown.diffusion.unet import UNet
-from climdown.testbeds import (
+from benchmarks.wan2023 import (
     Sampling,
     Solver,
     invariant,
@@ -43,14 +41,16 @@ from climdown.testbeds import (
     navier_stokes,
     shift_randomly,
 )
-from climdown.testbeds import simulate as simulated
-from climdown.testbeds.conditional import FinePrior, KeptPoints, Recipe, Training
-from climdown.testbeds.network import PeriodicNetwork
-from climdown.testbeds.statistics import (
+from benchmarks.wan2023 import simulate as simulated
+from benchmarks.wan2023.conditional import FinePrior, KeptPoints, Recipe, Training
+from benchmarks.wan2023.network import PeriodicNetwork
+from benchmarks.wan2023.statistics import (
     covariance_rmse,
     kld_of_marginals,
     mean_energy_log_ratio,
 )
+from climdown.bias import transport
+from climdown.diffusion.unet import UNet
 
 # Fine spectra of `ks` fall by sixteen orders of magnitude: compared are the wavenumbers with
 # more than a millionth of the energy each.

@@ -17,7 +17,7 @@ import torch
 from climdown import regrid
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
-from climdown.diffusion.zssd import ZSSD
+from climdown.methods.zssd import ZSSD
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 

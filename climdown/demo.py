@@ -20,9 +20,9 @@ from climdown import cf, pipeline, regrid, stream
 from climdown.config import RunConfig
 from climdown.diffusion import schedule, solvers
 from climdown.diffusion.noise import KeyedNoise
-from climdown.evaluation import metrics
-from climdown.evaluation.plots import Panel, draw_panels
 from climdown.grid import Grid
+from climdown.metrics import scores
+from climdown.plots.maps import Panel, draw_panels
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -188,19 +188,19 @@ def _score(
     truth: dict[str, npt.NDArray[np.float64]],
 ) -> tuple[Score, ...]:
     areas = prior.card.grid.areas
-    scores = []
+    rows = []
     for variable in prior.card.variables:
         name = variable.name
         target, ensemble = truth[name], ensembles[name]
         plain = _bilinear(prior, grid, coarse, name)
         label = f"{name} ({variable.units})"
-        plain_error = metrics.mean_absolute_error(plain, target, areas)
-        mean_error = metrics.mean_absolute_error(ensemble.mean(axis=1), target, areas)
-        crps = metrics.fair_crps(ensemble, target, areas)
-        scores.append(Score(label, "mean absolute error", plain_error, mean_error))
+        plain_error = scores.mean_absolute_error(plain, target, areas)
+        mean_error = scores.mean_absolute_error(ensemble.mean(axis=1), target, areas)
+        crps = scores.fair_crps(ensemble, target, areas)
+        rows.append(Score(label, "mean absolute error", plain_error, mean_error))
         # For a single forecast the CRPS is the absolute error.
-        scores.append(Score(label, "CRPS (fair)", plain_error, crps))
-    return tuple(scores)
+        rows.append(Score(label, "CRPS (fair)", plain_error, crps))
+    return tuple(rows)
 
 
 def _draw(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from climdown.adjust import engine
-from climdown.adjust.engine import check_device, open_engine, plain_errors, to_device, to_host
+from climdown.compute import engine
+from climdown.compute.engine import check_device, open_engine, plain_errors, to_device, to_host
 from climdown.errors import ConfigError
 from tests.commands import Shell, read_members
 from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climdown import cf, matching
+from climdown import cf
 from climdown.adjust.inputs import brought
 from climdown.errors import GridError
 from climdown.grid import Grid
+from climdown.inputs import matching
 from tests.factories import TAS, Floats, make_dataset
 
 REGIONS = {

@@ -371,13 +371,13 @@ def test_blocks_and_threads_do_not_change_a_bit(
     form = (lambda z: np.maximum(z, 0.0) / PER_DAY) if variable == "pr" else (lambda z: 280.0 + z)
     for seed, name in enumerate(("ref", "hist", "sim")):
         write_small(f"{name}.nc", seed, values=form, **options)
-    monkeypatch.setattr("climdown.adjust.engine._cores", lambda: 1)
+    monkeypatch.setattr("climdown.compute.engine._cores", lambda: 1)
     qdm(shell)
     expected = read_members("out.nc", variable)
     for i, (block, cores) in enumerate(((1, 1), (5 * 60_000, 2), (1 << 28, 3))):
         monkeypatch.setattr("climdown.adjust.blocks._BLOCK_BYTES", block)
         monkeypatch.setattr("climdown.adjust.blocks._READ_BYTES", 800 * (i + 1))
-        monkeypatch.setattr("climdown.adjust.engine._cores", lambda cores=cores: cores)
+        monkeypatch.setattr("climdown.compute.engine._cores", lambda cores=cores: cores)
         result = qdm(shell, out=f"{i}.nc")
         blocks = {0: 12, 2: 1}.get(i)
         assert blocks is None or f"{blocks} of {blocks} blocks" in result.err

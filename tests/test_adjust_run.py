@@ -17,9 +17,10 @@ import netCDF4
 import numpy as np
 import pytest
 
-from climdown import filtering, pipeline, regrid
+from climdown import pipeline, regrid
 from climdown.config import OTConfig, RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
+from climdown.pipeline import effective_resolution
 from climdown.priors.card import Prior, read_prior
 from climdown.stream import parts_folder
 from tests.commands import Result, Shell, read_members
@@ -207,7 +208,9 @@ def test_the_quantiles_of_a_prior_serve_cells_made_of_whole_ones(shell: Shell, t
     assert result.code == 0, result.err
     assert "guided at: 2 x 2 cells of 2 deg, 40N..43N, 4W..0E" in result.err
     fine = tiny.card.grid
-    weights = regrid.weights(fine, filtering.grouped(tiny.card.coarse_grid, 2), "conservative")
+    weights = regrid.weights(
+        fine, effective_resolution.grouped(tiny.card.coarse_grid, 2), "conservative"
+    )
     # Both met the same adjusted coarse values, on cells as large as the larger ones.
     one, two = (weights.apply(read_members(name)) for name in ("one.nc", "two.nc"))
     np.testing.assert_allclose(two, one, rtol=0, atol=2e-3)
@@ -335,6 +338,6 @@ def test_parts_that_are_all_there_need_no_adjustment(
         patched.setattr("climdown.stream.join", fail)
         with pytest.raises(OSError, match="full"):
             run(shell, *BIAS, "--time", DAYS)
-    monkeypatch.setattr("climdown.adjust.guide.adjust_series", fail)
+    monkeypatch.setattr("climdown.pipeline.adjustment.adjust_series", fail)
     result = run(shell, *BIAS, "--time", DAYS)
     assert result.code == 0, result.err

@@ -19,12 +19,12 @@ from torch import Tensor
 from climdown import pipeline
 from climdown.config import RunConfig
 from climdown.diffusion import solvers
-from climdown.diffusion.bridge import Bridge, ReferenceBridge
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import geometric_sigmas, karras_sigmas
 from climdown.errors import ConfigError
-from climdown.evaluation.spectra import white_noise_power
-from climdown.methods import make_sampler
+from climdown.methods.bridge import Bridge, ReferenceBridge
+from climdown.methods.registry import make_sampler
+from climdown.metrics.spectra import white_noise_power
 from climdown.priors.card import Prior, write_prior
 from climdown.priors.fields import spectrum_field
 from tests.commands import Shell, read_members, write_tas

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scores.continuous.correlation import pearsonr
 
-from climdown.evaluation.cells import (
+from climdown.metrics.cells import (
     correlation_by_cell,
     deviation_by_cell,
     mean_by_cell,

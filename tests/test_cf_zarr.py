@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climdown import cf, inspection, remap, stream
+from climdown import cf, stream
 from climdown.cf import Quantity, Url, open_field
 from climdown.errors import InputError
+from climdown.inputs import inspection
 from climdown.priors.card import Prior
+from climdown.regrid import file
 from tests.archives import GRAVITY, archive_grid, write_arco_era5, write_weatherbench
 from tests.commands import Shell, read_members, write_tas
 from tests.factories import PSL, TAS, assert_holds_truth, make_dataset
@@ -360,7 +362,7 @@ def test_a_store_is_inspected_and_an_address_is_not(tmp_path: Path) -> None:
 def test_regridding_wants_a_file(tmp_path: Path) -> None:
     write_weatherbench(tmp_path / "wb.zarr")
     with pytest.raises(InputError, match=r"wb.zarr: is a Zarr store; expected a NetCDF file"):
-        remap.regrid_file(tmp_path / "wb.zarr", tmp_path / "out.nc", grid="30")
+        file.regrid_file(tmp_path / "wb.zarr", tmp_path / "out.nc", grid="30")
 
 
 def test_a_run_from_a_store_is_that_from_its_file(shell: Shell, tiny_prior: Prior) -> None:

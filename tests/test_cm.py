@@ -13,9 +13,9 @@ from torch import Tensor
 
 from climdown import pipeline
 from climdown.config import RunConfig
-from climdown.diffusion.cm import ScaleAdaptiveCM
 from climdown.errors import ConfigError, PriorError
-from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
+from climdown.methods.cm import ScaleAdaptiveCM
+from climdown.metrics.spectra import tapered_spectrum, white_noise_power
 from climdown.priors.card import FIELDS_FILE, Prior, read_prior, write_prior
 from climdown.priors.fields import spectrum_field
 from tests.commands import Shell, read_members, write_tas

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from climdown import pipeline
-from climdown.coherence import make_noise
 from climdown.config import RunConfig
 from climdown.diffusion.noise import CoherentNoise, KeyedNoise, keyed_normal
 from climdown.errors import ConfigError, Requeue
-from climdown.evaluation.persistence import lag_correlation
+from climdown.metrics.autocorrelation import lag_correlation
+from climdown.pipeline.coherence import make_noise
 from climdown.priors.card import Prior, write_prior
 from tests.commands import Shell, read_members, write_tas
 from tests.priors import FINE

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from climdown.evaluation.comparison import (
+from climdown.evaluation.unpaired import (
     Neighbours,
     Row,
     climate_rows,

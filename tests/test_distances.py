@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from climdown.evaluation import distances
-from climdown.evaluation.distances import nearest_neighbour_distances
+from climdown.metrics import distances
+from climdown.metrics.distances import nearest_neighbour_distances
 from tests.factories import Floats
 
 

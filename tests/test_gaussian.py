@@ -20,8 +20,8 @@ from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.gaussian import GaussianPart
 from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator
-from climdown.diffusion.zssd import ZSSD
 from climdown.errors import ConfigError, PriorError
+from climdown.methods.zssd import ZSSD
 from climdown.priors import gaussian
 from climdown.priors.card import CARD_FILE, FIELDS_FILE, file_digest, read_prior
 from climdown.training import patterns as training_patterns

@@ -18,9 +18,9 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from climdown import inspection
 from climdown.errors import InputError
-from climdown.inspection import VariableReport, inspect_file
+from climdown.inputs import inspection
+from climdown.inputs.inspection import VariableReport, inspect_file
 from climdown.priors.card import Prior
 from tests.commands import Shell, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data, wave, write_damaged

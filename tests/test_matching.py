@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climdown import cf, matching
+from climdown import cf
 from climdown.cf import Field, Quantity, open_field
 from climdown.errors import ClimdownError, GridError, InputError, PriorError
 from climdown.grid import Grid
+from climdown.inputs import matching
 from climdown.mesh import Mesh
 from climdown.priors.card import Prior, Variable
 from tests.commands import rain, warmth, write_pr, write_tas

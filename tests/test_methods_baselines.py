@@ -17,9 +17,9 @@ from torch import Tensor
 
 from climdown import pipeline, regrid
 from climdown.config import RunConfig
-from climdown.diffusion.baselines import Delta, no_network
 from climdown.errors import ConfigError, PriorError
-from climdown.methods import make_sampler
+from climdown.methods.baselines import Delta, no_network
+from climdown.methods.registry import make_sampler
 from climdown.priors.card import Prior, read_prior, write_prior
 from climdown.priors.fields import climatology_field
 from tests.commands import LAT, LON, Shell, rain, read_members, warmth, write_pr, write_tas

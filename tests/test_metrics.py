@@ -11,7 +11,8 @@ import xarray as xr
 from scipy.stats import norm
 from scores.probability import crps_for_ensemble
 
-from climdown.evaluation.metrics import (
+from climdown.grid import Grid
+from climdown.metrics.scores import (
     change_error,
     coarse_correlation,
     fair_crps,
@@ -21,7 +22,6 @@ from climdown.evaluation.metrics import (
     spread_skill_ratio,
     weighted_mean,
 )
-from climdown.grid import Grid
 from tests.factories import Floats
 
 GRID = Grid.regular(30, 60, 0, 20, 5.0)  # 6 x 4 cells of uneven area

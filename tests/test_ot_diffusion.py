@@ -17,12 +17,12 @@ from torch import Tensor
 from climdown import pipeline, regrid
 from climdown.config import RunConfig
 from climdown.diffusion.guidance import projected_gradient, projection
-from climdown.diffusion.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import vp_sigma, vp_sigmas
-from climdown.diffusion.zssd import ZSSD
 from climdown.errors import ConfigError
-from climdown.methods import make_sampler
+from climdown.methods.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
+from climdown.methods.registry import make_sampler
+from climdown.methods.zssd import ZSSD
 from climdown.priors.card import Prior
 from tests.commands import Shell, read_members, write_tas
 from tests.priors import FINE as PRIOR_FINE

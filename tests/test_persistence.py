@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from climdown.config import PriorConfig
-from climdown.evaluation.persistence import fine_detail, lag_correlation
 from climdown.grid import Grid
-from climdown.training import persistence as module
+from climdown.metrics.autocorrelation import fine_detail, lag_correlation
+from climdown.training import lags as module
 from climdown.training import prepare
 from tests.conftest import write_statics
 from tests.factories import Floats, make_dataset

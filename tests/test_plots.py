@@ -9,8 +9,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from climdown.evaluation.plots import Panel, draw_montage, draw_panels
 from climdown.grid import Grid
+from climdown.plots.maps import Panel, draw_montage, draw_panels
 from tests.factories import Floats
 
 COARSE = Grid.regular(40, 44, -4, 0, 2.0)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climdown import cf, remap
+from climdown import cf
 from climdown.errors import GridError, InputError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
-from climdown.regrid import build
+from climdown.regrid import build, file
 from climdown.regrid.polygons import cell_areas
 from tests.factories import make_dataset, shared_data
 from tests.meshes import (
@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 def regridded(path: Path, grid: str, **options: Any) -> xr.Dataset:
     """What `regrid_file` makes of a file."""
     output = path.with_name("out.nc")
-    remap.regrid_file(path, output, grid=grid, overwrite=True, **options)
+    file.regrid_file(path, output, grid=grid, overwrite=True, **options)
     return xr.load_dataset(output, decode_times=False)
 
 
@@ -490,12 +490,12 @@ def test_areas_of_the_old_cells_are_not_regridded(
 def test_a_real_tripolar_ocean_keeps_its_mean(tmp_path: Path) -> None:
     source = shared_data() / "cmip" / "tos_ocean_bipolar_grid.nc"
     output = tmp_path / "out.nc"
-    remap.regrid_file(source, output, grid="r360x180")
+    file.regrid_file(source, output, grid="r360x180")
     cells, array = cells_of(source, "tos")
     assert isinstance(cells, Mesh)
     values = array.values[0].astype(np.float64)
     assert (cells.copies > 1).sum() == 880
-    grid = remap.target_grid("r360x180")
+    grid = file.target_grid("r360x180")
     weights = build.weights(cells, grid, "conservative")
     with xr.open_dataset(output) as result:
         found = result["tos"].values[0].astype(np.float64)
@@ -510,7 +510,7 @@ def test_a_real_tripolar_ocean_keeps_its_mean(tmp_path: Path) -> None:
 def test_a_real_rotated_pole_keeps_its_mean_over_a_box(tmp_path: Path) -> None:
     source = shared_data() / "cmip" / "small_rotPole_precipitation.nc"
     output = tmp_path / "out.nc"
-    remap.regrid_file(source, output, grid="0,20,45,55,0.5")
+    file.regrid_file(source, output, grid="0,20,45,55,0.5")
     cells, array = cells_of(source, "pr")
     box = (cells.lat > 45) & (cells.lat < 55) & (cells.lon > 0) & (cells.lon < 20)
     with xr.open_dataset(output) as result:

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climdown import remap
 from climdown.errors import ClimdownError, ConfigError, GridError, InputError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
-from climdown.regrid import build, esmf
+from climdown.regrid import build, esmf, file
 from tests.commands import Shell
 from tests.factories import make_dataset
 from tests.meshes import hexagons, mesh_dataset, rotated_pole, smooth, triangles, tripolar
@@ -502,7 +501,7 @@ def edges(grid: Grid) -> list[float]:
     ],
 )
 def test_grids_by_name(text: str, shape: tuple[int, int], expected: list[float]) -> None:
-    grid = remap.target_grid(text)
+    grid = file.target_grid(text)
     assert grid.shape == shape
     assert edges(grid) == pytest.approx(expected, abs=1e-9)
 
@@ -520,7 +519,7 @@ def test_a_spacing_covers_the_input(lat: Any, lon: Any, expected: list[float]) -
     cells = Grid.from_centres(lat, lon)
     if cells.periodic and cells.lon_edges[0] == -1.0:
         expected = [-90, 90, 0, 360]
-    assert edges(remap.target_grid("1", cells)) == pytest.approx(expected)
+    assert edges(file.target_grid("1", cells)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("corners", [True, False])
@@ -529,7 +528,7 @@ def test_a_spacing_covers_a_mesh(corners: bool) -> None:
     assert mesh.lat_vertices is not None
     assert mesh.lon_vertices is not None
     cells = mesh if corners else Mesh(mesh.lat.ravel(), mesh.lon.ravel(), None, None)
-    south, north, west, east = edges(remap.target_grid("1", cells))
+    south, north, west, east = edges(file.target_grid("1", cells))
     # What lies farther out than half a spacing is guessed.
     slack = 0.0 if corners else 0.4
     assert mesh.lat_vertices.min() - 1 < south <= mesh.lat_vertices.min() + slack
@@ -541,23 +540,23 @@ def test_a_spacing_covers_a_mesh(corners: bool) -> None:
 def test_a_spacing_covers_the_poles_of_a_mesh() -> None:
     hexagonal = hexagons()
     for cells in (triangles(), hexagonal, replace(hexagonal, lat_vertices=None, lon_vertices=None)):
-        assert edges(remap.target_grid("5", cells)) == pytest.approx([-90, 90, -180, 180])
-    ocean = edges(remap.target_grid("5", tripolar(ny=60, nx=72, cap=20)))
+        assert edges(file.target_grid("5", cells)) == pytest.approx([-90, 90, -180, 180])
+    ocean = edges(file.target_grid("5", tripolar(ny=60, nx=72, cap=20)))
     assert ocean == pytest.approx([-80, 90, -180, 180])
 
 
 def test_grids_of_files_and_priors(tmp_path: Path) -> None:
     path = tmp_path / "grid.nc"
     make_dataset(path=path, lat=[47, 43, 40], lon=[350, 355, 0])
-    grid = remap.target_grid(str(path))
+    grid = file.target_grid(str(path))
     assert (grid.lat.tolist(), grid.lon.tolist()) == ([40, 43, 47], [350, 355, 360])
     write_tiny_prior(tmp_path / "tiny")
     for text, expected in (("", FINE), (":fine", FINE), (":coarse", FINE.coarsen(4))):
-        found = remap.target_grid(f"{tmp_path / 'tiny'}{text}")
+        found = file.target_grid(f"{tmp_path / 'tiny'}{text}")
         np.testing.assert_allclose(found.lat_edges, expected.lat_edges, atol=1e-9)
     assert (
-        remap.target_grid("eobs-iberia-zssd").shape
-        == remap.target_grid("eobs-iberia-zssd:fine").shape
+        file.target_grid("eobs-iberia-zssd").shape
+        == file.target_grid("eobs-iberia-zssd:fine").shape
     )
 
 
@@ -566,7 +565,7 @@ def test_the_first_rectilinear_variable_of_a_file_is_its_grid(tmp_path: Path) ->
     plain = make_dataset(name="uas", times=(0.5, 1.5)).drop_vars("time")
     dataset = dataset.merge(plain[["uas"]])
     dataset.to_netcdf(tmp_path / "grid.nc")
-    assert remap.target_grid(str(tmp_path / "grid.nc")).shape == (4, 5)
+    assert file.target_grid(str(tmp_path / "grid.nc")).shape == (4, 5)
 
 
 def test_the_library_raises_what_the_command_line_says(tmp_path: Path) -> None:
@@ -574,7 +573,7 @@ def test_the_library_raises_what_the_command_line_says(tmp_path: Path) -> None:
     mesh_dataset(path=source, cells=rotated_pole())
 
     def attempt(**options: Any) -> None:
-        remap.regrid_file(source, tmp_path / "out.nc", **{"grid": "5", **options})
+        file.regrid_file(source, tmp_path / "out.nc", **{"grid": "5", **options})
 
     wrong: list[tuple[type[ClimdownError], str, dict[str, Any]]] = [
         (GridError, r"in\.nc: the grid of 'tas' .* does not touch", {"grid": "100,120,0,10,1"}),
@@ -585,10 +584,10 @@ def test_the_library_raises_what_the_command_line_says(tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             attempt(**options)
     assert not (tmp_path / "out.nc").exists()
-    (report,) = remap.regrid_file(source, tmp_path / "out.nc", grid="10,24,45,55,1")
+    (report,) = file.regrid_file(source, tmp_path / "out.nc", grid="10,24,45,55,1")
     assert (report.name, report.backend, report.covered) == ("tas", "native", 1.0)
     with xr.open_dataset(tmp_path / "out.nc") as output:
         lat, lon = np.meshgrid(output.lat, output.lon, indexing="ij")
         assert np.abs(output["tas"][0] - smooth(lat, lon)).max() < 0.3
     with pytest.raises(InputError, match="no such file"):
-        remap.regrid_file(tmp_path / "gone.nc", tmp_path / "other.nc", grid="5")
+        file.regrid_file(tmp_path / "gone.nc", tmp_path / "other.nc", grid="5")

@@ -13,12 +13,12 @@ import xarray as xr
 
 from climdown import pipeline, regrid
 from climdown.config import RunConfig
-from climdown.diffusion.zssd import ReferenceZSSD
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.mesh import Mesh
-from climdown.methods import make_sampler
-from climdown.observer import Observer
+from climdown.methods.registry import make_sampler
+from climdown.methods.zssd import ReferenceZSSD
+from climdown.pipeline.observer import Observer
 from climdown.priors.card import Prior
 from tests.commands import LAT, LON, Shell, rain, read_members, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data

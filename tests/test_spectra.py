@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import get_window, periodogram
 
-from climdown.evaluation.spectra import (
+from climdown.metrics.spectra import (
     band_power,
     largest_deviation,
     log_spectral_distance,

@@ -21,8 +21,8 @@ from climdown.bias import transport
 from climdown.bias.reduction import Map, Standardiser, leading_eofs
 from climdown.bias.transport import adjust, choose_epsilon, fit
 from climdown.errors import ConfigError, ConvergenceError, InputError
-from climdown.evaluation.metrics import maximum_mean_discrepancy, sliced_wasserstein
 from climdown.grid import Grid
+from climdown.metrics.scores import maximum_mean_discrepancy, sliced_wasserstein
 from tests.factories import Floats, shared_data
 
 A = np.array([[1.0, 0.5], [0.5, 0.8]])

@@ -19,7 +19,7 @@ from climdown.diffusion import solvers
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import ddpm_sigmas, karras_sigmas
-from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
+from climdown.methods.zssd import ZSSD, ReferenceZSSD
 from tests.test_solvers import gaussian_denoiser, random_noise
 
 CORRELATION = 0.7

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf
-from climdown.adjust.engine import Engine, to_device, to_host
 from climdown.adjust.inputs import Climatology, Series
 from climdown.adjust.periods import moving_periods
 from climdown.adjust.settings import Settings
@@ -23,6 +22,7 @@ from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
+from climdown.compute.engine import Engine, to_device, to_host
 from climdown.errors import InputError, OutputError
 
 Floats = npt.NDArray[np.float32]

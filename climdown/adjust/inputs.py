@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, matching, remap
+from climdown import cf
 from climdown.cf.recognition import mismatch
 from climdown.errors import ConfigError, GridError, InputError, PriorError
 from climdown.grid import Grid
+from climdown.inputs import matching
 from climdown.priors.card import Prior, Variable
 from climdown.priors.store import load_prior
+from climdown.regrid import file
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +217,7 @@ def _wider(grid: Grid, field: cf.Field) -> Grid:
 
 def _working_grid(sim: cf.Field, ref: cf.Field | Climatology, spec: str | None) -> Grid:
     if spec is not None:
-        return remap.target_grid(spec, sim.cells)
+        return file.target_grid(spec, sim.cells)
     if isinstance(ref, Climatology):
         return ref.grid
     # Cells that the reference does not touch would come out missing.

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, matching, stream
+from climdown import cf, stream
 from climdown.adjust.columns import Columns
-from climdown.adjust.engine import check_device, plain_errors, to_device, to_host
 from climdown.adjust.inputs import (
     Paths,
     Series,
@@ -28,8 +27,10 @@ from climdown.adjust.outputs import Summary, global_attributes, output_variable,
 from climdown.adjust.periods import moving_periods
 from climdown.bias import transport
 from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
+from climdown.compute.engine import check_device, plain_errors, to_device, to_host
 from climdown.config import OTConfig
 from climdown.errors import ConvergenceError, InputError
+from climdown.inputs import matching
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, matching, stream
+from climdown import cf, stream
 from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
-from climdown.adjust.engine import Engine, open_engine
 from climdown.adjust.inputs import (
     Paths,
     Series,
@@ -29,8 +28,10 @@ from climdown.bias import maps, quantile
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
 from climdown.cf.recognition import mismatch
+from climdown.compute.engine import Engine, open_engine
 from climdown.config import QDMConfig
 from climdown.errors import ConfigError, InputError
+from climdown.inputs import matching
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:
     from climdown.cf import Location
-    from climdown.inspection import VariableReport
+    from climdown.inputs.inspection import VariableReport
     from climdown.priors.card import Prior
 
 _WIDE = 10_000
@@ -40,7 +40,8 @@ def inspect(
     Variables, grid, calendar, frequency, gaps, range, suspicious values, and what each bundled
     prior would make of each file.
     """
-    from climdown import cf, inspection
+    from climdown import cf
+    from climdown.inputs import inspection
 
     known = _bundled() if priors else {}
     for path in cf.expand_paths(files):
@@ -89,7 +90,7 @@ def _bundled() -> dict[str, Prior | ClimdownError]:
 
 def _verdict(prior: Prior | ClimdownError, path: Location) -> str:
     """What a bundled prior would make of a file."""
-    from climdown import matching
+    from climdown.inputs import matching
 
     if isinstance(prior, ClimdownError):
         return f"cannot be read: {prior}"

@@ -57,10 +57,10 @@ def regrid(
     levels, scalar coordinates, bounds and attributes are kept. Missing values count for nothing:
     a cell's value is the mean of its valid part.
     """
-    from climdown import remap
+    from climdown.regrid import file
 
     command = shlex.join(["climdown", *sys.argv[1:]])
-    for report in remap.regrid_file(
+    for report in file.regrid_file(
         source,
         output,
         grid=grid,

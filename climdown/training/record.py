@@ -14,7 +14,7 @@ from torch import Tensor
 from climdown.diffusion import consistency, schedule, solvers
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
-from climdown.evaluation.plots import Panel, draw_panels
+from climdown.plots.maps import Panel, draw_panels
 from climdown.priors.card import Card
 from climdown.training.data import Dataset
 from climdown.training.trainer import Step

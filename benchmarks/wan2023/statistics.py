@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from climdown.errors import InputError
-from climdown.evaluation.spectra import melr
+from climdown.metrics.spectra import melr
 
 # Points of the grid on which densities are estimated, and how many bandwidths it goes beyond
 # the data.

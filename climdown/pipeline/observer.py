@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from climdown import regrid
-from climdown.adjust import guide
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.grid import Grid
+from climdown.pipeline import adjustment
 from climdown.priors.card import Prior, Variable
 from climdown.transforms import Chain
 
@@ -39,7 +39,7 @@ class Observer:
         adjusted: functions that read bias-adjusted values on the filter grid, by variable.
     """
 
-    def __init__(self, plan: Plan, adjusted: Mapping[str, guide.Reader] | None = None) -> None:
+    def __init__(self, plan: Plan, adjusted: Mapping[str, adjustment.Reader] | None = None) -> None:
         self.plan = plan
         self.adjusted = adjusted or {}
         prior, fine, coarse = plan.prior, plan.prior.card.grid, plan.filter_grid

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist, pdist
 
-from climdown.evaluation.cells import correlation_by_cell, mean_by_cell
+from climdown.metrics.cells import correlation_by_cell, mean_by_cell
 
 Values = npt.NDArray[np.floating]
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.wan2023 import keep_every, shift_randomly
+from benchmarks.wan2023.conditional import KeptPoints, Recipe, Training, eq7, kriging
+from benchmarks.wan2023.network import PeriodicNetwork
 from climdown.diffusion.denoiser import Denoise
 from climdown.diffusion.noise import keyed_normal
 from climdown.diffusion.schedule import karras_sigmas
 from climdown.diffusion.solvers import sample_fast
 from climdown.diffusion.unet import UNet
 from climdown.errors import ConfigError
-from climdown.testbeds import keep_every, shift_randomly
-from climdown.testbeds.conditional import KeptPoints, Recipe, Training, eq7, kriging
-from climdown.testbeds.network import PeriodicNetwork
 
 POINTS, FACTOR = 32, 4
 

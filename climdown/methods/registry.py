@@ -9,17 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from climdown import cf, matching
+from climdown import cf
 from climdown.config import BASELINES, RunConfig
-from climdown.diffusion.baselines import Delta
-from climdown.diffusion.bridge import Bridge, ReferenceBridge
-from climdown.diffusion.cm import ScaleAdaptiveCM
-from climdown.diffusion.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
 from climdown.diffusion.sampler import Sampler
-from climdown.diffusion.zssd import ZSSD, ReferenceZSSD
 from climdown.errors import ConfigError, PriorError
-from climdown.evaluation.spectra import tapered_spectrum, white_noise_power
-from climdown.observer import Observer
+from climdown.inputs import matching
+from climdown.methods.baselines import Delta
+from climdown.methods.bridge import Bridge, ReferenceBridge
+from climdown.methods.cm import ScaleAdaptiveCM
+from climdown.methods.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
+from climdown.methods.zssd import ZSSD, ReferenceZSSD
+from climdown.metrics.spectra import tapered_spectrum, white_noise_power
+from climdown.pipeline.observer import Observer
 from climdown.priors.card import Prior
 
 if TYPE_CHECKING:

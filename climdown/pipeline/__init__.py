@@ -19,17 +19,25 @@ import torch
 from torch import Tensor
 
 import climdown
-from climdown import cf, filtering, matching, stream
-from climdown.adjust import guide
+from climdown import cf, stream
 from climdown.adjust.outputs import refuse_inputs
-from climdown.coherence import choose_coherence, describe_coherence, make_noise
 from climdown.config import BASELINES, RunConfig
-from climdown.diffusion.baselines import no_network
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
-from climdown.methods import DROWNING, KINDS, find_noise_scale, make_sampler, sampler_options
-from climdown.observer import Observer
+from climdown.inputs import matching
+from climdown.methods.baselines import no_network
+from climdown.methods.registry import (
+    DROWNING,
+    KINDS,
+    find_noise_scale,
+    make_sampler,
+    sampler_options,
+)
+from climdown.pipeline import adjustment as guide
+from climdown.pipeline import effective_resolution
+from climdown.pipeline.coherence import choose_coherence, describe_coherence, make_noise
+from climdown.pipeline.observer import Observer
 from climdown.priors.build import make_tiles
 from climdown.priors.card import Prior, Variable
 
@@ -248,7 +256,7 @@ def _filter_grid(
 ) -> Grid:
     """The grid of A_low, as asked for or as the spectra of all of the input have it."""
     if config.adjustment == "qdm" and not config.reference:
-        grid = filtering.quantile_grid(prior, config.filter_scale)
+        grid = effective_resolution.quantile_grid(prior, config.filter_scale)
     else:
         grid = matching.choose_filter_grid(prior, fields, config.filter_scale)
     if config.filter_scale != "auto":
@@ -256,7 +264,7 @@ def _filter_grid(
     if config.period is not None:
         # Runs over parts of an input must not differ in what they believe.
         fields = matching.whole(prior, fields, paths, dict(config.select))
-    return filtering.choose_scale(prior, fields, grid)
+    return effective_resolution.choose_scale(prior, fields, grid)
 
 
 def execute(

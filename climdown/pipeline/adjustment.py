@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, matching, regrid, stream
+from climdown import cf, regrid, stream
 from climdown.adjust.blocks import adjust_series
-from climdown.adjust.engine import open_engine
 from climdown.adjust.inputs import (
     REF_COVERAGE,
     Climatology,
@@ -28,9 +27,11 @@ from climdown.adjust.inputs import (
 from climdown.adjust.ot import describe, transport_series
 from climdown.adjust.settings import Settings, choose_settings
 from climdown.bias.scratch import Scratch
+from climdown.compute.engine import open_engine
 from climdown.config import RunConfig
 from climdown.errors import ConvergenceError, InputError
 from climdown.grid import Grid
+from climdown.inputs import matching
 from climdown.priors.card import Prior, Variable
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import next_fast_len
 
-from climdown import cf, matching, regrid
+from climdown import cf, regrid
 from climdown.errors import ConfigError
-from climdown.evaluation.spectra import Values, rapsd, taper, white_noise_power
 from climdown.grid import Grid
+from climdown.inputs import matching
+from climdown.metrics.spectra import Values, rapsd, taper, white_noise_power
 from climdown.priors.card import Prior, Variable
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from climdown.evaluation import metrics, spectra
+from climdown.metrics import scores, spectra
 
 Values = npt.NDArray[np.floating]
 Row = dict[str, float | str | None]
@@ -66,18 +66,18 @@ def paired(ensemble: Values, target: Values, areas: Values, climatology: Values)
     mean, members = ensemble.mean(axis=1), ensemble.shape[1]
 
     def p99(forecast: Values) -> float:
-        return metrics.quantile_error(forecast, target, areas, quantile=0.99)
+        return scores.quantile_error(forecast, target, areas, quantile=0.99)
 
-    mae = metrics.mean_absolute_error(mean, target, areas)
+    mae = scores.mean_absolute_error(mean, target, areas)
     found: Row = {
         "mae": mae,
         "p99_mean": p99(mean),
         "p99_member": float(np.mean([p99(ensemble[:, m]) for m in range(members)])),
-        "crps": metrics.fair_crps(ensemble, target, areas) if members > 1 else mae,
+        "crps": scores.fair_crps(ensemble, target, areas) if members > 1 else mae,
         "spread_skill": None,
     }
     if members > 1:
-        found["spread_skill"] = metrics.spread_skill_ratio(ensemble, target, areas)
+        found["spread_skill"] = scores.spread_skill_ratio(ensemble, target, areas)
     complete = np.isfinite(target).any(axis=(1, 2))
     known = np.asarray(np.isfinite(target[complete]).all(axis=0))
     return found | spectral(ensemble[complete], target[complete], known, climatology)

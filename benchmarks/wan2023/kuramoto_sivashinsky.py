@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.wan2023.stepping import ExponentialRungeKutta, draw_uniform, van_leer_flux
 from climdown.errors import ConfigError
-from climdown.testbeds.stepping import ExponentialRungeKutta, draw_uniform, van_leer_flux
 
 # The initial fields: a sum of so many sines, amplitudes within +-1/2, wavenumbers 1 to 3.
 SINES = 30

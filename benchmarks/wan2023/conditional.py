@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.wan2023.stepping import keep_every, shift_randomly
 from climdown.diffusion.denoiser import Denoise, Denoiser
 from climdown.diffusion.guidance import projection, unified_coordinate_guidance
 from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.schedule import karras_sigmas, lognormal_sigmas
 from climdown.diffusion.solvers import sample_fast
-from climdown.testbeds.stepping import keep_every, shift_randomly
 from climdown.training import averages
 
 

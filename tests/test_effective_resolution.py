@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from climdown import cf, filtering, matching, pipeline, regrid
-from climdown.adjust.guide import Averages
+from climdown import cf, pipeline, regrid
 from climdown.config import RunConfig
 from climdown.errors import ConfigError
-from climdown.evaluation.spectra import tapered_spectrum
 from climdown.grid import Grid
+from climdown.inputs import matching
+from climdown.metrics.spectra import tapered_spectrum
+from climdown.pipeline import effective_resolution
+from climdown.pipeline.adjustment import Averages
 from climdown.priors.card import Prior, write_prior
 from climdown.priors.fields import spectrum_field
 from tests.factories import Floats, gaussian_grid, make_dataset
@@ -89,7 +91,7 @@ def chosen(prior: Prior, *paths: Path) -> float:
     """Degrees that `auto` finds."""
     fields = opened(prior, *paths)
     start = matching.choose_filter_grid(prior, fields, "auto")
-    return filtering.choose_scale(prior, fields, start).spacing
+    return effective_resolution.choose_scale(prior, fields, start).spacing
 
 
 @pytest.fixture
@@ -116,7 +118,9 @@ def test_powers_of_exact_means_are_those_expected(name: str, prior: Prior, tmp_p
     values = lowered(physical(prior, name, red(DAYS, 4)), 4)
     path = write(tmp_path / "x.nc", name, values, FINE.coarsen(4))
     field = opened(prior, path)[name]
-    ratios = filtering.spectral_ratios(prior, ["tas", "pr"].index(name), field, field.grid)
+    ratios = effective_resolution.spectral_ratios(
+        prior, ["tas", "pr"].index(name), field, field.grid
+    )
     assert not isinstance(ratios, str)
     assert ratios.shape == (4,)  # up to a quarter of eighteen cells
     np.testing.assert_allclose(ratios, 1.0, rtol=0, atol=0.2)
@@ -156,7 +160,9 @@ def test_coarser_cells_that_are_repeated_are_put_together_again(
     path = write(tmp_path / "x.nc", name, repeated, FINE.coarsen(4))
     field = opened(prior, path)[name]
     assert chosen(prior, path) == 0.25 * factor
-    ratios = filtering.spectral_ratios(prior, ["tas", "pr"].index(name), field, field.grid)
+    ratios = effective_resolution.spectral_ratios(
+        prior, ["tas", "pr"].index(name), field, field.grid
+    )
     assert not isinstance(ratios, str)
     assert (ratios[: factor // 4 - 1] == 0.0).all()
     assert ratios[factor // 4 - 1] == pytest.approx(1.0, abs=0.4)
@@ -283,14 +289,14 @@ def test_drawn_fields_have_the_spectrum_and_the_minimum_they_should(prior: Prior
     for channel, minimum in ((0, -np.inf), (1, -0.6)):
         mask, spectrum = prior.mask[channel], prior.spectrum(("tas", "pr")[channel])
         assert spectrum is not None
-        fields = filtering.draw(spectrum.astype(np.float64), mask, minimum)
+        fields = effective_resolution.draw(spectrum.astype(np.float64), mask, minimum)
         assert fields.shape == (64, *FINE.shape)
         assert fields.min() >= minimum
         assert abs(fields[:, mask].mean()) < 0.05
         power = tapered_spectrum(fields, mask)[1]
         resolved = slice(0, 36)  # rings beyond are corners of a square
         np.testing.assert_allclose(power[resolved], spectrum[resolved], rtol=0.3)
-        np.testing.assert_array_equal(fields, filtering.draw(spectrum, mask, minimum))
+        np.testing.assert_array_equal(fields, effective_resolution.draw(spectrum, mask, minimum))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +311,7 @@ def test_drawn_fields_have_the_spectrum_and_the_minimum_they_should(prior: Prior
     ],
 )
 def test_the_longest_wave_that_departs_decides(ratios: list[float], factor: int) -> None:
-    assert filtering.first_believed(np.array(ratios)) == factor
+    assert effective_resolution.first_believed(np.array(ratios)) == factor
 
 
 @pytest.mark.parametrize(
@@ -320,28 +326,28 @@ def test_the_longest_wave_that_departs_decides(ratios: list[float], factor: int)
     ],
 )
 def test_whole_cells_are_put_together(cells: int, factor: int, edges: list[float]) -> None:
-    grid = filtering.grouped(Grid.regular(0.0, cells, 0.0, 1.0, 1.0), factor)
+    grid = effective_resolution.grouped(Grid.regular(0.0, cells, 0.0, 1.0, 1.0), factor)
     np.testing.assert_array_equal(grid.lat_edges, edges)
     np.testing.assert_allclose(grid.lat, 0.5 * (np.array(edges)[1:] + np.array(edges)[:-1]))
 
 
 def test_a_closed_circle_stays_closed() -> None:
-    grid = filtering.grouped(gaussian_grid(32), 5)  # 64 longitudes, four left over of 60
+    grid = effective_resolution.grouped(gaussian_grid(32), 5)  # 64 longitudes, four left over of 60
     assert grid.periodic
-    assert filtering.grouped(gaussian_grid(32), 9).periodic  # one left over
+    assert effective_resolution.grouped(gaussian_grid(32), 9).periodic  # one left over
 
 
 @pytest.mark.parametrize("scale", ["native", 0.5, 1.5, 2.01])
 def test_quantiles_are_known_of_whole_coarse_cells_alone(scale: float | str, prior: Prior) -> None:
     words = r"on its coarse grid \(12 x 18 .*give a multiple of 1, or give observations as --ref"
     with pytest.raises(ConfigError, match=words):
-        filtering.quantile_grid(prior, scale)
+        effective_resolution.quantile_grid(prior, scale)
 
 
 def test_multiples_of_the_cells_of_quantiles_are_taken(prior: Prior) -> None:
-    assert filtering.quantile_grid(prior, "auto").digest == prior.card.coarse_grid.digest
-    assert filtering.quantile_grid(prior, 1.0).digest == prior.card.coarse_grid.digest
-    assert filtering.quantile_grid(prior, 2.0).digest == FINE.coarsen(8).digest
+    assert effective_resolution.quantile_grid(prior, "auto").digest == prior.card.coarse_grid.digest
+    assert effective_resolution.quantile_grid(prior, 1.0).digest == prior.card.coarse_grid.digest
+    assert effective_resolution.quantile_grid(prior, 2.0).digest == FINE.coarsen(8).digest
 
 
 @pytest.mark.parametrize("channel", [0, 1])
@@ -350,7 +356,7 @@ def test_adjusted_coarse_values_are_averaged_as_fine_ones_would_be(
 ) -> None:
     variable, mask = prior.card.variables[channel], prior.mask[channel]
     fine = np.where(mask, red(3, 14), np.nan)
-    grid = filtering.grouped(prior.card.coarse_grid, 3)
+    grid = effective_resolution.grouped(prior.card.coarse_grid, 3)
     averages = Averages.between(prior, variable, prior.card.coarse_grid, grid)
     found = averages.apply(lowered(fine, 4).astype(np.float32))
     exact = regrid.weights(FINE, grid, "conservative").apply(fine)

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from climdown.testbeds.kuramoto_sivashinsky import check_even
-from climdown.testbeds.stepping import ExponentialRungeKutta, draw_uniform, van_leer_flux
+from benchmarks.wan2023.kuramoto_sivashinsky import check_even
+from benchmarks.wan2023.stepping import ExponentialRungeKutta, draw_uniform, van_leer_flux
 
 # The initial flows: wavenumbers up to the largest, most energy near the peak, speed 1 (rms).
 LARGEST_WAVENUMBER = 8

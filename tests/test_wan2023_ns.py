@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown.errors import ConfigError, ConvergenceError
-from climdown.testbeds import Sampling, Solver, simulate
-from climdown.testbeds.navier_stokes import (
+from benchmarks.wan2023 import Sampling, Solver, simulate
+from benchmarks.wan2023.navier_stokes import (
     FiniteVolume,
     Flow,
     Spectral,
     face_velocities,
     random_vorticity,
 )
+from climdown.errors import ConfigError, ConvergenceError
 
 POINTS = 32
 FORCED = Flow(viscosity=0.01)

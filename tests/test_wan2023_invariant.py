@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.wan2023 import Solver, invariant, kuramoto_sivashinsky, navier_stokes
 from climdown.bias import transport
 from climdown.errors import ConfigError, ConvergenceError, InputError
-from climdown.testbeds import Solver, invariant, kuramoto_sivashinsky, navier_stokes
 
 ks, ns = kuramoto_sivashinsky, navier_stokes
 FLOW = ns.Flow(viscosity=0.02)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown.errors import ConfigError, ConvergenceError, InputError
-from climdown.testbeds import Sampling, Solver, keep_every, simulate
-from climdown.testbeds.kuramoto_sivashinsky import FiniteVolume, Spectral, random_sines
-from climdown.testbeds.statistics import (
+from benchmarks.wan2023 import Sampling, Solver, keep_every, simulate
+from benchmarks.wan2023.kuramoto_sivashinsky import FiniteVolume, Spectral, random_sines
+from benchmarks.wan2023.statistics import (
     covariance_rmse,
     energy_spectrum,
     kld_of_marginals,
     mean_energy_log_ratio,
 )
-from climdown.testbeds.stepping import ExponentialRungeKutta, van_leer_flux
+from benchmarks.wan2023.stepping import ExponentialRungeKutta, van_leer_flux
+from climdown.errors import ConfigError, ConvergenceError, InputError
 
 LENGTH = 64.0
 SOLVERS: list[Solver] = [Spectral(), FiniteVolume()]

@@ -15,9 +15,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from climdown.evaluation import cells, metrics, spectra
-from climdown.evaluation.distances import nearest_neighbour_distances
 from climdown.grid import Grid
+from climdown.metrics import cells, scores, spectra
+from climdown.metrics.distances import nearest_neighbour_distances
 
 Values = npt.NDArray[np.floating]
 Trio = tuple[Values, Values, Values]
@@ -134,6 +134,6 @@ def neighbour_rows(
 
 
 def _row(field: str, measure: str, maps: Trio, grid: Grid) -> Row:
-    held_out, generated, training = (metrics.weighted_mean(x, grid.areas) for x in maps)
-    error, floor = (metrics.mean_absolute_error(x, maps[0], grid.areas) for x in maps[1:])
+    held_out, generated, training = (scores.weighted_mean(x, grid.areas) for x in maps)
+    error, floor = (scores.mean_absolute_error(x, maps[0], grid.areas) for x in maps[1:])
     return Row(field, measure, held_out, generated, training, error, floor)

@@ -7,6 +7,6 @@ grid, the biased model; `simulate` runs either. `conditional` learns the fine fi
 them given coarse ones; `statistics` tells how far two samples are apart.
 """
 
-from climdown.testbeds.stepping import Sampling, Solver, keep_every, shift_randomly, simulate
+from benchmarks.wan2023.stepping import Sampling, Solver, keep_every, shift_randomly, simulate
 
 __all__ = ["Sampling", "Solver", "keep_every", "shift_randomly", "simulate"]

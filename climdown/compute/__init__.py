@@ -1,0 +1,1 @@
+"""Where work is done: devices, threads, ranks of a launcher, clusters."""

@@ -1,0 +1,1 @@
+"""Where files meet priors: what of an input a run can use, checked."""

@@ -1,0 +1,1 @@
+"""The downscaling methods, one file each; `registry` lists them."""

@@ -1,0 +1,1 @@
+"""Formulas on arrays: scores, spectra, distances. No files, no grids, no clock."""
