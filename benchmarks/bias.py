@@ -22,9 +22,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
+from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.adjust.ot import ot_file
 from climdown.adjust.qdm import qdm_file
-from climdown.config import OTConfig, QDMConfig
 from climdown.inputs import matching
 from climdown.metrics.scores import maximum_mean_discrepancy, sliced_wasserstein
 
@@ -138,7 +138,7 @@ def _kept_changes(
     folder: Path, names: Mapping[str, str], variable: str, group: Literal["none", "month"]
 ) -> tuple[Array, Array, float]:
     """Raw and adjusted changes, shape (quantiles, cells and months), and the highest value."""
-    output, options = folder / "change.nc", QDMConfig(group=group)
+    output, options = folder / "change.nc", QDMOptions(group=group)
     qdm_file(
         [names["sim"]],
         output,
@@ -223,7 +223,7 @@ def _samples(folder: Path, data: Path) -> dict[str, Array]:
     mapped = [str(folder / f"qdm-{name}.nc") for name in names]
     for i, output in enumerate(mapped):
         qdm_file([odd["hist"][i]], output, ref=[even["ref"][i]], hist=[even["hist"][i]])
-    moved, options = folder / "ot.nc", OTConfig(keep_change=False)
+    moved, options = folder / "ot.nc", OTOptions(keep_change=False)
     ot_file(
         odd["hist"], moved, ref=even["ref"], hist=even["hist"], variables=names, options=options
     )

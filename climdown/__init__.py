@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from climdown.version import __version__
+
 if TYPE_CHECKING:
     from climdown.cf import Quantity, open_field
     from climdown.config import RunConfig
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
     from climdown.pipeline import downscale
     from climdown.priors.store import load_prior
 
-__version__ = "0.1.0"
-
-__all__ = ["Grid", "Quantity", "RunConfig", "downscale", "load_prior", "open_field"]
+__all__ = ["Grid", "Quantity", "RunConfig", "__version__", "downscale", "load_prior", "open_field"]
 
 _HOMES = {
     "Grid": "climdown.grid",

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from climdown import pipeline, regrid
-from climdown.config import OTConfig, RunConfig
+from climdown.adjust.options import OTOptions
+from climdown.config import RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
 from climdown.pipeline import effective_resolution
 from climdown.priors.card import Prior, read_prior
@@ -230,7 +231,7 @@ def test_a_step_that_loses_all_values_is_an_error_before_any_sampling(
         bias=bias,  # type: ignore[arg-type]
         historical=("hist_*.nc",),
         reference=("obs_*.nc",),
-        ot=OTConfig(group="month", epsilon=0.05),
+        ot=OTOptions(group="month", epsilon=0.05),
     )
     with pytest.raises(InputError, match=r"sim_\w+\.nc: bias adjustment left no value of \w+ at "):
         pipeline.downscale(["sim_*.nc"], "out.nc", prior=tiny, config=config)
@@ -244,7 +245,7 @@ def test_a_step_that_loses_all_values_is_an_error_before_any_sampling(
 
 
 def test_transport_that_does_not_converge_names_the_way_out(shell: Shell, tiny: Prior) -> None:
-    ot = OTConfig(epsilon=0.001, max_iterations=2, tolerance=1e-6)
+    ot = OTOptions(epsilon=0.001, max_iterations=2, tolerance=1e-6)
     options: Any = {"bias": "ot", "historical": ("hist_*.nc",), "reference": ("obs_*.nc",)}
     config = RunConfig(period=DAYS, ot=ot, **options)
     with pytest.raises(

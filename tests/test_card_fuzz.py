@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from climdown.config import NetworkConfig
 from climdown.diffusion.unet import UNet
 from climdown.errors import PriorError
+from climdown.files import file_digest
 from climdown.priors import bounds
 from climdown.priors.card import (
     CARD_FILE,
@@ -32,7 +33,6 @@ from climdown.priors.card import (
     MODEL_FILE,
     Card,
     Prior,
-    file_digest,
     read_card,
     read_prior,
 )

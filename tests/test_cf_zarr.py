@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climdown import cf, stream
+from climdown import cf, files
 from climdown.cf import Quantity, Url, open_field
 from climdown.errors import InputError
 from climdown.inputs import inspection
@@ -340,13 +340,13 @@ def test_the_fingerprint_of_a_store_tells_versions_apart(tmp_path: Path) -> None
     paths = [tmp_path / f"{i}.zarr" for i in range(3)]
     for path, days in zip(paths, (2, 2, 3), strict=True):
         write_weatherbench(path, days=days)
-    first, same, longer = (stream.file_fingerprint(path) for path in paths)
+    first, same, longer = (files.file_fingerprint(path) for path in paths)
     assert first == same != longer
 
 
 def test_the_fingerprint_of_an_address_is_refused() -> None:
     with pytest.raises(InputError, match=r"gs://b/era5.zarr: is a remote address; expected a loc"):
-        stream.file_fingerprint(Url("gs://b/era5.zarr"))
+        files.file_fingerprint(Url("gs://b/era5.zarr"))
 
 
 def test_a_store_is_inspected_and_an_address_is_not(tmp_path: Path) -> None:

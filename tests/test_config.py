@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climdown import errors
+from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.config import (
     ConsistencyConfig,
     DataConfig,
     NetworkConfig,
-    OTConfig,
     PriorConfig,
-    QDMConfig,
     RunConfig,
     TrainingConfig,
     VariableConfig,
@@ -299,27 +298,27 @@ def test_wrong_options_of_bias_adjustment_are_refused(
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (QDMConfig, {"kind": "sum"}, "unknown kind 'sum'; expected auto or additive or multipl"),
-        (QDMConfig, {"group": "week"}, "unknown group 'week'; expected none or month or dayofyear"),
-        (QDMConfig, {"interpolation": "cubic"}, "unknown interpolation 'cubic'; expected linear"),
-        (QDMConfig, {"tails": "long"}, "unknown tails 'long'; expected constant or extremes"),
-        (QDMConfig, {"quantiles": 1}, "quantiles is 1; need at least 2"),
-        (QDMConfig, {"window": 30}, "window is 30 days; need an odd number from 1 to 365"),
-        (QDMConfig, {"window": 367}, "window is 367 days"),
-        (QDMConfig, {"window": -1}, "window is -1 days"),
-        (QDMConfig, {"max_ratio": 1.0}, "max ratio is 1; need more than 1"),
-        (QDMConfig, {"max_ratio": float("nan")}, "max ratio is nan"),
-        (QDMConfig, {"dry_threshold": -0.1}, "dry threshold is -0.1 mm day-1; need at least 0"),
-        (QDMConfig, {"years": 9}, "years is 9; need at least 10"),
-        (QDMConfig, {"seed": -1}, "seed is -1; need 0 to 2147483647"),
-        (OTConfig, {"group": "dayofyear"}, "unknown group 'dayofyear'; expected none, season or"),
-        (OTConfig, {"epsilon": 0.0}, "epsilon is 0.0; need more than 0"),
-        (OTConfig, {"eofs": 0.0}, "eofs is 0.0; need a share of the variance up to 1, or a whole"),
-        (OTConfig, {"eofs": -2.0}, "eofs is -2.0"),
-        (OTConfig, {"eofs": 1.5}, "eofs is 1.5"),
-        (OTConfig, {"tolerance": 0.0}, "tolerance is 0.0; need more than 0"),
-        (OTConfig, {"max_iterations": 0}, "max iterations is 0; need at least 1"),
-        (OTConfig, {"years": 1}, "years is 1; need at least 10"),
+        (QDMOptions, {"kind": "sum"}, "unknown kind 'sum'; expected auto or additive or multipl"),
+        (QDMOptions, {"group": "week"}, "unknown group 'week'; expected none or month or day"),
+        (QDMOptions, {"interpolation": "cubic"}, "unknown interpolation 'cubic'; expected linear"),
+        (QDMOptions, {"tails": "long"}, "unknown tails 'long'; expected constant or extremes"),
+        (QDMOptions, {"quantiles": 1}, "quantiles is 1; need at least 2"),
+        (QDMOptions, {"window": 30}, "window is 30 days; need an odd number from 1 to 365"),
+        (QDMOptions, {"window": 367}, "window is 367 days"),
+        (QDMOptions, {"window": -1}, "window is -1 days"),
+        (QDMOptions, {"max_ratio": 1.0}, "max ratio is 1; need more than 1"),
+        (QDMOptions, {"max_ratio": float("nan")}, "max ratio is nan"),
+        (QDMOptions, {"dry_threshold": -0.1}, "dry threshold is -0.1 mm day-1; need at least 0"),
+        (QDMOptions, {"years": 9}, "years is 9; need at least 10"),
+        (QDMOptions, {"seed": -1}, "seed is -1; need 0 to 2147483647"),
+        (OTOptions, {"group": "dayofyear"}, "unknown group 'dayofyear'; expected none, season or"),
+        (OTOptions, {"epsilon": 0.0}, "epsilon is 0.0; need more than 0"),
+        (OTOptions, {"eofs": 0.0}, "eofs is 0.0; need a share of the variance up to 1, or a whole"),
+        (OTOptions, {"eofs": -2.0}, "eofs is -2.0"),
+        (OTOptions, {"eofs": 1.5}, "eofs is 1.5"),
+        (OTOptions, {"tolerance": 0.0}, "tolerance is 0.0; need more than 0"),
+        (OTOptions, {"max_iterations": 0}, "max iterations is 0; need at least 1"),
+        (OTOptions, {"years": 1}, "years is 1; need at least 10"),
     ],
 )
 def test_wrong_options_of_the_methods_are_refused(
@@ -330,12 +329,12 @@ def test_wrong_options_of_the_methods_are_refused(
 
 
 def test_defaults_and_limits_of_the_methods_are_allowed() -> None:
-    assert QDMConfig() == QDMConfig(window=31, dry_threshold=None)
-    assert QDMConfig(window=365, quantiles=2, years=10, dry_threshold=0.0).window == 365
-    assert OTConfig(eofs=1.0).eofs == 1.0
-    assert OTConfig(eofs=2.0, epsilon=1e-3, years=10).group == "season"
+    assert QDMOptions() == QDMOptions(window=31, dry_threshold=None)
+    assert QDMOptions(window=365, quantiles=2, years=10, dry_threshold=0.0).window == 365
+    assert OTOptions(eofs=1.0).eofs == 1.0
+    assert OTOptions(eofs=2.0, epsilon=1e-3, years=10).group == "season"
     adjusted = RunConfig(bias="qdm", historical=("hist.nc",))
-    assert (adjusted.reference, adjusted.qdm, adjusted.ot) == ((), QDMConfig(), OTConfig())
+    assert (adjusted.reference, adjusted.qdm, adjusted.ot) == ((), QDMOptions(), OTOptions())
 
 
 def test_a_level_is_a_pressure_in_pascal(path: Path) -> None:

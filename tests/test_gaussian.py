@@ -21,9 +21,10 @@ from climdown.diffusion.gaussian import GaussianPart
 from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator
 from climdown.errors import ConfigError, PriorError
+from climdown.files import file_digest
 from climdown.methods.zssd import ZSSD
 from climdown.priors import gaussian
-from climdown.priors.card import CARD_FILE, FIELDS_FILE, file_digest, read_prior
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, read_prior
 from climdown.training import patterns as training_patterns
 from climdown.training import prepare, train_diffusion
 from climdown.training.patterns import find_patterns

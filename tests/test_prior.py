@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from climdown.errors import PriorError
+from climdown.files import file_digest
 from climdown.priors.build import build_denoiser
 from climdown.priors.card import (
     CARD_FILE,
@@ -24,7 +25,6 @@ from climdown.priors.card import (
     README_FILE,
     Card,
     Prior,
-    file_digest,
     read_card,
     read_prior,
     write_prior,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from climdown import stream
 from climdown.errors import OutputError, ResumeError
-from climdown.stream import PartStore, Unit, check_output, file_fingerprint, plan_units
+from climdown.files import check_output, file_fingerprint
+from climdown.stream import PartStore, Unit, plan_units
 
 IDENTITY = {"prior": "tiny", "seed": 0, "inputs": {"a.nc": "0123"}}
 

@@ -23,13 +23,14 @@ from climdown.adjust.inputs import (
     season,
     shared_months,
 )
-from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
+from climdown.adjust.options import OTOptions
+from climdown.adjust.outputs import Summary, global_attributes, output_variable
 from climdown.adjust.periods import moving_periods
 from climdown.bias import transport
 from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
 from climdown.compute.engine import check_device, plain_errors, to_device, to_host
-from climdown.config import OTConfig
 from climdown.errors import ConvergenceError, InputError
+from climdown.files import check_output, refuse_inputs
 from climdown.inputs import matching
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def ot_file(
     *,
     ref: Paths,
     hist: Paths,
-    options: OTConfig | None = None,
+    options: OTOptions | None = None,
     variables: Sequence[str] = (),
     grid: str | None = None,
     ref_period: str | None = None,
@@ -70,8 +71,8 @@ def ot_file(
         ConvergenceError: Sinkhorn's iteration did not converge.
         ClimdownError: one of its other kinds.
     """
-    output, options = Path(output), options or OTConfig()
-    stream.check_output(output, overwrite=overwrite)
+    output, options = Path(output), options or OTOptions()
+    check_output(output, overwrite=overwrite)
     refuse_inputs(output, [*sim, *ref, *hist])
     check_device(device)
     sources = open_variables(sim, variables, select)
@@ -95,7 +96,7 @@ def ot_file(
     return Summary(output, tuple(lines))
 
 
-def describe(options: OTConfig) -> str:
+def describe(options: OTOptions) -> str:
     """One line for people and for the output's attributes."""
     group = {"none": "all days together", "season": "by season", "month": "by month"}
     change = ", mean change kept" if options.keep_change else ""
@@ -106,7 +107,7 @@ def describe(options: OTConfig) -> str:
 
 
 def transport_series(
-    series: Sequence[Series], options: OTConfig, *, device: str = "cpu"
+    series: Sequence[Series], options: OTOptions, *, device: str = "cpu"
 ) -> tuple[list[Floats], list[str]]:
     """Adjust variables together.
 
@@ -203,7 +204,7 @@ class _Group:
         self.standardiser = Standardiser.fit(columns.ref[rows["ref"]])
         self.ref, self.hist, self.sim = map(self._sample, ("ref", "hist", "sim"))
 
-    def adjust(self, options: OTConfig) -> tuple[Floats, str]:
+    def adjust(self, options: OTOptions) -> tuple[Floats, str]:
         """Mapped days of the simulation, and a sentence on them."""
         ref, hist, reduction = self._reduced(options.eofs)
         fitted = transport.fit(
@@ -243,7 +244,7 @@ class _Group:
         ref, hist = (_Sample(reduction.reduce(s.points), s.years) for s in (self.ref, self.hist))
         return ref, hist, reduction
 
-    def _map(self, mapping: Map, options: OTConfig) -> Floats:
+    def _map(self, mapping: Map, options: OTOptions) -> Floats:
         """Map the simulation, period by period, its mean change carried around the map."""
         if not options.keep_change:
             return to_host(mapping(self.sim.points))
@@ -258,7 +259,7 @@ class _Group:
         return mapped
 
 
-def _chosen_epsilon(hist: _Sample, ref: _Sample, options: OTConfig) -> float:
+def _chosen_epsilon(hist: _Sample, ref: _Sample, options: OTOptions) -> float:
     """Epsilon by the last years held out; the default where there are too few to hold out."""
     (fit_hist, held_hist), (fit_ref, held_ref) = hist.split(), ref.split()
     if min(map(len, (fit_hist, held_hist, fit_ref, held_ref))) < _FEWEST:

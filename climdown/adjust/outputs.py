@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import climdown
 from climdown import cf, stream
-from climdown.errors import ConfigError
+from climdown.version import __version__
 
 
 @dataclass(frozen=True)
@@ -20,20 +18,6 @@ class Summary:
 
     output: Path
     lines: tuple[str, ...]
-
-
-def refuse_inputs(output: Path, inputs: Iterable[str | Path]) -> None:
-    """Check that an output is none of the files it is made from, given as paths and patterns.
-
-    Raises:
-        ConfigError: it is.
-    """
-    if not output.exists():
-        return
-    for pattern in inputs:
-        files = [str(pattern)] if Path(pattern).is_file() else glob.glob(str(pattern))  # noqa: PTH207
-        if any(output.samefile(path) for path in files):
-            raise ConfigError(f"{output} is both input and output; choose another output")
 
 
 def output_variable(sim: cf.Field, description: str) -> stream.OutputVariable:
@@ -52,7 +36,7 @@ def global_attributes(sim: cf.Field, command: str, lines: Sequence[str]) -> dict
         command=command,
         now=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         provenance={
-            "climdown_version": climdown.__version__,
+            "climdown_version": __version__,
             "bias_adjustment_report": "; ".join(lines),
         },
     )

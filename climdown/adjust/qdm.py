@@ -22,15 +22,16 @@ from climdown.adjust.inputs import (
     open_variables,
     shared_months,
 )
-from climdown.adjust.outputs import Summary, global_attributes, output_variable, refuse_inputs
+from climdown.adjust.options import QDMOptions
+from climdown.adjust.outputs import Summary, global_attributes, output_variable
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
 from climdown.bias import maps, quantile
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
 from climdown.cf.recognition import mismatch
 from climdown.compute.engine import Engine, open_engine
-from climdown.config import QDMConfig
 from climdown.errors import ConfigError, InputError
+from climdown.files import check_output, refuse_inputs
 from climdown.inputs import matching
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def qdm_file(
     *,
     ref: Paths | None = None,
     hist: Paths | None = None,
-    options: QDMConfig | None = None,
+    options: QDMOptions | None = None,
     variable: str | None = None,
     grid: str | None = None,
     ref_period: str | None = None,
@@ -74,7 +75,7 @@ def qdm_file(
     Raises:
         ClimdownError: one of its kinds.
     """
-    output, options = Path(output), options or QDMConfig()
+    output, options = Path(output), options or QDMOptions()
     kept = [] if load_map is None else [load_map]
     _check_outputs(output, save_map, [*sim, *(ref or ()), *(hist or ()), *kept], overwrite)
     (source,) = open_variables(sim, () if variable is None else (variable,), select, most=1)
@@ -117,7 +118,7 @@ def _check_outputs(
 ) -> None:
     for path in (output, save_map):
         if path is not None:
-            stream.check_output(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite)
             refuse_inputs(path, inputs)
     if save_map is not None and save_map.resolve() == output.resolve():
         raise ConfigError(f"{output} is both output and map; choose another --save-map")

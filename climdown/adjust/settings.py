@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.inputs import Climatology, Series, shared_months
+from climdown.adjust.options import QDMOptions
 from climdown.bias import quantile
 from climdown.bias.grouping import Grouping
 from climdown.bias.maps import MapSettings, StoredMap
-from climdown.config import QDMConfig
 from climdown.errors import ConfigError
 
 _QUANTILES, _RAIN_QUANTILES = 100, 500
@@ -32,7 +32,7 @@ class Settings:
     grouping: Grouping
     nodes: int
     dry: float | None
-    options: QDMConfig
+    options: QDMOptions
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
@@ -56,7 +56,7 @@ class Settings:
         )
 
 
-def choose_settings(series: Series, options: QDMConfig) -> Settings:
+def choose_settings(series: Series, options: QDMOptions) -> Settings:
     """Kind, number of quantiles and dry threshold for a variable.
 
     Raises:
@@ -80,7 +80,7 @@ def choose_settings(series: Series, options: QDMConfig) -> Settings:
     return Settings(kind, Grouping(options.group, options.window), nodes, dry, options)
 
 
-def _check_options(prior: str, nodes: int, options: QDMConfig) -> None:
+def _check_options(prior: str, nodes: int, options: QDMOptions) -> None:
     if options.group == "dayofyear":
         raise ConfigError(
             f"prior {prior} carries quantiles by month and of all its months; choose group month "
@@ -98,13 +98,13 @@ def _check_options(prior: str, nodes: int, options: QDMConfig) -> None:
         )
 
 
-def settings_of_map(stored: StoredMap, options: QDMConfig) -> Settings:
+def settings_of_map(stored: StoredMap, options: QDMOptions) -> Settings:
     """The settings a kept map was trained with; the rest as the options say.
 
     Raises:
         ConfigError: an option asks for another training.
     """
-    known, default = stored.settings, QDMConfig()
+    known, default = stored.settings, QDMOptions()
     nodes = stored.nodes.size - (2 if known.tails == "extremes" else 0)
     trained = {
         "kind": known.kind,

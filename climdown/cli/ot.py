@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from climdown.adjust.options import OTOptions
 from climdown.cli.options import (
     Device,
     Overwrite,
@@ -20,7 +21,6 @@ from climdown.cli.options import (
     print_adjusted,
     split_sim_and_out,
 )
-from climdown.config import OTConfig
 
 
 def ot(
@@ -86,7 +86,7 @@ def ot(
     from climdown.adjust.ot import ot_file
 
     inputs, output = split_sim_and_out(sim)
-    options = OTConfig(
+    options = OTOptions(
         epsilon=epsilon,
         eofs=eofs,
         group=cast(Any, group),

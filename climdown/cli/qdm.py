@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from climdown.adjust.options import QDMOptions
 from climdown.cli.console import progress_bar
 from climdown.cli.options import (
     Device,
@@ -22,7 +23,6 @@ from climdown.cli.options import (
     print_adjusted,
     split_sim_and_out,
 )
-from climdown.config import QDMConfig
 
 
 def qdm(
@@ -103,7 +103,7 @@ def qdm(
     from climdown.adjust.qdm import qdm_file
 
     inputs, output = split_sim_and_out(sim)
-    options = QDMConfig(
+    options = QDMOptions(
         kind=cast(Any, kind),
         quantiles=quantiles,
         group=cast(Any, group),

@@ -191,11 +191,12 @@ def run(
         overwrite=overwrite,
     )
     # Slow imports come after all that can be refused without them.
-    from climdown import pipeline, stream
+    from climdown import pipeline
+    from climdown.files import check_output
     from climdown.priors.store import load_prior
 
     *inputs, output = files
-    stream.check_output(Path(output), overwrite=overwrite)
+    check_output(Path(output), overwrite=overwrite)
     chosen = None if prior is None else load_prior(prior)
     plan = pipeline.make_plan(inputs, output, prior=chosen, config=config)
     if dry_run:

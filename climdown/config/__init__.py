@@ -1,7 +1,6 @@
 """Configurations: frozen dataclasses, read from TOML or options, checked when built."""
 
-from climdown.config.reading import from_mapping
-from climdown.config.run import BASELINES, METHODS, OTConfig, QDMConfig, RunConfig
+from climdown.config.run import BASELINES, METHODS, RunConfig
 from climdown.config.training import (
     ConsistencyConfig,
     DataConfig,
@@ -12,6 +11,7 @@ from climdown.config.training import (
     VariableConfig,
     load_config,
 )
+from climdown.options import from_mapping
 
 __all__ = [
     "BASELINES",
@@ -19,9 +19,7 @@ __all__ = [
     "ConsistencyConfig",
     "DataConfig",
     "NetworkConfig",
-    "OTConfig",
     "PriorConfig",
-    "QDMConfig",
     "RunConfig",
     "SamplingConfig",
     "TrainingConfig",

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from climdown.config.reading import require
+from climdown.adjust.options import OTOptions, QDMOptions
+from climdown.options import require
 
 Method = Literal["zssd", "cm", "bridge", "ot-diffusion", "bilinear", "delta", "bcsd"]
 METHODS = get_args(Method)
@@ -26,102 +27,6 @@ _ADJUSTMENTS: dict[str, tuple[Literal["none", "qdm", "ot"], ...]] = {
     "bcsd": ("qdm",),
     "ot-diffusion": ("ot", "none"),
 }
-
-
-@dataclass(frozen=True)
-class QDMConfig:
-    """The options of quantile delta mapping, see `bias.quantile`.
-
-    Attributes:
-        kind: "auto" takes ratios for precipitation, wind speed and their like, else differences.
-        quantiles: None takes 500 for precipitation, else 100.
-        group, window: quantiles for the whole series, for each calendar month, or for each day of
-            the year from the days around it.
-        interpolation: of the correction between quantiles.
-        tails: beyond the outermost quantile, "constant" keeps its correction; "extremes" lets it
-            go on changing out to the smallest and largest value.
-        max_ratio: bound of the ratio for multiplicative variables.
-        dry_threshold: in mm day-1; smaller precipitation is none. None: 0.05 for precipitation.
-        years: each decade's quantiles are taken from so many years around it; None takes all of
-            the simulation as one period.
-        seed: of the values that dry days are given to tell them apart.
-    """
-
-    kind: Literal["auto", "additive", "multiplicative"] = "auto"
-    quantiles: int | None = None
-    group: Literal["none", "month", "dayofyear"] = "month"
-    window: int = 31
-    interpolation: Literal["linear", "nearest"] = "linear"
-    tails: Literal["constant", "extremes"] = "constant"
-    max_ratio: float = 10.0
-    dry_threshold: float | None = None
-    years: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, words in (
-            ("kind", ("auto", "additive", "multiplicative")),
-            ("group", ("none", "month", "dayofyear")),
-            ("interpolation", ("linear", "nearest")),
-            ("tails", ("constant", "extremes")),
-        ):
-            value = getattr(self, name)
-            require(value in words, f"unknown {name} '{value}'; expected {' or '.join(words)}")
-        n = self.quantiles
-        require(n is None or n >= 2, f"quantiles is {n}; need at least 2")
-        require(
-            1 <= self.window <= 365 and self.window % 2 == 1,
-            f"window is {self.window} days; need an odd number from 1 to 365",
-        )
-        require(self.max_ratio > 1, f"max ratio is {self.max_ratio:g}; need more than 1")
-        dry = self.dry_threshold
-        require(dry is None or dry >= 0, f"dry threshold is {dry} mm day-1; need at least 0")
-        require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
-        years = self.years
-        require(years is None or years >= 10, f"years is {years}; need at least 10")
-
-
-@dataclass(frozen=True)
-class OTConfig:
-    """The options of bias adjustment by optimal transport, see `bias.transport`.
-
-    Attributes:
-        epsilon: regularisation as a fraction of the mean squared distance; None chooses it on
-            years held out.
-        eofs: share of the variance, or number, of leading EOFs to transport in; None takes all
-            columns.
-        group: days that are transported together.
-        keep_change: carry the simulation's mean change around the transport.
-        years: take that change for each decade from so many years around it; None takes all of
-            the simulation as one period.
-        tolerance, max_iterations: of Sinkhorn's iteration.
-    """
-
-    epsilon: float | None = None
-    eofs: float | None = None
-    group: Literal["none", "season", "month"] = "season"
-    keep_change: bool = True
-    years: int | None = None
-    tolerance: float = 1e-3
-    max_iterations: int = 5000
-
-    def __post_init__(self) -> None:
-        require(
-            self.group in ("none", "season", "month"),
-            f"unknown group '{self.group}'; expected none, season or month",
-        )
-        epsilon, eofs = self.epsilon, self.eofs
-        require(epsilon is None or epsilon > 0, f"epsilon is {epsilon}; need more than 0")
-        require(
-            eofs is None or 0 < eofs <= 1 or (eofs > 1 and eofs == round(eofs)),
-            f"eofs is {eofs}; need a share of the variance up to 1, or a whole number",
-        )
-        require(self.tolerance > 0, f"tolerance is {self.tolerance}; need more than 0")
-        require(
-            self.max_iterations > 0, f"max iterations is {self.max_iterations}; need at least 1"
-        )
-        years = self.years
-        require(years is None or years >= 10, f"years is {years}; need at least 10")
 
 
 @dataclass(frozen=True)
@@ -189,8 +94,8 @@ class RunConfig:
     reference: tuple[str, ...] = ()
     historical_period: str | None = None
     reference_period: str | None = None
-    qdm: QDMConfig = field(default_factory=QDMConfig)
-    ot: OTConfig = field(default_factory=OTConfig)
+    qdm: QDMOptions = field(default_factory=QDMOptions)
+    ot: OTOptions = field(default_factory=OTOptions)
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from climdown.config.reading import from_mapping, require
 from climdown.errors import ConfigError
+from climdown.options import from_mapping, require
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-import climdown
-from climdown import cf, stream
-from climdown.adjust.outputs import refuse_inputs
+from climdown import cf, files, stream
 from climdown.config import BASELINES, RunConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, Requeue
@@ -40,6 +38,7 @@ from climdown.pipeline.coherence import choose_coherence, describe_coherence, ma
 from climdown.pipeline.observer import Observer
 from climdown.priors.build import make_tiles
 from climdown.priors.card import Prior, Variable
+from climdown.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -175,9 +174,9 @@ def make_plan(
 ) -> Plan:
     """Open and check everything, and decide what is to be done; writes nothing."""
     output = Path(output)
-    stream.check_output(output, overwrite=config.overwrite)
+    files.check_output(output, overwrite=config.overwrite)
     paths = cf.expand_paths(inputs)
-    refuse_inputs(output, [*paths, *config.historical, *config.reference])
+    files.refuse_inputs(output, [*paths, *config.historical, *config.reference])
     for path in paths:  # a file that cannot be read is no matter of priors
         cf.open_dataset(path).close()
     device = choose_device(config.device)
@@ -234,10 +233,10 @@ def _identity(
 ) -> dict[str, Any]:
     """Everything that decides the result, but for bias adjustment, as JSON values."""
     return {
-        "climdown": climdown.__version__,
+        "climdown": __version__,
         "prior": prior.card.name,
         "prior_sha256": prior.digest,
-        "inputs": [[path.name, stream.file_fingerprint(path)] for path in paths],
+        "inputs": [[path.name, files.file_fingerprint(path)] for path in paths],
         "variables": variables,
         "period": config.period,
         "select": dict(config.select),
@@ -399,7 +398,7 @@ def output_template(plan: Plan, command: str) -> stream.Template:
         now=now,
         provenance={
             "source": _join_source(first.global_attributes, plan),
-            "climdown_version": climdown.__version__,
+            "climdown_version": __version__,
             "climdown_method": plan.config.method,
             "climdown_prior": plan.prior.card.name,
             "climdown_prior_sha256": plan.prior.digest,
@@ -441,5 +440,5 @@ def _adjusted_by(plan: Plan) -> dict[str, str]:
 
 
 def _join_source(parent: dict[str, Any], plan: Plan) -> str:
-    described = f"climdown {climdown.__version__} ({plan.config.method})"
+    described = f"climdown {__version__} ({plan.config.method})"
     return f"{parent['source']}; {described}" if "source" in parent else described

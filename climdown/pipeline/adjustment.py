@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown import cf, regrid, stream
+from climdown import cf, files, regrid
 from climdown.adjust.blocks import adjust_series
 from climdown.adjust.inputs import (
     REF_COVERAGE,
@@ -245,7 +245,7 @@ def identity(adjustment: Adjustment) -> dict[str, Any]:
 
 
 def _fingerprints(names: Sequence[str]) -> list[list[str]]:
-    return [[path.name, stream.file_fingerprint(path)] for path in cf.expand_paths(names)]
+    return [[path.name, files.file_fingerprint(path)] for path in cf.expand_paths(names)]
 
 
 def _reader(values: Scratch, grid: Grid) -> Reader:

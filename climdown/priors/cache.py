@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climdown.errors import OutputError, PriorError
+from climdown.files import file_digest
 from climdown.priors.bounds import max_bytes
 from climdown.priors.card import (
     CARD_FILE,
     FIELDS_FILE,
     MODEL_FILE,
     README_FILE,
-    file_digest,
     read_prior,
 )
 

@@ -6,7 +6,6 @@ statics, climatologies) and `README.md`. Nothing in it is executed when it is re
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import stat
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 
 from climdown.config import NetworkConfig, SamplingConfig, from_mapping
 from climdown.errors import ConfigError, GridError, PriorError
+from climdown.files import file_digest
 from climdown.grid import Grid
 from climdown.priors.bounds import check_card, check_json, check_weights, max_bytes
 from climdown.priors.build import build_denoiser, make_tiles, to_device
@@ -316,9 +316,3 @@ def write_prior(
     hashes = {name: file_digest(folder / name) for name in (MODEL_FILE, FIELDS_FILE)}
     (folder / CARD_FILE).write_text(replace(card, files=hashes).to_json(), encoding="utf-8")
     return read_prior(folder)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import scipy.sparse as sp
 
+from climdown.errors import OutputError
+from climdown.files import placed
+
 log = logging.getLogger(__name__)
 
 # Raise it when weights of the same name would come out otherwise.
@@ -49,17 +52,13 @@ def read_weights(path: Path, shape: tuple[int, int]) -> sp.csr_array | None:
 
 def write_weights(path: Path, matrix: sp.csr_array) -> None:
     """Keep weights, atomically; a cache that cannot be written costs time alone."""
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            sp.save_npz(temporary, matrix)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
+        with placed(path) as temporary, temporary.open("wb") as stream:
+            sp.save_npz(stream, matrix)
+    except (OSError, OutputError) as error:
         log.warning(
             "cannot keep regridding weights in %s (%s); CLIMDOWN_CACHE_DIR names another folder",
             path.parent,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-import climdown
-from climdown import cf, regrid, stream
+from climdown import cf, files, regrid, stream
 from climdown.errors import ClimdownError, ConfigError, GridError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
 from climdown.priors.card import read_card
 from climdown.priors.store import find_prior
+from climdown.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def regrid_file(
         raise InputError(f"{found}: is a Zarr store; expected a NetCDF file to regrid")
     if output.exists() and source.samefile(output):
         raise ConfigError(f"{output} is both input and output; choose another output")
-    stream.check_output(output, overwrite=overwrite)
+    files.check_output(output, overwrite=overwrite)
     with cf.open_dataset(source) as dataset:
         plan = _FilePlan(source, dataset, grid, method, backend)
         plan.warn_of_losses()
@@ -281,7 +281,7 @@ def _attributes(dataset: xr.Dataset, plan: _FilePlan, command: str) -> dict[str,
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     cells = next(iter(plan.weights.values())).source
     provenance = {
-        "climdown_version": climdown.__version__,
+        "climdown_version": __version__,
         "regridding_method": plan.method,
         "regridding_backend": ", ".join(sorted(set(plan.backends.values()))),
         "regridded_from": cells.describe(),

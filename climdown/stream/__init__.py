@@ -5,9 +5,9 @@ Files appear under their names when they are whole, or not at all.
 
 from climdown.stream.ensemble import Template, join
 from climdown.stream.fields import map_writer, rows_of, write_fields, write_series
-from climdown.stream.parts import PartStore, Unit, file_fingerprint, parts_folder, plan_units
+from climdown.stream.parts import PartStore, Unit, parts_folder, plan_units
 from climdown.stream.regridded import GriddedVariable, write_on_grid
-from climdown.stream.writing import FILL_VALUE, OutputVariable, check_output
+from climdown.stream.writing import FILL_VALUE, OutputVariable
 
 __all__ = [
     "FILL_VALUE",
@@ -16,8 +16,6 @@ __all__ = [
     "PartStore",
     "Template",
     "Unit",
-    "check_output",
-    "file_fingerprint",
     "join",
     "map_writer",
     "parts_folder",

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf
+from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.parts import PartStore
-from climdown.stream.writing import OutputVariable, add_variable, chunk_steps, create, placed
+from climdown.stream.writing import OutputVariable, add_variable, chunk_steps, create
 
 
 @dataclass(frozen=True, eq=False)

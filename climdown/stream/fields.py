@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
+from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.writing import (
     OutputVariable,
@@ -21,7 +22,6 @@ from climdown.stream.writing import (
     add_variable,
     chunk_steps,
     create,
-    placed,
 )
 
 

@@ -7,9 +7,7 @@ run it belongs to. A killed run finds its parts again.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown.errors import InputError, OutputError, ResumeError
-
-_HASHED_BYTES = 1 << 20
+from climdown.errors import OutputError, ResumeError
+from climdown.files import place_text, placed
 
 
 @dataclass(frozen=True)
@@ -58,40 +55,6 @@ def plan_units(times: int, members: int, fields_per_unit: int) -> tuple[Unit, ..
             stop_t, stop_m = min(t + time_block, times), min(m + member_block, members)
             units.append(Unit(len(units), t, stop_t, m, stop_m))
     return tuple(units)
-
-
-def file_fingerprint(path: Path | str) -> str:
-    """Hash of a file's size, beginning and end: tells versions apart without reading it all.
-
-    Of a folder, a Zarr store, the names and sizes of its files and all that describes them.
-
-    Raises:
-        InputError: the path is an address, whose versions cannot be told apart.
-    """
-    if isinstance(path, str):
-        raise InputError(
-            f"{path}: is a remote address; expected a local file or Zarr store, whose versions can "
-            "be told apart when a run is resumed; copy what is needed first"
-        )
-    if path.is_dir():
-        return _folder_fingerprint(path)
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as stream:
-        digest.update(stream.read(_HASHED_BYTES))
-        stream.seek(max(0, size - _HASHED_BYTES))
-        digest.update(stream.read())
-    return digest.hexdigest()
-
-
-def _folder_fingerprint(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-        # Zarr's metadata: zarr.json, .zarray, .zattrs and the like.
-        if path.name == "zarr.json" or path.name.startswith(".z"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 class PartStore:
@@ -144,7 +107,7 @@ class PartStore:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
             entries = {"identity": identity, "fields_per_unit": fields_per_unit}
-            _write_atomically(plan, json.dumps(entries, indent=1).encode())
+            place_text(plan, json.dumps(entries, indent=1))
         except OSError as error:
             raise OutputError(f"cannot write beside {output}: {error.strerror}") from None
         return cls(folder, plan_units(times, members, fields_per_unit))
@@ -159,18 +122,8 @@ class PartStore:
         Raises:
             OutputError: the disk is full, or the folder cannot be written.
         """
-        path = self._path(unit)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as stream:
-                np.save(stream, values)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        with placed(self._path(unit)) as temporary, temporary.open("wb") as stream:
+            np.save(stream, values)
 
     def read(self, unit: Unit) -> npt.NDArray[np.float32]:
         """A part, mapped into memory.
@@ -206,12 +159,6 @@ class PartStore:
 def parts_folder(output: Path) -> Path:
     """Where the parts of an output lie."""
     return output.with_name(f".{output.name}.parts")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _read_plan(path: Path) -> tuple[dict[str, Any], int] | None:

@@ -13,13 +13,13 @@ import netCDF4
 import numpy as np
 import numpy.typing as npt
 
+from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.writing import (
     CHUNK_BYTES,
     OutputVariable,
     add_compressed,
     add_horizontal,
-    placed,
 )
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,25 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf
-from climdown.errors import OutputError
 from climdown.grid import Grid
 
 FILL_VALUE = np.float32(1e20)
 CHUNK_BYTES = 4 << 20  # what CMIP data requests ask for, uncompressed
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists or whose folder does not.
-
-    Raises:
-        OutputError: says which, and the remedy.
-    """
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists already; give --overwrite to replace it")
-    if output.is_dir():
-        raise OutputError(f"{output} is a folder; expected the name of a NetCDF file")
-    if not output.resolve().parent.is_dir():
-        raise OutputError(f"the folder {output.resolve().parent} of the output does not exist")
 
 
 @dataclass(frozen=True)
@@ -41,21 +25,6 @@ class OutputVariable:
 
     name: str
     attributes: Mapping[str, Any]
-
-
-@contextmanager
-def placed(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed when all went well, else removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        # The netCDF library reports a full disk as a RuntimeError.
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"cannot write {path}: {reason}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""Dataclasses from mappings, every name and type checked."""
+"""Options: frozen dataclasses that check themselves, each field declared once with its help.
+
+The command line, messages and tables are made from these declarations; values from files and
+mappings are checked by name and type.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union
 
 from climdown.errors import ConfigError
@@ -14,8 +19,55 @@ T = TypeVar("T")
 
 
 def require(condition: bool, message: str) -> None:
+    """Refuse a value.
+
+    Raises:
+        ConfigError: the condition does not hold.
+    """
     if not condition:
         raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a dataclass, for the command line, messages and tables.
+
+    Attributes:
+        hint: its type; a Literal lists the values it may have.
+        help: a sentence, with units.
+        metavar: what stands for a value in the help; None says what the type does.
+        default_text: what the default stands for, where it is no plain value.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+    metavar: str | None = None
+    default_text: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """What a user types."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def option(
+    default: Any, text: str, *, metavar: str | None = None, default_text: str | None = None
+) -> Any:
+    """A field of a dataclass of options; see `Option`."""
+    entries = {"help": text, "metavar": metavar, "default_text": default_text}
+    return dataclasses.field(default=default, metadata=entries)
+
+
+def options_of(kind: type) -> tuple[Option, ...]:
+    """The options that a dataclass declares, in order."""
+    hints = typing.get_type_hints(kind)
+    return tuple(
+        Option(entry.name, hints[entry.name], entry.default, **entry.metadata)
+        for entry in dataclasses.fields(typing.cast(Any, kind))
+        if "help" in entry.metadata
+    )
 
 
 def from_mapping(kind: type[T], entries: Mapping[str, Any], *, where: str = "") -> T:

@@ -1,0 +1,109 @@
+"""The options of quantile delta mapping and of optimal transport."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from climdown.options import option, require
+
+
+@dataclass(frozen=True)
+class QDMOptions:
+    """The options of quantile delta mapping, see `bias.quantile`."""
+
+    kind: Literal["auto", "additive", "multiplicative"] = option(
+        "auto", "Differences or ratios; auto: ratios for precipitation, wind speed, radiation."
+    )
+    quantiles: int | None = option(
+        None,
+        "Quantiles of each cell and group of days.",
+        default_text="500 for precipitation, else 100",
+    )
+    group: Literal["none", "month", "dayofyear"] = option(
+        "month", "Which days are judged together: all, each month's, or those around each day."
+    )
+    window: int = option(31, "Days around a day of the year, with --group dayofyear.")
+    interpolation: Literal["linear", "nearest"] = option(
+        "linear", "Of the correction between quantiles."
+    )
+    tails: Literal["constant", "extremes"] = option(
+        "constant",
+        "Beyond the outermost quantile: keep its correction, or let it go on changing out to the "
+        "smallest and largest value.",
+    )
+    max_ratio: float = option(10.0, "Bound of the ratio of multiplicative variables.")
+    dry_threshold: float | None = option(
+        None, "mm/day; less precipitation is none.", default_text="0.05 for precipitation"
+    )
+    years: int | None = option(
+        None,
+        "Take the quantiles of each decade of the simulation from so many years around it.",
+        default_text="all of it is one period",
+    )
+    seed: int = option(0, "Of the values that tell dry days apart.")
+
+    def __post_init__(self) -> None:
+        for name, words in (
+            ("kind", ("auto", "additive", "multiplicative")),
+            ("group", ("none", "month", "dayofyear")),
+            ("interpolation", ("linear", "nearest")),
+            ("tails", ("constant", "extremes")),
+        ):
+            value = getattr(self, name)
+            require(value in words, f"unknown {name} '{value}'; expected {' or '.join(words)}")
+        n = self.quantiles
+        require(n is None or n >= 2, f"quantiles is {n}; need at least 2")
+        require(
+            1 <= self.window <= 365 and self.window % 2 == 1,
+            f"window is {self.window} days; need an odd number from 1 to 365",
+        )
+        require(self.max_ratio > 1, f"max ratio is {self.max_ratio:g}; need more than 1")
+        dry = self.dry_threshold
+        require(dry is None or dry >= 0, f"dry threshold is {dry} mm day-1; need at least 0")
+        require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
+        years = self.years
+        require(years is None or years >= 10, f"years is {years}; need at least 10")
+
+
+@dataclass(frozen=True)
+class OTOptions:
+    """The options of bias adjustment by optimal transport, see `bias.transport`."""
+
+    epsilon: float | None = option(
+        None,
+        "Regularisation, as a fraction of the mean squared distance.",
+        default_text="chosen on years held out",
+    )
+    eofs: float | None = option(
+        None,
+        "Transport within leading EOFs: their share of the variance (0.95) or their number (40).",
+        default_text="all columns",
+    )
+    group: Literal["none", "season", "month"] = option("season", "Days transported together.")
+    keep_change: bool = option(True, "Keep the simulation's mean change against its history.")
+    years: int | None = option(
+        None,
+        "Take that change for each decade from so many years around it.",
+        default_text="all of the simulation is one period",
+    )
+    tolerance: float = option(1e-3, "Largest marginal error of the plan.")
+    max_iterations: int = option(5000, "Of Sinkhorn's iteration: when to give up.")
+
+    def __post_init__(self) -> None:
+        require(
+            self.group in ("none", "season", "month"),
+            f"unknown group '{self.group}'; expected none, season or month",
+        )
+        epsilon, eofs = self.epsilon, self.eofs
+        require(epsilon is None or epsilon > 0, f"epsilon is {epsilon}; need more than 0")
+        require(
+            eofs is None or 0 < eofs <= 1 or (eofs > 1 and eofs == round(eofs)),
+            f"eofs is {eofs}; need a share of the variance up to 1, or a whole number",
+        )
+        require(self.tolerance > 0, f"tolerance is {self.tolerance}; need more than 0")
+        require(
+            self.max_iterations > 0, f"max iterations is {self.max_iterations}; need at least 1"
+        )
+        years = self.years
+        require(years is None or years >= 10, f"years is {years}; need at least 10")
