@@ -75,7 +75,7 @@ def run_demo(
     truth = draw_truth(prior, time, seed=seed)
     source, output = folder / "demo_input.nc", folder / "demo_output.nc"
     grid, coarse = write_pseudo_gcm(source, prior, time, truth)
-    config = RunConfig(members=members, seed=seed + 1, steps=_STEPS, overwrite=True)
+    config = RunConfig(members=members, seed=seed + 1, options={"steps": _STEPS}, overwrite=True)
     pipeline.downscale(
         [source],
         output,

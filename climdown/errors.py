@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -60,3 +62,14 @@ class Requeue(ClimdownError):  # noqa: N818 - it asks for something, it is no er
     """
 
     exit_code = 75
+
+
+@contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Say in which file something is wrong; wrong options speak for themselves."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ClimdownError as error:
+        raise type(error)(f"{source}: {error}") from None

@@ -159,6 +159,12 @@ class Grid:
         x_edges = self.lon_edges[: nx * factor + 1 : factor]
         return Grid(_midpoints(y_edges), _midpoints(x_edges), y_edges, x_edges)
 
+    def grouped(self, factor: int) -> Grid:
+        """Cells of `factor` x `factor` cells; last ones of half as many stay, smaller ones go."""
+        lat = _every(self.lat_edges, factor, closed=False)
+        lon = _every(self.lon_edges, factor, closed=self.periodic)
+        return Grid(_midpoints(lat), _midpoints(lon), lat, lon)
+
     def describe(self) -> str:
         """One line for people: size, spacing and extent."""
         ny, nx = self.shape
@@ -229,6 +235,13 @@ def _regular_edges(start: float, stop: float, spacing: float, *, limit: float) -
     edges = start + spacing * np.arange(count + 1)
     edges[-1] = min(edges[-1], limit)
     return np.asarray(edges, dtype=np.float64)
+
+
+def _every(edges: FloatArray, factor: int, *, closed: bool) -> FloatArray:
+    kept, rest = edges[::factor], (edges.size - 1) % factor
+    if rest and (closed or 2 * rest >= factor or kept.size == 1):
+        kept = np.append(kept, edges[-1])
+    return kept
 
 
 def span(edges: Sequence[float] | FloatArray, positive: str, negative: str) -> str:

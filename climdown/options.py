@@ -109,15 +109,25 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal and value in arguments:
         return value
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+        return _convert_union(arguments, value, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint in (int, str) and isinstance(value, hint) and not isinstance(value, bool):
         return value
     expected = " or ".join(map(repr, arguments)) if origin is Literal else _name(hint)
     raise ConfigError(f"entry '{where}' is {value!r}; expected {expected}")
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    alternatives = [argument for argument in arguments if argument is not type(None)]
+    for alternative in alternatives[:-1]:
+        try:
+            return _convert(alternative, value, where)
+        except ConfigError:
+            continue
+    return _convert(alternatives[-1], value, where)
 
 
 def _name(hint: Any) -> str:

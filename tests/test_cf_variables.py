@@ -491,7 +491,7 @@ def test_reading_works_without_dask(path: Path) -> None:
 
 def test_opening_does_not_need_dask_where_it_is(path: Path) -> None:
     make_dataset(path=path)
-    assert all(segment.chunks is None for segment in open_field(path, TAS)._segments)
+    assert all(segment.chunks is None for segment in open_field(path, TAS).segments)
 
 
 def test_several_declared_fill_values_are_all_missing(

@@ -128,7 +128,7 @@ def test_what_no_family_fits_is_unknown(name: str, attributes: dict[str, str]) -
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.quantity.name)
-def test_each_family_knows_itself_by_every_name_and_standard_name(known: cf.Known) -> None:
+def test_each_family_knows_itself_by_every_name_and_standard_name(known: cf.VariableFamily) -> None:
     quantity = known.quantity
     assert known.low < known.high
     for name in quantity.names:
@@ -185,9 +185,9 @@ def test_a_quantity_has_the_family_of_its_name(quantity: cf.Quantity, expected: 
     foreign=st.integers(0, 9),
 )
 def test_what_is_like_a_variable_is_found_in_its_family_and_nowhere_else(
-    known: cf.Known, other: cf.Known, own: int, foreign: int
+    known: cf.VariableFamily, other: cf.VariableFamily, own: int, foreign: int
 ) -> None:
-    def one_of(entry: cf.Known, index: int) -> xr.DataArray:
+    def one_of(entry: cf.VariableFamily, index: int) -> xr.DataArray:
         quantity = entry.quantity
         return variable(
             quantity.names[index % len(quantity.names)],

@@ -22,7 +22,8 @@ from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
 from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
-from climdown.compute.engine import Engine, to_device, to_host
+from climdown.compute.device import to_device, to_host
+from climdown.compute.engine import Engine
 from climdown.errors import InputError, OutputError
 
 Floats = npt.NDArray[np.float32]

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from climdown import cf
 from climdown.cf.recognition import mismatch
-from climdown.errors import ConfigError, GridError, InputError, PriorError
+from climdown.errors import ConfigError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.inputs import matching
+from climdown.inputs.onto import regridded_to
+from climdown.inputs.targets import target_grid
 from climdown.priors.card import Prior, Variable
 from climdown.priors.store import load_prior
-from climdown.regrid import file
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Series:
 
 
 def open_variables(
-    sim: Paths,
+    sim: cf.Sources,
     variables: Sequence[str],
     select: Mapping[str, str] | None,
     *,
@@ -77,14 +78,12 @@ def open_variables(
     Raises:
         InputError: a variable is missing, there is none, or there are too many to choose from.
     """
-    paths = cf.expand_paths(sim)
-    where = cf.describe_paths(paths)
+    where = sim.describe()
     quantities: dict[str, cf.Quantity] = {}
-    for path in paths:
-        with cf.open_dataset(path) as dataset:
-            for name in cf.gridded_variables(dataset):
-                if "units" in dataset[name].attrs and cf.has_time(dataset[name]):
-                    quantities.setdefault(name, cf.quantity_like(dataset[name]))
+    for dataset in sim.datasets:
+        for name in cf.gridded_variables(dataset):
+            if "units" in dataset[name].attrs and cf.has_time(dataset[name]):
+                quantities.setdefault(name, cf.quantity_like(dataset[name]))
     listed = ", ".join(quantities) or "none"
     if not quantities:
         raise InputError(f"{where}: no variable with units, time, latitude and longitude")
@@ -98,24 +97,37 @@ def open_variables(
         raise InputError(
             f"{where}: {len(names)} variables could be adjusted ({listed}); choose with --variable"
         )
-    return [cf.open_field(paths, quantities[name], select=select) for name in names]
+    return [sim.field(quantities[name], select=select) for name in names]
 
 
 def open_series(
-    sim: cf.Field,
+    sims: Sequence[cf.Field],
     ref: Paths | None,
     hist: Paths | None,
     spec: str | None,
     ref_period: str | None,
     hist_period: str | None,
     select: Mapping[str, str] | None,
-) -> Series:
-    """Reference, historical and simulated values on one grid."""
+) -> list[Series]:
+    """Reference, historical and simulated values of each variable, the three on one grid."""
     if not ref or not hist:
         missing = "--hist" if ref else "--ref"
         raise ConfigError(f"{missing} is missing; give both --ref and --hist, or --map")
-    historical = open_period(hist, sim.quantity, hist_period, select)
-    reference = _open_reference(ref, sim, ref_period, select)
+    historical, reference = cf.Sources.open(hist), _open_reference(ref, ref_period)
+    return [
+        _on_one_grid(
+            sim,
+            _reference_of(sim, reference, ref_period, select),
+            open_period(historical, sim.quantity, hist_period, select),
+            spec,
+        )
+        for sim in sims
+    ]
+
+
+def _on_one_grid(
+    sim: cf.Field, reference: cf.Field | Climatology, historical: cf.Field, spec: str | None
+) -> Series:
     target = _working_grid(sim, reference, spec)
     if isinstance(reference, Climatology):
         if target.digest != reference.grid.digest:
@@ -124,51 +136,55 @@ def open_series(
                 "quantiles are; leave --grid out"
             )
     else:
-        reference = brought(reference, target, min_coverage=REF_COVERAGE)
-    return Series(reference, brought(historical, target), brought(sim, target))
+        reference = regridded_to(reference, target, min_coverage=REF_COVERAGE)
+    return Series(reference, regridded_to(historical, target), regridded_to(sim, target))
 
 
 def open_period(
-    paths: Paths, quantity: cf.Quantity, period: str | None, select: Mapping[str, str] | None
+    sources: cf.Sources, quantity: cf.Quantity, period: str | None, select: Mapping[str, str] | None
 ) -> cf.Field:
     """A quantity in files, cut to a period; entries are selected along dimensions they have.
+
+    Of observations and of models, one may have members where the other has none.
 
     Raises:
         InputError: no file has the variable, or no step lies in the period.
     """
-    field = cf.open_field(paths, quantity, select=_known(cf.expand_paths(paths), select or {}))
+    names = sources.dimensions() if select else set()
+    entries = {name: label for name, label in (select or {}).items() if name in names}
+    field = sources.field(quantity, select=entries)
     return field.isel(matching.select_period(field, period))
 
 
-def _known(paths: Sequence[cf.Location], select: Mapping[str, str]) -> dict[str, str]:
-    """Of observations and of models, one may have members where the other has none."""
-    names: set[str] = set()
-    for path in paths:
-        with cf.open_dataset(path) as dataset:
-            along = (name for name, array in dataset.coords.items() if array.ndim)
-            names.update(map(str, (*dataset.dims, *along)))
-    return {name: label for name, label in select.items() if name in names}
-
-
-def _open_reference(
-    ref: Paths, sim: cf.Field, period: str | None, select: Mapping[str, str] | None
-) -> cf.Field | Climatology:
+def _open_reference(ref: Paths, period: str | None) -> cf.Sources | Prior:
     name = str(ref[0])
     if len(ref) > 1 or Path(name).is_file() or any(c in name for c in "*?["):
-        return open_period(ref, sim.quantity, period, select)
+        return cf.Sources.open(ref)
     try:
         prior = load_prior(name)
     except PriorError as error:
         raise InputError(f"the reference '{name}' is neither a file nor a prior: {error}") from None
     if period is not None:
         raise ConfigError("a prior's quantiles have no dates; leave --ref-period out")
-    array, level = cf.like_array(sim), sim.quantity.level
-    for variable in prior.card.variables:
+    return prior
+
+
+def _reference_of(
+    sim: cf.Field,
+    reference: cf.Sources | Prior,
+    period: str | None,
+    select: Mapping[str, str] | None,
+) -> cf.Field | Climatology:
+    """What a variable of the simulation is compared with."""
+    if isinstance(reference, cf.Sources):
+        return open_period(reference, sim.quantity, period, select)
+    card, array, level = reference.card, cf.like_array(sim), sim.quantity.level
+    for variable in card.variables:
         if mismatch(array, matching.quantity(variable)) is None and level in (None, variable.level):
-            return prior_climatology(prior, variable, sim.quantity.units)
-    names = ", ".join(variable.name for variable in prior.card.variables)
+            return prior_climatology(reference, variable, sim.quantity.units)
+    names = ", ".join(variable.name for variable in card.variables)
     raise PriorError(
-        f"prior {prior.card.name} has no variable like {sim.source_name} of "
+        f"prior {card.name} has no variable like {sim.source_name} of "
         f"{cf.describe_paths(sim.paths)}, only {names}; give observations as the reference"
     )
 
@@ -189,35 +205,9 @@ def prior_climatology(prior: Prior, variable: Variable, units: str) -> Climatolo
     return Climatology(prior.card.name, prior.card.coarse_grid, prior.card.months, converted)
 
 
-def brought(field: cf.Field, grid: Grid, *, min_coverage: float = 0.5) -> cf.Field:
-    """A field on another grid, lazily; of a larger file only what is needed is read.
-
-    Raises:
-        GridError: the two do not touch, or the field's cells cannot be regridded.
-    """
-    if isinstance(field.cells, Grid) and not grid.periodic:
-        try:
-            exact = field.crop(grid)
-            field = exact if exact.grid.digest == grid.digest else field.crop(_wider(grid, field))
-        except GridError:
-            pass  # the next step knows better what is wrong
-    return matching.onto(field, grid, min_coverage=min_coverage)
-
-
-def _wider(grid: Grid, field: cf.Field) -> Grid:
-    """One cell as large as a grid, and as what interpolation to its rim needs around it."""
-    margin = 2.0 * max(grid.spacing, field.grid.spacing)
-    south, north = max(grid.lat_edges[0] - margin, -90.0), min(grid.lat_edges[-1] + margin, 90.0)
-    west, east = grid.lon_edges[0] - margin, grid.lon_edges[-1] + margin
-    if south == -90.0 or north == 90.0 or east > west + 360.0:
-        east = west + 360.0  # all meridians meet at a pole
-    lat, lon = np.array([south, north]), np.array([west, east])
-    return Grid(lat.mean(keepdims=True), lon.mean(keepdims=True), lat, lon)
-
-
 def _working_grid(sim: cf.Field, ref: cf.Field | Climatology, spec: str | None) -> Grid:
     if spec is not None:
-        return file.target_grid(spec, sim.cells)
+        return target_grid(spec, sim.cells)
     if isinstance(ref, Climatology):
         return ref.grid
     # Cells that the reference does not touch would come out missing.

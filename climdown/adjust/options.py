@@ -1,9 +1,13 @@
-"""The options of quantile delta mapping and of optimal transport."""
+"""What quantile delta mapping and optimal transport declare: name, source, needs, options.
+
+Light to import, for the command line; `needs_days` says that the reference must be days of
+observations, since the quantiles that a prior carries will not do.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from climdown.options import option, require
 
@@ -11,6 +15,10 @@ from climdown.options import option, require
 @dataclass(frozen=True)
 class QDMOptions:
     """The options of quantile delta mapping, see `bias.quantile`."""
+
+    adjustment: ClassVar[str] = "qdm"
+    source: ClassVar[str] = "doi:10.1175/JCLI-D-14-00754.1"
+    needs_days: ClassVar[bool] = False
 
     kind: Literal["auto", "additive", "multiplicative"] = option(
         "auto", "Differences or ratios; auto: ratios for precipitation, wind speed, radiation."
@@ -70,6 +78,10 @@ class QDMOptions:
 class OTOptions:
     """The options of bias adjustment by optimal transport, see `bias.transport`."""
 
+    adjustment: ClassVar[str] = "ot"
+    source: ClassVar[str] = "arXiv:2305.15618"
+    needs_days: ClassVar[bool] = True
+
     epsilon: float | None = option(
         None,
         "Regularisation, as a fraction of the mean squared distance.",
@@ -107,3 +119,9 @@ class OTOptions:
         )
         years = self.years
         require(years is None or years >= 10, f"years is {years}; need at least 10")
+
+
+OPTIONS: dict[str, type[QDMOptions] | type[OTOptions]] = {
+    kind.adjustment: kind for kind in (QDMOptions, OTOptions)
+}
+"""By the name of the adjustment; `adjust.registry` has what it does."""

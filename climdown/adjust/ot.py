@@ -28,7 +28,7 @@ from climdown.adjust.outputs import Summary, global_attributes, output_variable
 from climdown.adjust.periods import moving_periods
 from climdown.bias import transport
 from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
-from climdown.compute.engine import check_device, plain_errors, to_device, to_host
+from climdown.compute.device import check_device, plain_errors, to_device, to_host
 from climdown.errors import ConvergenceError, InputError
 from climdown.files import check_output, refuse_inputs
 from climdown.inputs import matching
@@ -75,12 +75,10 @@ def ot_file(
     check_output(output, overwrite=overwrite)
     refuse_inputs(output, [*sim, *ref, *hist])
     check_device(device)
-    sources = open_variables(sim, variables, select)
+    sources = open_variables(cf.Sources.open(sim), variables, select)
     first = sources[0]
     written = matching.select_period(first, period)
-    series = [
-        open_series(source, ref, hist, grid, ref_period, hist_period, select) for source in sources
-    ]
+    series = open_series(sources, ref, hist, grid, ref_period, hist_period, select)
     adjusted, lines = transport_series(series, options, device=device)
     by_name = {source.source_name: values for source, values in zip(sources, adjusted, strict=True)}
     description = describe(options)

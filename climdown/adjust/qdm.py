@@ -16,7 +16,6 @@ from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
 from climdown.adjust.inputs import (
     Paths,
     Series,
-    brought,
     check_months,
     open_series,
     open_variables,
@@ -33,6 +32,7 @@ from climdown.compute.engine import Engine, open_engine
 from climdown.errors import ConfigError, InputError
 from climdown.files import check_output, refuse_inputs
 from climdown.inputs import matching
+from climdown.inputs.onto import regridded_to
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +78,13 @@ def qdm_file(
     output, options = Path(output), options or QDMOptions()
     kept = [] if load_map is None else [load_map]
     _check_outputs(output, save_map, [*sim, *(ref or ()), *(hist or ()), *kept], overwrite)
-    (source,) = open_variables(sim, () if variable is None else (variable,), select, most=1)
+    (source,) = open_variables(
+        cf.Sources.open(sim), () if variable is None else (variable,), select, most=1
+    )
     written = matching.select_period(source, period)
     stored = None
     if load_map is None:
-        series = open_series(source, ref, hist, grid, ref_period, hist_period, select)
+        (series,) = open_series([source], ref, hist, grid, ref_period, hist_period, select)
         settings = choose_settings(series, options)
         check_months(series.sim, shared_months(series), options.group)
     else:
@@ -188,7 +190,7 @@ def _with_map(sim: cf.Field, stored: StoredMap) -> Series:
             "another map"
         )
     field = replace(sim, quantity=replace(sim.quantity, units=trained.units))
-    on_grid = brought(field, stored.grid)
+    on_grid = regridded_to(field, stored.grid)
     return Series(on_grid, on_grid, on_grid)
 
 

@@ -19,7 +19,7 @@ from climdown.cf.coordinates import (
     horizontal_dims,
     horizontal_names,
 )
-from climdown.cf.fields import Field, VariableNotFoundError, open_field
+from climdown.cf.fields import Field
 from climdown.cf.files import (
     Location,
     Url,
@@ -30,7 +30,7 @@ from climdown.cf.files import (
     stored_values,
 )
 from climdown.cf.quantities import (
-    Known,
+    VariableFamily,
     known_family,
     known_quantity,
     like_array,
@@ -38,6 +38,7 @@ from climdown.cf.quantities import (
 )
 from climdown.cf.recognition import Quantity
 from climdown.cf.selection import labels
+from climdown.cf.sources import Sources, VariableNotFoundError, open_field
 from climdown.cf.time import (
     TimeAxis,
     calendar_conditions,
@@ -52,11 +53,12 @@ from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
     "Field",
-    "Known",
     "Location",
     "Quantity",
+    "Sources",
     "TimeAxis",
     "Url",
+    "VariableFamily",
     "VariableNotFoundError",
     "calendar_conditions",
     "check_ascending",

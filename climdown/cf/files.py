@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import netCDF4
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -21,6 +20,8 @@ from climdown.errors import InputError
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 # Endings of remote files; what ends otherwise is taken for a Zarr store.
 _NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".h5", ".hdf5")
+# Where a dataset keeps its undecoded twin.
+_STORED = "stored"
 _CLOUD = "pip install 'climdown[cloud]'"
 
 
@@ -73,26 +74,30 @@ def open_dataset(path: Location) -> xr.Dataset:
     with _explained(path), warnings.catch_warnings():
         # Of several fill values each is taken for missing, as it should be.
         warnings.simplefilter("ignore", xr.SerializationWarning)
-        dataset = _open(path, decode_times=coder, decode_timedelta=False)
+        # Decoded from the stored values, which stay at hand: the file is opened once for both.
+        stored = _open(path, decode_cf=False)
+        dataset = xr.decode_cf(stored, decode_times=coder, decode_timedelta=False)
         located = with_coordinates(dataset)
-    located.set_close(dataset.close)
-    located.encoding["source"] = str(path)
+    located.set_close(stored.close)
+    located.encoding |= {"source": str(path), _STORED: stored}
     return located
 
 
 def stored_values(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
-    """The numbers of a variable as its file holds them, undecoded.
+    """The numbers of a variable as its file holds them, undecoded but for packing.
+
+    Args:
+        dataset: as `open_dataset` gives it.
 
     Raises:
         InputError: the file cannot be read any more.
     """
-    location = _location(dataset.encoding["source"])
-    if isinstance(location, Path) and location.is_file():
-        with netCDF4.Dataset(location) as file:
-            file.set_auto_mask(False)
-            return np.asarray(file[name][:])
-    with _explained(location), _open(location, decode_cf=False) as stored:
-        values = np.asarray(stored[name].values)
+    with _explained(_location(dataset.encoding["source"])):
+        stored = dataset.encoding[_STORED][name]
+        values = np.asarray(stored.values)
+    if {"scale_factor", "add_offset"} & set(stored.attrs):
+        values = values * stored.attrs.get("scale_factor", 1.0)
+        values = values + stored.attrs.get("add_offset", 0.0)
     # Zarr states the order of bytes, and netCDF4 warns of types that state any.
     return values.astype(values.dtype.newbyteorder("="))
 

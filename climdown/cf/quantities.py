@@ -23,7 +23,7 @@ Kind = Literal["additive", "multiplicative"]
 
 
 @dataclass(frozen=True)
-class Known:
+class VariableFamily:
     """A family of variables that are one quantity.
 
     Attributes:
@@ -77,10 +77,10 @@ def _known(
     *,
     trace: float | None = None,
     aloft: bool = False,
-) -> Known:
+) -> VariableFamily:
     usual = (*names.split(), *_ARCHIVE_NAMES.get(name, "").split())
     quantity = Quantity(name, tuple(standard_names.split()), usual, units)
-    return Known(quantity, kind, *limits, trace, aloft)
+    return VariableFamily(quantity, kind, *limits, trace, aloft)
 
 
 _TEMPERATURE = "air_temperature"
@@ -93,7 +93,7 @@ _SUNSHINE = (
     "integral_wrt_time_of_surface_downwelling_shortwave_flux_in_air"
 )
 # Families that share a standard_name are told apart by name, extreme and level.
-KNOWN: tuple[Known, ...] = (
+KNOWN: tuple[VariableFamily, ...] = (
     # The record for a day is 1825 mm (La Réunion, 1966), for a month 9300 mm (Cherrapunji, 1861).
     _known("pr", "mm day-1", _RAIN, "pr tp rr precip prcp prate rainfall", "multiplicative",
            (-1e-3, 1900.0), trace=0.05),
@@ -123,7 +123,7 @@ KNOWN: tuple[Known, ...] = (
 )  # fmt: skip
 
 
-def known_quantity(array: xr.DataArray) -> Known | None:
+def known_quantity(array: xr.DataArray) -> VariableFamily | None:
     """The family that a variable belongs to; None if none.
 
     Its units must fit, and its standard_name, or its name where it has none. Families that share
@@ -149,7 +149,7 @@ def known_quantity(array: xr.DataArray) -> Known | None:
     return next(iter(by_name or alike or fitting), None)
 
 
-def known_family(quantity: Quantity) -> Known | None:
+def known_family(quantity: Quantity) -> VariableFamily | None:
     """The family that a quantity is meant to be, by its name and units; None if none."""
     return next(
         (

@@ -14,7 +14,7 @@ from climdown.cli.console import out
 from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:
-    from climdown.cf import Location
+    from climdown.cf import Location, Sources
     from climdown.inputs.inspection import VariableReport
     from climdown.priors.card import Prior
 
@@ -45,8 +45,10 @@ def inspect(
 
     known = _bundled() if priors else {}
     for path in cf.expand_paths(files):
-        reports = inspection.inspect_file(path)
-        verdicts = {name: _verdict(prior, path) for name, prior in known.items()}
+        sources = inspection.open_local(path)
+        reports = inspection.inspect_sources(sources)
+        verdicts = {name: _verdict(prior, sources) for name, prior in known.items()}
+        sources.close()
         if as_json:
             entry: dict[str, Any] = {
                 "file": str(path),
@@ -88,16 +90,16 @@ def _bundled() -> dict[str, Prior | ClimdownError]:
     return known
 
 
-def _verdict(prior: Prior | ClimdownError, path: Location) -> str:
+def _verdict(prior: Prior | ClimdownError, sources: Sources) -> str:
     """What a bundled prior would make of a file."""
     from climdown.inputs import matching
 
     if isinstance(prior, ClimdownError):
         return f"cannot be read: {prior}"
     try:
-        fields = matching.match(prior, [path], None)
+        fields = matching.match(prior, sources, None).region
     except ClimdownError as error:
-        return f"does not fit: {str(error).removeprefix(f'{path}: ')}"
+        return f"does not fit: {str(error).removeprefix(f'{sources.paths[0]}: ')}"
     free = [v.name for v in prior.card.variables if v.name not in fields]
     unguided = f"; free: {', '.join(free)}" if free else ""
     return f"fits: guided by {', '.join(fields)}{unguided}"

@@ -12,7 +12,6 @@ import typer
 from climdown.cli.console import log, out, progress_bar, stop_requested
 from climdown.cli.options import parse_selection
 from climdown.config import RunConfig
-from climdown.config.run import Method
 from climdown.errors import ConfigError
 
 
@@ -168,14 +167,20 @@ def run(
     if len(files) < 2:
         raise ConfigError("expected at least one INPUT and then OUTPUT")
     config = RunConfig(
-        method=cast(Method, method),
-        noise_scale=_number_or_text(noise_scale),
-        keep_means=keep_means,
+        method=method,
+        options={
+            name: value
+            for name, value in {
+                "noise_scale": None if noise_scale == "auto" else _number_or_text(noise_scale),
+                "keep_means": keep_means,
+                "sampler": None if sampler == "fast" else sampler,
+                "steps": steps,
+                "guidance_scale": guidance_scale,
+            }.items()
+            if value is not None
+        },
         members=members,
         seed=seed,
-        sampler=cast(Literal["fast", "reference", "coarse-loss"], sampler),
-        steps=steps,
-        guidance_scale=guidance_scale,
         filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]
         coherence=_number_or("coherence", coherence, ("auto", "none")),  # type: ignore[arg-type]
         device=cast(Literal["auto", "cpu", "cuda"], device),
@@ -183,7 +188,7 @@ def run(
         tile=tile,
         period=time,
         select=parse_selection(select),
-        bias=cast(Literal["none", "qdm", "ot"] | None, bias),
+        bias=bias,
         historical=tuple(historical or ()),
         reference=tuple(reference or ()),
         historical_period=hist_period,
@@ -191,23 +196,28 @@ def run(
         overwrite=overwrite,
     )
     # Slow imports come after all that can be refused without them.
-    from climdown import pipeline
+    from climdown.pipeline.choices import choose
+
+    choose(config)
     from climdown.files import check_output
+    from climdown.pipeline.execution import execute
+    from climdown.pipeline.plan import describe
+    from climdown.pipeline.planning import make_plan
     from climdown.priors.store import load_prior
 
     *inputs, output = files
     check_output(Path(output), overwrite=overwrite)
     chosen = None if prior is None else load_prior(prior)
-    plan = pipeline.make_plan(inputs, output, prior=chosen, config=config)
+    plan = make_plan(inputs, output, prior=chosen, config=config)
     if dry_run:
-        for label, text in plan.describe():
+        for label, text in describe(plan):
             out.print(f"{label + ':':<13}{text}", highlight=False, markup=False)
         return
-    for label, text in plan.describe():
+    for label, text in describe(plan):
         log.info("%s: %s", label, text)
     command = shlex.join(["climdown", *sys.argv[1:]])
     with progress_bar("fields") as bar, stop_requested() as should_stop:
-        summary = pipeline.execute(
+        summary = execute(
             plan,
             command=command,
             progress=lambda done, total: bar(done, total, ""),

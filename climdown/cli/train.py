@@ -71,8 +71,8 @@ def _train(
     device: str,
     changes: list[str] | None,
 ) -> None:
+    from climdown.compute.device import choose_device
     from climdown.config import load_config
-    from climdown.pipeline import choose_device
     from climdown.training import Step
     from climdown.training.parallel import leads
 

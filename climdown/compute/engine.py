@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from climdown.compute.device import check_device, plain_errors
 from climdown.errors import ConfigError
 
 _PATIENCE = 10.0  # seconds in which a scheduler must answer
@@ -79,27 +77,6 @@ def open_engine(scheduler: str | None = None, device: str = "cpu") -> Iterator[E
         yield Engine(client, 2 * cores, 1, device)
 
 
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Say in one line that a cluster or a device gave up.
-
-    Raises:
-        ConfigError: the cluster lost a block, or the device ran out of memory.
-    """
-    try:
-        yield
-    except Exception as error:
-        # Named, not imported: neither package need be there.
-        remedy = {
-            "KilledWorker": "a Dask worker died, likely for want of memory; give workers more",
-            "FutureCancelledError": "the Dask cluster went away; start it and run again",
-            "OutOfMemoryError": "the CUDA device ran out of memory; use --device cpu",
-        }.get(type(error).__name__)
-        if remedy is None:
-            raise
-        raise ConfigError(remedy) from None
-
-
 def _connect(scheduler: str) -> Any:
     try:
         from distributed import Client
@@ -107,14 +84,14 @@ def _connect(scheduler: str) -> Any:
     except ImportError:
         raise ConfigError("--scheduler-address needs Dask: pip install 'climdown[hpc]'") from None
 
-    async def knock() -> None:
+    async def contact() -> None:
         await (await connect(scheduler, timeout=_PATIENCE)).close()
 
     try:
         # A client that found nobody would complain once more when it is deleted. In a thread,
         # since notebooks have a loop of their own.
         with ThreadPoolExecutor(1) as executor:
-            executor.submit(asyncio.run, knock()).result()
+            executor.submit(asyncio.run, contact()).result()
         return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -128,32 +105,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
-
-    Raises:
-        ConfigError: an unknown one, or CUDA where there is none.
-    """
-    if device not in ("cpu", "cuda"):
-        raise ConfigError(f"unknown device '{device}'; expected cpu or cuda")
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError("no CUDA device is available; use --device cpu")
-
-
-def to_device(values: npt.NDArray[np.float32], device: str) -> Any:
-    """An array as NumPy's, or as torch's on a CUDA device."""
-    if device == "cpu":
-        return values
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
-
-
-def to_host(values: Any) -> npt.NDArray[np.float32]:
-    """The way back."""
-    return values if isinstance(values, np.ndarray) else np.asarray(values.cpu().numpy())

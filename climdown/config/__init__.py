@@ -1,6 +1,6 @@
 """Configurations: frozen dataclasses, read from TOML or options, checked when built."""
 
-from climdown.config.run import BASELINES, METHODS, RunConfig
+from climdown.config.run import DEFAULT_METHOD, RunConfig
 from climdown.config.training import (
     ConsistencyConfig,
     DataConfig,
@@ -11,11 +11,9 @@ from climdown.config.training import (
     VariableConfig,
     load_config,
 )
-from climdown.options import from_mapping
 
 __all__ = [
-    "BASELINES",
-    "METHODS",
+    "DEFAULT_METHOD",
     "ConsistencyConfig",
     "DataConfig",
     "NetworkConfig",
@@ -24,6 +22,5 @@ __all__ = [
     "SamplingConfig",
     "TrainingConfig",
     "VariableConfig",
-    "from_mapping",
     "load_config",
 ]

@@ -20,6 +20,15 @@ class Denoise(Protocol):
     def __call__(self, x: Tensor, sigma: float) -> Tensor: ...
 
 
+def no_network(x: Tensor, sigma: float) -> Tensor:  # noqa: ARG001
+    """In place of a denoiser, for methods that ask none.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(f"a baseline asks no network, yet it was asked at noise level {sigma:g}")
+
+
 class Denoiser(nn.Module):
     """A network wrapped in the preconditioning of Karras et al. 2022 (arXiv 2206.00364, Table 1).
 

@@ -13,12 +13,11 @@ import xarray as xr
 from climdown import cf
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
+from climdown.inputs.checks import FILL
 
 _BLOCK_BYTES = 64 << 20
 # More values outside the believable range than this share are the rule, not the exception.
 _MANY = 0.01
-# No quantity comes near it: a fill value that the file does not declare.
-_FILL = 1e15
 _FREQUENCIES = (
     ("hourly", 0.99 / 24, 1.01 / 24),
     ("daily", 0.99, 1.01),
@@ -122,19 +121,27 @@ class VariableReport:
         return rows
 
 
-def inspect_file(path: cf.Location) -> list[VariableReport]:
-    """A report for each gridded variable of a file; none where there is no such variable.
+def open_local(path: cf.Location) -> cf.Sources:
+    """A file or Zarr store to inspect, opened.
 
     Raises:
-        InputError: the file cannot be read, or lies behind an address.
+        InputError: it cannot be read, or lies behind an address.
     """
     if isinstance(path, cf.Url):
         raise InputError(
             f"{path}: every value is read to inspect it, too much over a network; expected a local "
             "file or Zarr store"
         )
-    with cf.open_dataset(path) as dataset:
-        return [_inspect(path, dataset, name) for name in cf.gridded_variables(dataset)]
+    return cf.Sources.open(path)
+
+
+def inspect_sources(sources: cf.Sources) -> list[VariableReport]:
+    """A report for each gridded variable; none where there is no such variable."""
+    return [
+        _inspect(path, dataset, name)
+        for path, dataset in zip(sources.paths, sources.datasets, strict=True)
+        for name in cf.gridded_variables(dataset)
+    ]
 
 
 def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableReport:
@@ -240,7 +247,7 @@ def _values_text(values: ValueReport) -> str:
     )
 
 
-def _values(array: xr.DataArray, known: cf.Known | None) -> ValueReport | None:
+def _values(array: xr.DataArray, known: cf.VariableFamily | None) -> ValueReport | None:
     """Range and share of missing values, read in blocks; None for what are no numbers."""
     if not np.issubdtype(array.dtype, np.number) or array.size == 0:
         return None
@@ -260,7 +267,7 @@ def _values(array: xr.DataArray, known: cf.Known | None) -> ValueReport | None:
     return ValueReport(low, high, total * (array.size / count), missing, infinite, strange / count)
 
 
-def _limits(array: xr.DataArray, known: cf.Known | None) -> tuple[float, float]:
+def _limits(array: xr.DataArray, known: cf.VariableFamily | None) -> tuple[float, float]:
     """The believable range in the variable's own units."""
     if known is None:
         return -np.inf, np.inf
@@ -282,7 +289,7 @@ def _blocks(array: xr.DataArray) -> Iterator[npt.NDArray[np.float64]]:
 
 def _suspicions(
     array: xr.DataArray,
-    known: cf.Known | None,
+    known: cf.VariableFamily | None,
     time: TimeReport | None,
     values: ValueReport | None,
 ) -> Iterator[str]:
@@ -306,11 +313,11 @@ def _suspicions(
 
 
 def _unbelievable(
-    array: xr.DataArray, known: cf.Known | None, values: ValueReport
+    array: xr.DataArray, known: cf.VariableFamily | None, values: ValueReport
 ) -> Iterator[str]:
     extremes = [value for value in (values.low, values.high) if value is not None]
     for value in extremes:
-        if abs(value) > _FILL:
+        if abs(value) > FILL:
             yield f"values of {value:.4g}: a fill value that the file does not declare?"
             return
     if values.unbelievable > 0 and known is not None:

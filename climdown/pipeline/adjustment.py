@@ -1,149 +1,151 @@
-"""The bias adjustment of a run: the input on the grid where it guides, adjusted before it does."""
+"""The input with its bias adjusted: a stage of a run with parts of its own.
+
+It is computed once, on the grid where the input guides, and placed beside the units of the run; a
+resumed run reads it, and so can every process that takes part.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
-from climdown import cf, files, regrid
-from climdown.adjust.blocks import adjust_series
+from climdown import cf, regrid
 from climdown.adjust.inputs import (
     REF_COVERAGE,
     Climatology,
     Series,
-    brought,
-    check_months,
     open_period,
     prior_climatology,
-    shared_months,
 )
-from climdown.adjust.ot import describe, transport_series
-from climdown.adjust.settings import Settings, choose_settings
-from climdown.bias.scratch import Scratch
-from climdown.compute.engine import open_engine
-from climdown.config import RunConfig
-from climdown.errors import ConvergenceError, InputError
+from climdown.adjust.registry import ADJUSTMENTS, Decided, Reader
+from climdown.arrays import Float32, Float64
+from climdown.errors import InputError, ResumeError
+from climdown.files import file_fingerprint, flush_folder, placed
 from climdown.grid import Grid
-from climdown.inputs import matching
+from climdown.inputs.matching import Matched, quantity
+from climdown.inputs.onto import regridded_to
 from climdown.priors.card import Prior, Variable
 
 log = logging.getLogger(__name__)
 
-Reader = Callable[[slice], npt.NDArray[np.float32]]
-"""Values of a block of time steps on the filter grid, shape (time, ny, nx)."""
-
-_CHECK_BYTES = 64 << 20
+_BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Adjustment:
+class Reference:
+    """What an input is adjusted to, and by.
+
+    Attributes:
+        historical: of the input's model in the reference's period: files, and a period or None.
+        observed: the same of observations; no files take the quantiles that the prior carries.
+    """
+
+    historical: tuple[str, ...]
+    historical_period: str | None
+    observed: tuple[str, ...]
+    observed_period: str | None
+
+    def identity(self) -> dict[str, Any]:
+        """Fingerprints and periods, as JSON values."""
+        return {
+            "historical": _fingerprints(self.historical),
+            "historical_period": self.historical_period,
+            "reference": _fingerprints(self.observed),
+            "reference_period": self.observed_period,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class AdjustedInput:
     """The bias adjustment of a run, checked; nothing has been computed yet.
 
     Attributes:
-        config: of the run.
+        decided: the adjustment with all its choices.
+        options: of the adjustment, by name.
+        reference: files and periods, with their fingerprints.
         series: by variable, in the prior's units, on the filter grid, or on the finer one of the
             prior's quantiles; the simulation is all of the input, so that what a run samples does
             not change how it is adjusted.
-        settings: of quantile delta mapping, by variable; empty for transport.
         steps: of the input, that the run samples.
         averages: by variable, from the grid of the series to the filter grid, where they differ.
     """
 
-    config: RunConfig
+    decided: Decided
+    options: Mapping[str, Any]
+    reference: Mapping[str, Any]
+    source: str
     series: Mapping[str, Series]
-    settings: Mapping[str, Settings]
     steps: slice
     averages: Mapping[str, Averages] = field(default_factory=dict)
 
-    @property
-    def method(self) -> str:
-        """The method and its options, for people."""
-        if self.config.adjustment == "ot":
-            return describe(self.config.ot)
-        return "; ".join(f"{name}: {s.describe()}" for name, s in self.settings.items())
-
     def describe(self) -> str:
         """One line for people and for the output."""
-        ref = next(iter(self.series.values())).ref
-        source = ", ".join(self.config.reference)
-        if isinstance(ref, Climatology):
-            source = f"quantiles of prior {ref.prior}"
-        return f"{self.method}; reference: {source}"
+        return f"{self.decided.describe()}; reference: {self.source}"
 
-    def readers(self, stack: ExitStack, scratch: Path, device: str) -> dict[str, Reader]:
-        """Adjust all of the input, and give functions that read the run's steps of the result.
+    def identity(self) -> dict[str, Any]:
+        """Everything about the adjustment that decides the result, as JSON values."""
+        return {
+            "bias": self.decided.describe(),
+            "bias_options": dict(self.options),
+            **self.reference,
+        }
+
+    def readers(self, folder: Path, device: str) -> dict[str, Reader]:
+        """Functions that read the run's steps on the filter grid; computes what is not there yet.
 
         Args:
-            stack: keeps scratch files until it is left.
-            scratch: folder for these.
+            folder: of the run's parts.
 
         Raises:
             InputError: a step has no adjusted value: nothing would guide it.
             ConvergenceError: the transport did not converge.
+            OutputError: there is no room.
         """
-        read = (
-            self._transported(device)
-            if self.config.adjustment == "ot"
-            else self._mapped(stack, scratch, device)
-        )
-        readers = {
-            name: _later(self._averaged(name, one), self.steps.start) for name, one in read.items()
-        }
-        for name, reader in readers.items():
-            self._check_steps(name, reader)
-        return readers
+        stage = folder / "adjusted"
+        paths = {name: stage / f"{name}.npy" for name in self.series}
+        if wanted := [name for name, path in paths.items() if not path.is_file()]:
+            stage.mkdir(exist_ok=True)
+            flush_folder(folder)
+            for name, read in self.decided.apply(self.series, wanted, folder=folder, device=device):
+                self._place(paths[name], name, read)
+        return {name: _part_reader(path) for name, path in paths.items()}
 
-    def _averaged(self, name: str, read: Reader) -> Reader:
-        if name not in self.averages:
-            return read
-        averages = self.averages[name]
-        return lambda part: averages.apply(read(part))
+    def _place(self, path: Path, name: str, read: Reader) -> None:
+        """Write the run's steps of an adjusted variable, block by block of time."""
+        one = self.series[name]
+        averages = self.averages.get(name)
+        grid = one.grid if averages is None else averages.weights.target
+        shape = (self.steps.stop - self.steps.start, *grid.shape)
+        with placed(path) as temporary:
+            array = open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+            for part, source in self._blocks(one.grid):
+                values = read(source)
+                array[part] = values if averages is None else averages.apply(values)
+                self._check_steps(one.sim, source, array[part])
+            array.flush()
 
-    def _transported(self, device: str) -> dict[str, Reader]:
-        series = list(self.series.values())
-        try:
-            adjusted, lines = transport_series(series, self.config.ot, device=device)
-        except ConvergenceError as error:
-            raise ConvergenceError(
-                f"{error}; `climdown ot` has options for these, and its output needs no --bias"
-            ) from None
-        _report("optimal transport", lines)
-        return {
-            name: values.__getitem__ for name, values in zip(self.series, adjusted, strict=True)
-        }
+    def _blocks(self, grid: Grid) -> Iterator[tuple[slice, slice]]:
+        """Blocks of the run's steps, and where they are among all of the input's."""
+        first, total = self.steps.start, self.steps.stop - self.steps.start
+        length = max(1, _BLOCK_BYTES // (4 * grid.areas.size))
+        for start in range(0, total, length):
+            stop = min(start + length, total)
+            yield slice(start, stop), slice(first + start, first + stop)
 
-    def _mapped(self, stack: ExitStack, scratch: Path, device: str) -> dict[str, Reader]:
-        engine = stack.enter_context(open_engine(device=device))
-        readers = {}
-        for name, one in self.series.items():
-            settings = self.settings[name]
-            values, report = adjust_series(
-                one, settings, stack=stack, scratch=scratch, engine=engine
+    def _check_steps(self, sim: cf.Field, part: slice, values: Float32) -> None:
+        empty = np.isnan(values).all(axis=(1, 2))
+        if empty.any():
+            raise InputError(
+                f"{cf.describe_paths(sim.paths)}: bias adjustment left no value of "
+                f"{sim.source_name} at {sim.time.dates[part][empty][0].isoformat()}; choose other "
+                "steps with --time, or give more of --historical and --reference"
             )
-            _report(name, report.lines(settings, one.sim.quantity.units))
-            readers[name] = _reader(values, one.grid)
-        return readers
-
-    def _check_steps(self, name: str, read: Reader) -> None:
-        sim = self.series[name].sim
-        dates = sim.time.dates[self.steps]
-        block = max(1, _CHECK_BYTES // (4 * sim.grid.areas.size))
-        for start in range(0, len(dates), block):
-            part = slice(start, min(start + block, len(dates)))
-            empty = np.isnan(read(part)).all(axis=(1, 2))
-            if empty.any():
-                raise InputError(
-                    f"{cf.describe_paths(sim.paths)}: bias adjustment left no value of "
-                    f"{sim.source_name} at {dates[part][empty][0].isoformat()}; choose other steps "
-                    "with --time, or give more of --historical and --reference"
-                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,7 @@ class Averages:
     """
 
     weights: regrid.Weights
-    share: npt.NDArray[np.float64]
+    share: Float64
 
     @classmethod
     def between(cls, prior: Prior, variable: Variable, coarse: Grid, grid: Grid) -> Averages:
@@ -164,9 +166,11 @@ class Averages:
         channel = [v.name for v in prior.card.variables].index(variable.name)
         fine = regrid.weights(prior.card.grid, coarse, "conservative")
         valid = fine.apply(prior.mask[channel].astype(np.float64))
-        return cls(regrid.weights(coarse, grid, "conservative"), np.nan_to_num(valid))
+        return cls(
+            regrid.weights(coarse, grid, "conservative"), np.nan_to_num(valid).astype(np.float64)
+        )
 
-    def apply(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def apply(self, values: Float32) -> Float32:
         """As A_low has it of fine fields, shape (time, *grid.shape), NaN where under half is known.
 
         Args:
@@ -181,82 +185,77 @@ class Averages:
 
 
 def plan_adjustment(
+    name: str,
+    options: Any,
+    reference: Reference,
+    *,
     prior: Prior,
-    inputs: Sequence[cf.Location],
-    fields: Mapping[str, cf.Field],
+    matched: Matched,
     grid: Grid,
-    config: RunConfig,
-) -> Adjustment:
-    """Open what the adjustment needs, and decide its details.
+    select: Mapping[str, str],
+) -> AdjustedInput:
+    """Open what an adjustment needs, and decide its details.
 
     Args:
-        inputs: files of the input; all their steps take part in the adjustment.
-        fields: the input that the run samples.
+        name, options: of the adjustment.
+        matched: the input; all its steps take part in the adjustment.
         grid: on which the input guides.
-        config: whose `reference` is empty to take the quantiles that the prior carries.
 
     Raises:
         InputError, GridError, PriorError, ConfigError: of what cannot be used.
     """
     # Quantiles do not tell those of means over larger cells: these are taken of adjusted values.
-    working = grid if config.reference else prior.card.coarse_grid
-    guided = [variable for variable in prior.card.variables if variable.name in fields]
-    series = {v.name: _open(prior, v, inputs, working, config) for v in guided}
-    for one in series.values():
-        if config.adjustment == "qdm":  # transport says so itself
-            check_months(one.sim, shared_months(one), config.qdm.group)
-    name = next(iter(series))
-    dates = fields[name].time.dates
-    first = int(np.flatnonzero(series[name].sim.time.dates == dates[0])[0])
-    settings = {}
-    if config.adjustment == "qdm":
-        settings = {name: choose_settings(one, config.qdm) for name, one in series.items()}
+    working = grid if reference.observed else prior.card.coarse_grid
+    guided = [variable for variable in prior.card.variables if variable.name in matched.region]
+    series = _open_series(reference, prior, guided, matched, working, select)
     averages = {}
     if working.digest != grid.digest:
         averages = {v.name: Averages.between(prior, v, working, grid) for v in guided}
-    return Adjustment(config, series, settings, slice(first, first + len(dates)), averages)
+    source = ", ".join(reference.observed) or f"quantiles of prior {prior.card.name}"
+    return AdjustedInput(
+        decided=ADJUSTMENTS[name].decide(series, options),
+        options=asdict(options),
+        reference=reference.identity(),
+        source=source,
+        series=series,
+        steps=matched.steps,
+        averages=averages,
+    )
 
 
-def _open(
-    prior: Prior, variable: Variable, inputs: Sequence[cf.Location], grid: Grid, config: RunConfig
-) -> Series:
-    wanted, select = matching.quantity(variable), dict(config.select)
-    hist = open_period(config.historical, wanted, config.historical_period, select)
-    sim = cf.open_field(inputs, wanted, select=select)
-    if not config.reference:
-        ref = prior_climatology(prior, variable, variable.units)
-        return Series(ref, brought(hist, grid), brought(sim, grid))
-    observed = open_period(config.reference, wanted, config.reference_period, select)
-    observed = brought(observed, grid, min_coverage=REF_COVERAGE)
-    return Series(observed, brought(hist, grid), brought(sim, grid))
-
-
-def identity(adjustment: Adjustment) -> dict[str, Any]:
-    """Everything about the adjustment that decides the result, as JSON values."""
-    config = adjustment.config
-    return {
-        "bias": adjustment.method,
-        "bias_options": asdict(config.qdm if config.adjustment == "qdm" else config.ot),
-        "historical": _fingerprints(config.historical),
-        "historical_period": config.historical_period,
-        "reference": _fingerprints(config.reference),
-        "reference_period": config.reference_period,
-    }
+def _open_series(
+    reference: Reference,
+    prior: Prior,
+    guided: Sequence[Variable],
+    matched: Matched,
+    grid: Grid,
+    select: Mapping[str, str],
+) -> dict[str, Series]:
+    """Reference, historical and simulated values of each variable on one grid."""
+    historical = cf.Sources.open(reference.historical)
+    observed = cf.Sources.open(reference.observed) if reference.observed else None
+    series = {}
+    for variable in guided:
+        wanted = quantity(variable)
+        hist = open_period(historical, wanted, reference.historical_period, select)
+        ref: cf.Field | Climatology
+        if observed is None:
+            ref = prior_climatology(prior, variable, variable.units)
+        else:
+            days = open_period(observed, wanted, reference.observed_period, select)
+            ref = regridded_to(days, grid, min_coverage=REF_COVERAGE)
+        sim = matched.everywhere[variable.name]
+        series[variable.name] = Series(ref, regridded_to(hist, grid), regridded_to(sim, grid))
+    return series
 
 
 def _fingerprints(names: Sequence[str]) -> list[list[str]]:
-    return [[path.name, files.file_fingerprint(path)] for path in cf.expand_paths(names)]
+    return [[path.name, file_fingerprint(path)] for path in cf.expand_paths(names)]
 
 
-def _reader(values: Scratch, grid: Grid) -> Reader:
-    return lambda part: values.read_times(part.start, part.stop).reshape(-1, *grid.shape)
-
-
-def _later(read: Reader, first: int) -> Reader:
-    """Steps counted from another first one."""
-    return lambda part: read(slice(part.start + first, part.stop + first))
-
-
-def _report(name: str, lines: Sequence[str]) -> None:
-    for line in lines:
-        log.info("%s: %s", name, line)
+def _part_reader(path: Path) -> Reader:
+    try:
+        values: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        raise ResumeError(f"{path} is damaged; remove it and run again") from None
+    return lambda part: np.array(values[part])

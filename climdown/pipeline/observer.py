@@ -5,23 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from climdown import regrid
+from climdown import cf, regrid
+from climdown.adjust.registry import Reader
+from climdown.arrays import AnyArray, Float64
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.grid import Grid
-from climdown.pipeline import adjustment
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Prior
 from climdown.transforms import Chain
-
-if TYPE_CHECKING:
-    from climdown.pipeline import Plan
 
 log = logging.getLogger(__name__)
 
@@ -36,49 +32,73 @@ class Observer:
     """Turns blocks of the input into observations on the device.
 
     Args:
-        adjusted: functions that read bias-adjusted values on the filter grid, by variable.
+        fields: the input by variable, in the prior's units.
+        grid: on which the input guides.
+        adjusted: functions that read bias-adjusted values on that grid, by variable.
     """
 
-    def __init__(self, plan: Plan, adjusted: Mapping[str, adjustment.Reader] | None = None) -> None:
-        self.plan = plan
+    def __init__(
+        self,
+        prior: Prior,
+        fields: Mapping[str, cf.Field],
+        grid: Grid,
+        device: torch.device,
+        adjusted: Mapping[str, Reader] | None = None,
+    ) -> None:
+        self.fields, self.grid, self.device = fields, grid, device
         self.adjusted = adjusted or {}
-        prior, fine, coarse = plan.prior, plan.prior.card.grid, plan.filter_grid
-        names = [v.name for v in prior.card.variables]
-        self.channels = tuple(names.index(v.name) for v in plan.variables)
-        self.operators = make_operators(prior, self.channels, coarse, plan.device)
-        self.weights = latitude_weights(_tensor(fine.areas, plan.device))
-        self.guiding = tuple(
-            self._guiding(variable, operator)
-            for variable, operator in zip(plan.variables, self.operators, strict=True)
-        )
+        names = [variable.name for variable in prior.card.variables]
+        self.names = tuple(name for name in names if name in fields)
+        self.channels = tuple(map(names.index, self.names))
+        self.operators = make_operators(prior, self.channels, grid, device)
+        self.weights = latitude_weights(_tensor(prior.card.grid.areas, device))
+        self.guiding = tuple(map(self._guiding, self.names, self.operators))
+        self._shape = prior.mask.shape
 
     def coarse_values(self, part: slice) -> list[Tensor]:
         """A_low of the input, in the prior's units, NaN where it does not guide."""
         return [
-            torch.where(guiding, self._lowered(variable, part), torch.nan)
-            for variable, guiding in zip(self.plan.variables, self.guiding, strict=True)
+            torch.where(guiding, self._lowered(name, part), torch.nan)
+            for name, guiding in zip(self.names, self.guiding, strict=True)
         ]
 
-    def _lowered(self, variable: Variable, part: slice) -> Tensor:
-        field = self.plan.fields[variable.name]
-        if variable.name in self.adjusted:
-            adjusted = self.adjusted[variable.name](part)
-            return torch.from_numpy(np.ascontiguousarray(adjusted)).to(self.plan.device)
-        values = field.read(part)
-        if field.grid.digest != self.plan.filter_grid.digest:
-            weights = regrid.weights(field.grid, self.plan.filter_grid, "conservative")
-            values = weights.apply(values, min_coverage=0.5)
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.plan.device)
+    def first_guess(self, most: int) -> Float64:
+        """Interpolated, normalised observations of at most so many steps, evenly spread.
 
-    def _guiding(self, variable: Variable, operator: CoarseOperator) -> Tensor:
+        Returns:
+            shape (steps, channels, ny, nx).
+        """
+        steps = cf.evenly(np.arange(len(self._time)), most).tolist()
+        rows = [self.coarse_values(slice(step, step + 1)) for step in steps]
+        coarse = [torch.cat(values) for values in zip(*rows, strict=True)]
+        like = torch.zeros(len(steps), *self._shape, device=self.device)
+        guess: Float64 = self.observation(coarse).interpolate(like).double().cpu().numpy()
+        return guess
+
+    @property
+    def _time(self) -> cf.TimeAxis:
+        return next(iter(self.fields.values())).time
+
+    def _lowered(self, name: str, part: slice) -> Tensor:
+        field = self.fields[name]
+        if name in self.adjusted:
+            values = self.adjusted[name](part)
+        else:
+            values = field.read(part)
+            if field.grid.digest != self.grid.digest:
+                weights = regrid.weights(field.grid, self.grid, "conservative")
+                values = np.asarray(weights.apply(values, min_coverage=0.5), np.float32)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def _guiding(self, name: str, operator: CoarseOperator) -> Tensor:
         """Which coarse cells guide, by their share of valid fine cells; shape (ny, nx)."""
-        first = self._lowered(variable, slice(0, 1))[0]
+        first = self._lowered(name, slice(0, 1))[0]
         # Observations differ by a cell or two in what they call land: the majority tells.
         sea = torch.isfinite(first)[operator.covered < 1e-6]
         masked = int(sea.sum()) <= sea.numel() / 2
         threshold = _MIN_CELL_OF_MASKED_INPUT if masked else _MIN_CELL
         guiding = operator.covered >= threshold
-        log.debug("%s: %d coarse cells guide", variable.name, int(guiding.sum()))
+        log.debug("%s: %d coarse cells guide", name, int(guiding.sum()))
         return guiding
 
     def observation(
@@ -87,7 +107,7 @@ class Observer:
         """The observation of a batch from its coarse values, shape (batch, ny, nx) each.
 
         Args:
-            model: to be steered; its Gaussian part tells how its errors hang together.
+            model: to be steered; its Gaussian part tells how its errors covary.
         """
         gaussian = None if model is None else model.gaussian
         return CoarseObservation(
@@ -130,5 +150,5 @@ def _encode(chain: Chain, values: Tensor) -> Tensor:
     return encoded
 
 
-def _tensor(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+def _tensor(values: AnyArray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 
-from climdown.config import NetworkConfig, SamplingConfig, from_mapping
+from climdown.config import NetworkConfig, SamplingConfig
 from climdown.errors import ConfigError, GridError, PriorError
 from climdown.files import file_digest
 from climdown.grid import Grid
+from climdown.options import from_mapping
 from climdown.priors.bounds import check_card, check_json, check_weights, max_bytes
 from climdown.priors.build import build_denoiser, make_tiles, to_device
 from climdown.priors.fields import (

@@ -1,12 +1,10 @@
-"""`regrid_file()`: a file on another grid; and what people may call a grid."""
+"""`regrid_file()`: a file on another grid."""
 
 from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,18 +15,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf, files, regrid, stream
-from climdown.errors import ClimdownError, ConfigError, GridError, InputError, PriorError
+from climdown.errors import ConfigError, GridError, InputError, naming
 from climdown.grid import Grid
-from climdown.mesh import Mesh
-from climdown.priors.card import read_card
-from climdown.priors.store import find_prior
 from climdown.version import __version__
 
 log = logging.getLogger(__name__)
 
-_NUMBER = r"[-+]?\d+(?:\.\d*)?|[-+]?\.\d+"
-# A field of more cells than this does not fit the memory of what reads it.
-_MOST_CELLS = 200_000_000
 _STORAGE_ATTRIBUTES = {"_FillValue", "missing_value", "scale_factor", "add_offset", "_ChunkSizes"}
 # What says where the old cells lie, and CDO, ICON and UGRID tools believe.
 _CELL_ATTRIBUTES = {
@@ -41,10 +33,6 @@ _GLOBAL_CELL_ATTRIBUTES = {
     *("CDI_grid_type", "grid_file_uri", "number_of_grid_used", "uuidOfHGrid"),
     *("external_variables", "nominal_resolution"),
 }
-SPECIFICATIONS = (
-    "a spacing in degrees (1.0), a box WEST,EAST,SOUTH,NORTH,SPACING, a global grid rNXxNY, a "
-    "NetCDF file, or a prior's name with :fine or :coarse"
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ def regrid_file(
     source: Path,
     output: Path,
     *,
-    grid: str,
+    target: Callable[[regrid.Cells], Grid],
     method: regrid.Method = "conservative",
     backend: regrid.Backend = "auto",
     min_coverage: float = 1e-6,
@@ -77,7 +65,7 @@ def regrid_file(
     """Regrid every gridded variable of a file; all its other dimensions and variables are kept.
 
     Args:
-        grid: see `target_grid`.
+        target: the grid to write on, for the cells of the file's first variable.
         min_coverage: target cells of which less is covered by valid source cells are missing.
 
     Returns:
@@ -86,22 +74,22 @@ def regrid_file(
     Raises:
         InputError: no file, no gridded variable, or values that cannot be read.
         GridError: grids that the method cannot take, or that do not meet.
-        ConfigError: an unknown grid, method or backend, or the output is the input.
+        ConfigError: an unknown method or backend, or the output is the input.
         OutputError: the output exists or cannot be written.
     """
     if not 0 < min_coverage <= 1:
         raise ConfigError(f"min coverage is {min_coverage:g}; need 0 < coverage <= 1")
-    found, *more = cf.expand_paths([source])
+    first, *more = cf.expand_paths([source])
     if more:
         raise ConfigError(f"one file is regridded at a time; {1 + len(more)} match, like {more[0]}")
-    source = Path(found)
+    source = Path(first)
     if not source.is_file():
-        raise InputError(f"{found}: is a Zarr store; expected a NetCDF file to regrid")
+        raise InputError(f"{first}: is a Zarr store; expected a NetCDF file to regrid")
     if output.exists() and source.samefile(output):
         raise ConfigError(f"{output} is both input and output; choose another output")
     files.check_output(output, overwrite=overwrite)
     with cf.open_dataset(source) as dataset:
-        plan = _FilePlan(source, dataset, grid, method, backend)
+        plan = _FilePlan(source, dataset, target, method, backend)
         plan.warn_of_losses()
         stream.write_on_grid(
             output,
@@ -115,41 +103,6 @@ def regrid_file(
         return plan.reports(min_coverage)
 
 
-def target_grid(spec: str, cells: regrid.Cells | None = None) -> Grid:
-    """The grid that a specification names.
-
-    Args:
-        spec: a spacing in degrees (over the extent of `cells`, in multiples of it), a box
-            "WEST,EAST,SOUTH,NORTH,SPACING", "rNXxNY" (global, first longitude centred on 0, as
-            CDO has it), a NetCDF file (the grid of its first rectilinear variable), or a prior's
-            name or folder, followed by ":fine" (the default) or ":coarse". A box whose east is
-            less than its west lies across the seam.
-
-    Raises:
-        ConfigError: it names none of these, or more cells than fit.
-        InputError: the file has no gridded variable.
-        GridError: the file's grids are not rectilinear.
-    """
-    if re.fullmatch(_NUMBER, spec):
-        return _spaced(float(spec), cells)
-    if match := re.fullmatch(r"r(\d+)x(\d+)", spec):
-        return _global_grid(int(match[1]), int(match[2]))
-    if re.fullmatch(rf"(?:({_NUMBER}),){{4}}({_NUMBER})", spec):
-        return _box(*map(float, spec.split(",")))
-    if Path(spec).is_file():
-        return _grid_of_file(Path(spec))
-    name, _, which = spec.partition(":")
-    try:
-        card = read_card(find_prior(name))
-    except PriorError as error:
-        raise ConfigError(
-            f"cannot read the grid '{spec}'; expected {SPECIFICATIONS} ({error})"
-        ) from None
-    if which not in ("", "fine", "coarse"):
-        raise ConfigError(f"prior '{name}' has no grid '{which}'; expected fine or coarse")
-    return card.coarse_grid if which == "coarse" else card.grid
-
-
 class _FilePlan:
     """The variables of a file, their weights, and how blocks of them are read."""
 
@@ -157,23 +110,23 @@ class _FilePlan:
         self,
         source: Path,
         dataset: xr.Dataset,
-        grid: str,
+        target: Callable[[regrid.Cells], Grid],
         method: regrid.Method,
         backend: regrid.Backend,
     ) -> None:
         self.source, self.dataset, self.method = source, dataset, method
         names = [n for n in cf.gridded_variables(dataset) if _is_field(dataset[n])]
         if not names:
-            found = ", ".join(map(str, dataset.data_vars)) or "no variables"
+            others = ", ".join(map(str, dataset.data_vars)) or "no variables"
             raise InputError(
-                f"{source}: no variable with latitude and longitude coordinates; found {found}"
+                f"{source}: no variable with latitude and longitude coordinates; found {others}"
             )
         self.arrays: dict[str, xr.DataArray] = {}
         self.weights: dict[str, regrid.Weights] = {}
-        with _naming(source):
+        with naming(source):
             cells, self.arrays[names[0]] = cf.horizontal_cells(dataset[names[0]], dataset)
-        self.grid = target_grid(grid, cells)
-        with _naming(source):
+        self.grid = target(cells)
+        with naming(source):
             self._weigh(names, method, backend)
 
     def _weigh(self, names: list[str], method: regrid.Method, backend: regrid.Backend) -> None:
@@ -266,17 +219,6 @@ class _FilePlan:
         return self.weights[name].source.shape
 
 
-@contextmanager
-def _naming(source: Path) -> Iterator[None]:
-    """Say in which file grids are wrong; wrong options speak for themselves."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ClimdownError as error:
-        raise type(error)(f"{source}: {error}") from None
-
-
 def _attributes(dataset: xr.Dataset, plan: _FilePlan, command: str) -> dict[str, Any]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     cells = next(iter(plan.weights.values())).source
@@ -338,75 +280,3 @@ def _needs_double(array: xr.DataArray) -> bool:
     stored = np.dtype(array.encoding.get("dtype", array.dtype))
     digits = stored.itemsize > (4 if stored.kind == "f" else 2)
     return digits and not _is_packed(array)
-
-
-def _spaced(spacing: float, cells: regrid.Cells | None) -> Grid:
-    if not spacing > 0:
-        raise ConfigError(f"grid spacing is {spacing:g}; need degrees > 0")
-    south, north, west, east = (-90.0, 90.0, -180.0, 180.0) if cells is None else _extent(cells)
-
-    def snapped(low: float, high: float) -> tuple[float, float]:
-        first = math.floor(low / spacing + 1e-6) * spacing
-        return first, max(math.ceil(high / spacing - 1e-6) * spacing, first + spacing)
-
-    south, north = snapped(south, north)
-    if east - west >= 360.0 - 1e-6:
-        west = -180.0 if west < -1.0 - spacing else 0.0
-        east = west + 360.0
-    else:
-        west, east = snapped(west, east)
-    return _box(west, min(east, west + 360.0), max(south, -90.0), min(north, 90.0), spacing)
-
-
-def _box(west: float, east: float, south: float, north: float, spacing: float) -> Grid:
-    east = east if east > west else east + 360.0
-    if not (spacing > 0 and -90.0 <= south < north <= 90.0 and west < east <= west + 360.0):
-        raise ConfigError(
-            f"no grid of {spacing:g} degrees fits the box {west:g},{east:g},{south:g},{north:g} "
-            "(west, east, south, north); need spacing > 0 and -90 <= south < north <= 90, and at "
-            "most 360 degrees from west to east"
-        )
-    _check_size((east - west) / spacing, (north - south) / spacing)
-    return Grid.regular(south, north, west, east, spacing)
-
-
-def _check_size(nx: float, ny: float) -> None:
-    if not nx * ny <= _MOST_CELLS:
-        raise ConfigError(
-            f"a grid of {nx:.4g} x {ny:.4g} cells is too large; at most {_MOST_CELLS:.0e} cells "
-            "can be written: choose a larger spacing or a smaller box"
-        )
-
-
-def _extent(cells: regrid.Cells) -> tuple[float, float, float, float]:
-    """(south, north, west, east) of the cells' outer edges."""
-    if isinstance(cells, Mesh):
-        return cells.extent
-    lat, lon = cells.lat_edges, cells.lon_edges
-    return float(lat[0]), float(lat[-1]), float(lon[0]), float(lon[-1])
-
-
-def _global_grid(nx: int, ny: int) -> Grid:
-    if nx < 1 or ny < 1:
-        raise ConfigError(f"a global grid of {nx} x {ny} cells is empty")
-    _check_size(nx, ny)
-    lat_edges = np.linspace(-90.0, 90.0, ny + 1)
-    lon_edges = np.linspace(-180.0 / nx, 360.0 - 180.0 / nx, nx + 1)
-    lat, lon = (0.5 * (e[:-1] + e[1:]) for e in (lat_edges, lon_edges))
-    return Grid.from_centres(lat, lon, lat_edges=lat_edges, lon_edges=lon_edges)
-
-
-def _grid_of_file(path: Path) -> Grid:
-    mesh = None
-    with cf.open_dataset(path) as dataset, _naming(path):
-        for name in cf.gridded_variables(dataset):
-            cells, _ = cf.horizontal_cells(dataset[name], dataset)
-            if isinstance(cells, Grid):
-                return cells
-            mesh = mesh or (name, cells)
-        if mesh is not None:
-            raise GridError(
-                f"'{mesh[0]}' lies on a mesh ({mesh[1].describe()}); the target must be "
-                "rectilinear (one latitude and one longitude axis)"
-            )
-        raise InputError("no variable with latitude and longitude to take a grid from")

@@ -1,68 +1,96 @@
 """Units of work and their part files.
 
-A run is cut into units (a block of time steps times a block of members). Each finished unit
-is a part file, placed atomically in a folder beside the output, under a plan that says what
-run it belongs to. A killed run finds its parts again.
+The fields of a run are numbered, time step by time step and member by member. What has been
+sampled lies in part files, each a stretch of consecutive fields, in a folder beside the output,
+under a plan that says what run it belongs to. A killed run finds its parts again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Float32, Index
 from climdown.errors import OutputError, ResumeError
 from climdown.files import place_text, placed
+
+# A unit is about so large: a parallel file system suffers from many small files.
+UNIT_BYTES = 64 << 20
+_NAME = re.compile(r"unit-(\d+)-(\d+)\.npy")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A block of time steps times a block of members, both half-open."""
+    """Consecutive fields of a run, half-open, cut into batches that are sampled together."""
 
-    index: int
-    time_start: int
-    time_stop: int
-    member_start: int
-    member_stop: int
-
-    @property
-    def times(self) -> slice:
-        return slice(self.time_start, self.time_stop)
-
-    @property
-    def members(self) -> range:
-        return range(self.member_start, self.member_stop)
+    batches: tuple[slice, ...]
 
     @property
     def fields(self) -> int:
         """Number of fields in the unit."""
-        return (self.time_stop - self.time_start) * len(self.members)
+        return int(self.batches[-1].stop - self.batches[0].start)
 
 
-def plan_units(times: int, members: int, fields_per_unit: int) -> tuple[Unit, ...]:
-    """Cut a run into units of at most `fields_per_unit` fields, members kept together first."""
-    member_block = min(members, fields_per_unit)
-    time_block = max(1, fields_per_unit // member_block)
+def plan_units(
+    missing: Sequence[slice], members: int, batch_size: int, field_bytes: int
+) -> tuple[Unit, ...]:
+    """Cut stretches of fields into units of about `UNIT_BYTES`, each of whole batches.
+
+    A batch holds all members of some time steps, or some members of one, wherever it lies: it is
+    the same batch, with the same bits, however the run is cut into units.
+
+    Args:
+        missing: stretches of fields that are not there yet.
+        field_bytes: of one field with all its variables.
+    """
+    most = max(1, UNIT_BYTES // field_bytes)
     units: list[Unit] = []
-    for t in range(0, times, time_block):
-        for m in range(0, members, member_block):
-            stop_t, stop_m = min(t + time_block, times), min(m + member_block, members)
-            units.append(Unit(len(units), t, stop_t, m, stop_m))
+    for stretch in missing:
+        batches: list[slice] = []
+        for batch in _batches(stretch, members, batch_size):
+            if batches and batch.stop - batches[0].start > most:
+                units.append(Unit(tuple(batches)))
+                batches = []
+            batches.append(batch)
+        units.append(Unit(tuple(batches)))
     return tuple(units)
 
 
-class PartStore:
-    """The part files of one run, in a hidden folder beside its output."""
+def _batches(stretch: slice, members: int, size: int) -> Iterator[slice]:
+    start = stretch.start
+    while start < stretch.stop:
+        stop = min(_end_of_batch(start, members, size), stretch.stop)
+        yield slice(start, stop)
+        start = stop
 
-    def __init__(self, folder: Path, units: tuple[Unit, ...]) -> None:
-        self.folder = folder
-        self.units = units
+
+def _end_of_batch(field: int, members: int, size: int) -> int:
+    """Where the batch ends that a field lies in."""
+    if members <= size:
+        together = size // members * members
+        return (field // together + 1) * together
+    step, member = divmod(field, members)
+    return step * members + min((member // size + 1) * size, members)
+
+
+class PartStore:
+    """The part files of one run, in a hidden folder beside its output.
+
+    Attributes:
+        total: fields of the run.
+        members: of its ensemble.
+    """
+
+    def __init__(self, folder: Path, *, total: int, members: int) -> None:
+        self.folder, self.total, self.members = folder, total, members
+        self._open: tuple[int, int, Float32] | None = None
 
     @classmethod
     def open(
@@ -71,13 +99,10 @@ class PartStore:
         *,
         times: int,
         members: int,
-        fields_per_unit: int,
         identity: Mapping[str, Any],
         discard: bool,
     ) -> PartStore:
         """Begin a run, or take up the one whose parts lie there.
-
-        An interrupted run keeps the units it was cut into, whatever `fields_per_unit` says now.
 
         Args:
             identity: everything that decides the result; JSON values.
@@ -90,70 +115,72 @@ class PartStore:
         folder = parts_folder(output)
         plan = folder / "plan.json"
         identity = json.loads(json.dumps(identity))
+        store = cls(folder, total=times * members, members=members)
         if plan.is_file():
             stored = _read_plan(plan)
-            if stored is not None and stored[0] == identity:
-                return cls(folder, plan_units(times, members, stored[1]))
-            if stored is None and not discard:
-                raise ResumeError(f"{plan} is damaged; remove the folder {folder}")
-            if stored is not None and not discard:
-                raise ResumeError(
-                    f"{folder} holds parts of another run "
-                    f"({_difference(stored[0], identity)}); repeat its command to "
-                    "finish it, or give --overwrite to discard them"
-                )
+            if stored == identity:
+                return store
+            if not discard:
+                raise _refusal(folder, stored, identity)
         try:
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
-            entries = {"identity": identity, "fields_per_unit": fields_per_unit}
-            place_text(plan, json.dumps(entries, indent=1))
+            place_text(plan, json.dumps({"identity": identity}, indent=1))
         except OSError as error:
             raise OutputError(f"cannot write beside {output}: {error.strerror}") from None
-        return cls(folder, plan_units(times, members, fields_per_unit))
+        return store
 
-    def done(self, unit: Unit) -> bool:
-        """Whether the unit's part is there."""
-        return self._path(unit).is_file()
+    def missing(self) -> list[slice]:
+        """Stretches of fields that no part has, in order."""
+        stretches, reached = [], 0
+        for start, stop, _ in [*self._parts(), (self.total, self.total, None)]:
+            if start > reached:
+                stretches.append(slice(reached, start))
+            reached = max(reached, stop)
+        return stretches
 
-    def write(self, unit: Unit, values: npt.NDArray[np.float32]) -> None:
-        """Place a part, shape (time, member, variable, ny, nx), atomically.
+    def write(self, start: int, values: Float32) -> None:
+        """Place a part that begins with a field, shape (fields, variables, ny, nx).
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written.
         """
-        with placed(self._path(unit)) as temporary, temporary.open("wb") as stream:
+        path = self.folder / f"unit-{start:09d}-{start + len(values):09d}.npy"
+        with placed(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, values)
 
-    def read(self, unit: Unit) -> npt.NDArray[np.float32]:
-        """A part, mapped into memory.
+    def member(self, member: int, variable: int, part: slice) -> Float32:
+        """A member's fields of one variable over a block of times, shape (time, ny, nx).
 
         Raises:
-            ResumeError: its file is damaged.
+            ResumeError: a part is damaged.
         """
-        path = self._path(unit)
-        try:
-            values: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            raise ResumeError(f"{path} is damaged; remove it and run again") from None
-        return values
-
-    def member(self, member: int, variable: int, part: slice) -> npt.NDArray[np.float32]:
-        """A member's fields of one variable over a block of times, shape (time, ny, nx)."""
+        wanted = np.arange(part.start, part.stop) * self.members + member
         blocks = []
-        for unit in self.units:
-            first, last = max(part.start, unit.time_start), min(part.stop, unit.time_stop)
-            if member in unit.members and first < last:
-                steps = slice(first - unit.time_start, last - unit.time_start)
-                blocks.append(self.read(unit)[steps, member - unit.member_start, variable])
+        while wanted.size:
+            start, stop, values = self._holding(int(wanted[0]))
+            here: Index = wanted[wanted < stop] - start
+            blocks.append(values[here[0] : here[-1] + 1 : self.members, variable])
+            wanted = wanted[here.size :]
         return np.concatenate(blocks)
 
     def remove(self) -> None:
         """Delete the parts, after they have been joined."""
+        self._open = None
         shutil.rmtree(self.folder)
 
-    def _path(self, unit: Unit) -> Path:
-        return self.folder / f"unit-{unit.index:06d}.npy"
+    def _parts(self) -> list[tuple[int, int, Path]]:
+        """The stretch of each part, in order, and its file."""
+        names = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("unit-*.npy"))
+        return sorted((int(m[1]), int(m[2]), path) for m, path in names if m is not None)
+
+    def _holding(self, field: int) -> tuple[int, int, Float32]:
+        """The part that holds a field: its stretch and its values, mapped into memory."""
+        if self._open is None or not self._open[0] <= field < self._open[1]:
+            start, stop, path = next(p for p in self._parts() if p[0] <= field < p[1])
+            self._open = start, stop, _mapped(path, stop - start)
+        return self._open
 
 
 def parts_folder(output: Path) -> Path:
@@ -161,15 +188,34 @@ def parts_folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.parts")
 
 
-def _read_plan(path: Path) -> tuple[dict[str, Any], int] | None:
-    """The identity and fields per unit of a plan; None if it is damaged."""
+def _mapped(path: Path, fields: int) -> Float32:
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        identity, fields = plan["identity"], plan["fields_per_unit"]
+        values: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        raise ResumeError(f"{path} is damaged; remove it and run again") from None
+    if len(values) != fields:
+        raise ResumeError(f"{path} is damaged; remove it and run again")
+    return values
+
+
+def _read_plan(path: Path) -> dict[str, Any] | None:
+    """The identity in a plan; None if it is damaged."""
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    valid = isinstance(identity, dict) and isinstance(fields, int) and fields > 0
-    return (identity, fields) if valid else None
+    return identity if isinstance(identity, dict) else None
+
+
+def _refusal(
+    folder: Path, stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]
+) -> ResumeError:
+    if stored is None:
+        return ResumeError(f"{folder / 'plan.json'} is damaged; remove the folder {folder}")
+    return ResumeError(
+        f"{folder} holds parts of another run ({_difference(stored, wanted)}); repeat its command "
+        "to finish it, or give --overwrite to discard them"
+    )
 
 
 def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

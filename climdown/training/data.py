@@ -18,11 +18,11 @@ from climdown import cf, regrid
 from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
+from climdown.inputs.targets import target_grid
 from climdown.metrics.spectra import tapered_spectrum
 from climdown.priors.card import Card, Variable
 from climdown.priors.fields import quantiles_field, spectrum_field
 from climdown.priors.gaussian import Patterns, to_fields
-from climdown.regrid.file import target_grid
 from climdown.training.lags import lag_correlations
 from climdown.training.patterns import BLOCKS, find_patterns
 from climdown.training.reader import FieldReader, Index

@@ -1,0 +1,283 @@
+"""Files opened once, and the fields found in them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
+from climdown.cf.fields import Field
+from climdown.cf.files import Location, describe_paths, expand_paths, open_dataset
+from climdown.cf.recognition import Mismatch, Quantity, mismatch, rate_units
+from climdown.cf.selection import refuse_open_dimensions, select_entries
+from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
+from climdown.cf.units import readable_units
+from climdown.errors import ClimdownError, InputError
+
+# "total_precipitation_24hr": an amount over hours of its own, whatever the time step is.
+_HOURS_IN_NAME = re.compile(r"_(\d+)_?(?:h|hrs?|hours?)", re.IGNORECASE)
+# Variables of a file that a message lists.
+_MOST_LISTED = 8
+
+
+class VariableNotFoundError(InputError):
+    """No file has the quantity; `near` if a variable could be it but for units, level and such."""
+
+    def __init__(self, message: str, *, near: bool = False) -> None:
+        super().__init__(message)
+        self.near = near
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Files, stores and addresses, each opened once however many fields are taken from them.
+
+    Attributes:
+        paths: in the order they were named.
+        datasets: of each, decoded, values still to be read.
+    """
+
+    paths: tuple[Location, ...]
+    datasets: tuple[xr.Dataset, ...]
+
+    @classmethod
+    def open(cls, inputs: Iterable[str | Path] | str | Path) -> Sources:
+        """Open paths of NetCDF files and Zarr stores, glob patterns or URLs.
+
+        Raises:
+            InputError: one does not exist, cannot be read or cannot be decoded.
+        """
+        paths = expand_paths([inputs] if isinstance(inputs, str | Path) else inputs)
+        return cls(tuple(paths), tuple(map(open_dataset, paths)))
+
+    def close(self) -> None:
+        """Close the files; fields taken from them cannot be read any more."""
+        for dataset in self.datasets:
+            dataset.close()
+
+    def describe(self) -> str:
+        """The first path, and how many more."""
+        return describe_paths(self.paths)
+
+    def dimensions(self) -> set[str]:
+        """Names along which entries can be selected in one of the files."""
+        names: set[str] = set()
+        for dataset in self.datasets:
+            along = (name for name, array in dataset.coords.items() if array.ndim)
+            names.update(map(str, (*dataset.dims, *along)))
+        return names
+
+    def field(self, quantity: Quantity, *, select: Mapping[str, str] | None = None) -> Field:
+        """Find a quantity in one or several of the files, joined along time.
+
+        Amounts over a time step ("mm") come as rates where rates are wanted ("mm day-1").
+
+        Args:
+            quantity: what to look for; files without it are passed over.
+            select: the entry to take along further dimensions, by label: {"realization": "3"}.
+
+        Raises:
+            VariableNotFoundError: no file has such a variable.
+            InputError: several candidates, no time axis, times that do not ascend, files on
+                different grids, or a further dimension to choose from.
+            GridError: the coordinates do not form a grid.
+        """
+        pieces: list[Field] = []
+        others: dict[str, bool] = {}
+        for path, dataset in zip(self.paths, self.datasets, strict=True):
+            name, rejected = _find(dataset, quantity, path)
+            prefix = f"{path.name}: " if len(self.paths) > 1 else ""
+            for other, why in rejected.items():
+                others[f"{prefix}'{other}' ({why.reason})"] = why.near
+            if name is not None:
+                pieces.append(_read_structure(dataset, name, quantity, path, select or {}))
+        if not pieces:
+            raise _not_found(self.paths, quantity, others)
+        return _join(pieces)
+
+
+def open_field(
+    inputs: Sequence[str | Path] | str | Path,
+    quantity: Quantity,
+    *,
+    select: Mapping[str, str] | None = None,
+) -> Field:
+    """Find a quantity in one or several files, joined along time; see `Sources`.
+
+    Raises:
+        InputError, GridError: as `Sources.open` and `Sources.field`.
+    """
+    return Sources.open(inputs).field(quantity, select=select)
+
+
+def _not_found(
+    paths: Sequence[Location], quantity: Quantity, others: Mapping[str, bool]
+) -> VariableNotFoundError:
+    wanted = (
+        f"with standard_name {' or '.join(quantity.standard_names)}"
+        if quantity.standard_names
+        else f"named {' or '.join(quantity.names)}"
+    )
+    near_first = sorted(others, key=lambda text: not others[text])
+    listed = "; ".join(near_first[:_MOST_LISTED]) or "no gridded variables"
+    if len(near_first) > _MOST_LISTED:
+        listed += f"; and {len(near_first) - _MOST_LISTED} more"
+    level = "" if quantity.level is None else f" at {quantity.level / 100:g} hPa"
+    return VariableNotFoundError(
+        f"{describe_paths(paths)}: no variable {wanted} in units convertible to {quantity.units} "
+        f"(for {quantity.name}{level}); found {listed}",
+        near=any(others.values()),
+    )
+
+
+def _find(
+    dataset: xr.Dataset, quantity: Quantity, path: Location
+) -> tuple[str | None, dict[str, Mismatch]]:
+    """The name of the variable that is the quantity, and why the others are not."""
+    matches: list[str] = []
+    others: dict[str, Mismatch] = {}
+    for name in gridded_variables(dataset):
+        problem = mismatch(dataset[name], quantity)
+        if problem is None:
+            matches.append(name)
+        else:
+            others[name] = problem
+    for narrowed in (
+        [name for name in matches if quantity.named(name)],
+        [name for name in matches if name.lower() == quantity.name.lower()],
+    ):
+        if len(matches) > 1 and narrowed:
+            matches = narrowed
+    if len(matches) > 1:
+        raise InputError(
+            f"{path}: several variables could be {quantity.name}: {', '.join(matches)}; "
+            "keep one of them in the file, for example with `cdo selname`"
+        )
+    return (matches[0] if matches else None), others
+
+
+def _read_structure(
+    dataset: xr.Dataset, name: str, quantity: Quantity, path: Location, select: Mapping[str, str]
+) -> Field:
+    try:
+        return _structure(dataset, name, quantity, path, select)
+    except ClimdownError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _structure(
+    dataset: xr.Dataset, name: str, quantity: Quantity, path: Location, select: Mapping[str, str]
+) -> Field:
+    array = dataset[name]
+    time = read_time_axis(array, dataset)
+    along_time = str(array[time.name].dims[0])
+    chosen = {along_time, *horizontal_dims(array)}
+    others = [str(d) for d in array.dims if d not in chosen]
+    array = select_entries(array, select, level=quantity.level, others=others)
+    refuse_open_dimensions(array, others)
+    array = array.squeeze([d for d in others if d in array.dims])
+    cells, array = cells_as_stored(array, dataset)
+    # A forecast's files name a scalar "time" beside the axis "valid_time".
+    taken = "time" in array.coords and along_time != "time"
+    array = (array.drop_vars("time") if taken else array).rename({along_time: "time"})
+    scalars = {
+        str(key): coordinate
+        for key, coordinate in array.coords.items()
+        if coordinate.ndim == 0 and np.issubdtype(coordinate.dtype, np.number)
+    }
+    units, attributes = _as_read(array, quantity)
+    return Field(
+        quantity=quantity,
+        cells=cells,
+        time=time,
+        source_name=name,
+        source_units=units,
+        attributes=attributes,
+        global_attributes=dict(dataset.attrs),
+        scalars=scalars,
+        paths=(path,),
+        segments=(array,),
+    )
+
+
+def _as_read(array: xr.DataArray, quantity: Quantity) -> tuple[str, dict[str, Any]]:
+    """Units and attributes of a variable, those of a rate where it is an amount over a step."""
+    written = readable_units(str(array.attrs["units"]))
+    units = rate_units(written, quantity.units) or written
+    attributes = dict(array.attrs)
+    if units != written:
+        methods = str(attributes.get("cell_methods", "")).replace("time: sum", "time: mean")
+        attributes |= {"units": units, "cell_methods": methods or "time: mean"}
+        if quantity.standard_names:
+            attributes["standard_name"] = quantity.standard_names[0]
+    return units, attributes
+
+
+def _join(pieces: Sequence[Field]) -> Field:
+    """One field from pieces of a time series."""
+    fields = sorted(pieces, key=lambda field: field.time.start)
+    first = fields[0]
+    for field in fields[1:]:
+        _check_alike(field, first)
+    for before, after in itertools.pairwise(fields):
+        _join_times([before, after])
+    time = _join_times(fields)
+    joined = replace(
+        first,
+        time=time,
+        paths=tuple(field.paths[0] for field in fields),
+        segments=tuple(field.segments[0] for field in fields),
+    )
+    return _with_step_days(joined)
+
+
+def _with_step_days(field: Field) -> Field:
+    """The lengths of the steps for a field of amounts; one of rates as it is."""
+    written = str(field.segments[0].attrs["units"])
+    if readable_units(written) == field.source_units:
+        return field
+    if (named := _HOURS_IN_NAME.search(field.source_name)) is not None:
+        return replace(field, step_days=np.full(len(field.time), float(named[1]) / 24.0))
+    try:
+        return replace(field, step_days=field.time.lengths)
+    except InputError as error:
+        raise InputError(
+            f"{describe_paths(field.paths)}: variable '{field.source_name}' holds amounts per step "
+            f"('{written}'), and {error}; add bounds of time"
+        ) from None
+
+
+def _check_alike(field: Field, first: Field) -> None:
+    """Check that a file continues the first one's grid, calendar and units."""
+    path = field.paths[0]
+    if field.cells.digest != first.cells.digest:
+        raise InputError(
+            f"{path}: its grid ({field.cells.describe()}) differs from that of "
+            f"{first.paths[0]} ({first.cells.describe()})"
+        )
+    # The dates know that noleap and 365_day are one calendar.
+    if field.time.dates[0].calendar != first.time.dates[0].calendar:
+        raise InputError(
+            f"{path}: its calendar {field.time.calendar} differs from "
+            f"{first.time.calendar} of {first.paths[0]}"
+        )
+    if field.source_units != first.source_units:
+        raise InputError(
+            f"{path}: its units '{field.source_units}' differ from "
+            f"'{first.source_units}' of {first.paths[0]}"
+        )
+
+
+def _join_times(fields: Sequence[Field]) -> TimeAxis:
+    try:
+        return join_time_axes([field.time for field in fields])
+    except InputError as error:
+        where = " and ".join(str(field.paths[0]) for field in fields)
+        raise InputError(f"{where}: {error}") from None

@@ -1,0 +1,194 @@
+"""Doing what a plan says: units are sampled, placed as parts, and joined."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from climdown import cf, stream
+from climdown.arrays import Float32
+from climdown.diffusion.denoiser import Denoiser, no_network
+from climdown.diffusion.sampler import Sampler
+from climdown.errors import Requeue
+from climdown.pipeline.observer import Observer
+from climdown.pipeline.output import output_template
+from climdown.pipeline.plan import Plan, identity
+
+log = logging.getLogger(__name__)
+
+# A part is placed after so long at the latest: a killed run loses no more.
+PART_SECONDS = 120.0
+
+Progress = Callable[[int, int], None]
+"""Called with (fields done, fields in all)."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run did."""
+
+    output: Path
+    fields: int
+    resumed: int
+    seconds: float
+
+
+def execute(
+    plan: Plan,
+    *,
+    command: str,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Summary:
+    """Sample what is not done yet, unit by unit, then join the parts into the output.
+
+    Args:
+        command: for the history attribute.
+        progress: called after every batch.
+        should_stop: asked between batches; true keeps what is done and ends the run.
+
+    Raises:
+        Requeue: it was asked to stop; the same call goes on.
+        ClimdownError: one of its other kinds.
+    """
+    begun = time.monotonic()
+    store = stream.PartStore.open(
+        plan.output,
+        times=len(plan.time),
+        members=plan.members,
+        identity=identity(plan),
+        discard=plan.overwrite,
+    )
+    missing = store.missing()
+    resumed = plan.total - sum(stretch.stop - stretch.start for stretch in missing)
+    if resumed:
+        log.info("resuming: %d of %d fields are done", resumed, plan.total)
+    if progress is not None:
+        progress(resumed, plan.total)
+    if missing:
+        worker = Worker.of(plan, store)
+        field_bytes = 4 * len(plan.variables) * math.prod(plan.prior.card.grid.shape)
+        units = stream.plan_units(missing, plan.members, plan.batch_size, field_bytes)
+        _sample(units, worker, store, _counting(plan, resumed, progress), should_stop)
+    stream.join(store, output_template(plan, command), plan.output)
+    store.remove()
+    return Summary(plan.output, plan.total, resumed, time.monotonic() - begun)
+
+
+def _counting(plan: Plan, done: int, progress: Progress | None) -> Callable[[int], str]:
+    """A function that counts fields in, and says how far the run is."""
+
+    def count(fields: int) -> str:
+        nonlocal done
+        done += fields
+        if progress is not None and fields:
+            progress(done, plan.total)
+        return f"{done} of {plan.total} fields"
+
+    return count
+
+
+def _sample(
+    units: tuple[stream.Unit, ...],
+    worker: Worker,
+    store: stream.PartStore,
+    count: Callable[[int], str],
+    should_stop: Callable[[], bool] | None,
+) -> None:
+    """Sample units batch by batch; what is done is placed when a unit or the time is full."""
+    for unit in units:
+        part = _Part(store, unit.batches[0].start)
+        for batch in unit.batches:
+            if should_stop is not None and should_stop():
+                part.place()
+                raise Requeue(
+                    f"stopped by a signal after {count(0)}; the same command goes on from there"
+                )
+            part.add(worker.sample(batch))
+            count(batch.stop - batch.start)
+        part.place()
+
+
+class _Part:
+    """Fields that have been sampled and not been placed yet."""
+
+    def __init__(self, store: stream.PartStore, start: int) -> None:
+        self.store, self.start = store, start
+        self.batches: list[Float32] = []
+        self.begun = time.monotonic()
+
+    def add(self, fields: Float32) -> None:
+        self.batches.append(fields)
+        if time.monotonic() - self.begun > PART_SECONDS:
+            self.place()
+
+    def place(self) -> None:
+        if self.batches:
+            values = np.concatenate(self.batches)
+            self.store.write(self.start, values)
+            self.start += len(values)
+        self.batches, self.begun = [], time.monotonic()
+
+
+@dataclass(frozen=True, eq=False)
+class Worker:
+    """What samples fields of a plan: its network, its sampler, and the input as it guides.
+
+    Attributes:
+        model: None for methods that ask no network.
+    """
+
+    plan: Plan
+    model: Denoiser | None
+    sampler: Sampler
+    observer: Observer
+
+    @classmethod
+    def of(cls, plan: Plan, store: stream.PartStore) -> Worker:
+        """Load the network, and adjust the input where that has not been done."""
+        drawn = plan.method.members > 1
+        model = plan.prior.denoiser(plan.device, tile=plan.tile) if drawn else None
+        adjusted = plan.adjusted
+        readers = {} if adjusted is None else adjusted.readers(store.folder, plan.device.type)
+        observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
+        return cls(plan, model, plan.method.sampler(plan.decided, plan.problem), observer)
+
+    def sample(self, batch: slice) -> Float32:
+        """A batch of fields in the input's units, shape (fields, input variables, ny, nx)."""
+        plan, model = self.plan, self.model
+        steps, members = np.divmod(np.arange(batch.start, batch.stop), plan.members)
+        dates = plan.time.dates[steps]
+        coarse = self.observer.coarse_values(slice(int(steps[0]), int(steps[-1]) + 1))
+        calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
+        drawn = self.sampler.sample(
+            no_network if model is None else model.bind(calendar.to(plan.device)),
+            self.observer.observation([values[steps - steps[0]] for values in coarse], model),
+            plan.noise(list(zip((members + 1).tolist(), dates, strict=True))),
+        )
+        return _physical(plan, drawn)
+
+
+def _physical(plan: Plan, drawn: Tensor) -> Float32:
+    """Normalised samples to the input's units, shape (batch, input variables, ny, nx)."""
+    names = [v.name for v in plan.prior.card.variables]
+    parts = []
+    for variable in plan.variables:
+        channel = names.index(variable.name)
+        z = drawn[:, channel].cpu().numpy().astype(np.float64)
+        values = plan.prior.transforms[variable.name].inverse(z)
+        if variable.minimum is not None:
+            values = np.maximum(values, variable.minimum)
+            if variable.trace is not None:
+                values = np.where(values < variable.trace, variable.minimum, values)
+        units = plan.fields[variable.name].source_units
+        values = cf.convert_units(values, variable.units, units)
+        parts.append(np.where(plan.prior.mask[channel], values, np.nan))
+    return np.stack(parts, axis=1).astype(np.float32)
