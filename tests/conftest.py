@@ -23,9 +23,7 @@ from tests.commands import Shell
 from tests.factories import Floats, make_dataset
 from tests.hub import REPO, LoopbackHub, serving, write_named_prior
 from tests.priors import write_tiny_prior
-
-_LAT: Floats = 40.125 + 0.25 * np.arange(6, dtype=np.float64)
-_LON: Floats = -2.875 + 0.25 * np.arange(8, dtype=np.float64)
+from tests.training_data import LAT, LON, write_statics
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +70,7 @@ def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")
     rng = np.random.default_rng(0)
     # Days differ as a whole, cells a little: something that a small network learns at once.
-    noise = rng.normal(size=(20, 1, 1)) + 0.3 * rng.normal(size=(20, _LAT.size, _LON.size))
+    noise = rng.normal(size=(20, 1, 1)) + 0.3 * rng.normal(size=(20, LAT.size, LON.size))
 
     def tas(lat: Floats, lon: Floats, step: int) -> Floats:
         values: Floats = 280.0 + 2.0 * (lat - 40.0) + np.cos(lon) + 0.1 * step + noise[step]
@@ -87,36 +85,19 @@ def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return values
 
     times = [day + 0.5 for day in range(20)]
-    make_dataset(path=folder / "tas.nc", lat=_LAT, lon=_LON, times=times, values=tas)
+    make_dataset(path=folder / "tas.nc", lat=LAT, lon=LON, times=times, values=tas)
     make_dataset(
         path=folder / "pr.nc",
         name="pr",
         standard_name="precipitation_flux",
         units="kg m-2 s-1",
-        lat=_LAT,
-        lon=_LON,
+        lat=LAT,
+        lon=LON,
         times=times,
         values=pr,
     )
     write_statics(folder / "static.nc")
     return folder
-
-
-def write_statics(path: Path, *, lat: Floats = _LAT, lon: Floats = _LON) -> None:
-    """Altitude that rises by 100 m per degree north of 40, and land that fades to the east."""
-    dataset = make_dataset(
-        name="orog",
-        standard_name="surface_altitude",
-        units="m",
-        lat=lat,
-        lon=lon,
-        times=[0.0],
-        values=lambda y, x, _: 100.0 * (y - 40.0) + 0.0 * x,
-    )
-    land = np.broadcast_to(1.0 - (lon + 3.0) / 4.0, (1, lat.size, lon.size))
-    attributes = {"standard_name": "land_area_fraction", "units": "1"}
-    dataset["sftlf"] = (("time", "lat", "lon"), land.astype(np.float32), attributes)
-    dataset.to_netcdf(path)
 
 
 @pytest.fixture(scope="session")

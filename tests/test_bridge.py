@@ -28,8 +28,8 @@ from climdown.metrics.spectra import white_noise_power
 from climdown.priors.card import Prior, write_prior
 from climdown.priors.fields import spectrum_field
 from tests.commands import Shell, read_members, write_tas
-from tests.test_solvers import random_noise
-from tests.test_zssd import SHAPE, observe
+from tests.denoisers import random_noise
+from tests.posterior import SHAPE, observe
 
 VARIANCE, CENTRE, NOISE = 1.7, 0.4, 1.3
 

@@ -19,8 +19,8 @@ from climdown.metrics.spectra import tapered_spectrum, white_noise_power
 from climdown.priors.card import FIELDS_FILE, Prior, read_prior, write_prior
 from climdown.priors.fields import spectrum_field
 from tests.commands import Shell, read_members, write_tas
-from tests.test_solvers import random_noise
-from tests.test_zssd import SHAPE, observe
+from tests.denoisers import random_noise
+from tests.posterior import SHAPE, observe
 
 DEVIATION = 1.5
 

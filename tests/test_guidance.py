@@ -7,15 +7,9 @@ import torch
 from torch import Tensor
 
 from climdown.diffusion.guidance import coarse_guidance, unified_coordinate_guidance
-from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
+from climdown.diffusion.observation import CoarseObservation, CoarseOperator
 from climdown.grid import Grid
-from tests.test_coarse_operator import COARSE, FINE, make_operator, ones, random, some_mask
-
-
-def observe(operator: CoarseOperator, coarse: Tensor, observed: Tensor) -> CoarseObservation:
-    """Observe the only channel of a batch on FINE."""
-    weights = latitude_weights(torch.from_numpy(FINE.areas))
-    return CoarseObservation((operator,), (0,), (coarse,), (observed,), weights)
+from tests.operators import COARSE, FINE, make_operator, observe, ones, random, some_mask
 
 
 def test_masked_cells_are_ignored_even_when_they_are_nan() -> None:

@@ -23,21 +23,21 @@ from climdown.methods.registry import make_sampler
 from climdown.priors.card import Prior, read_prior, write_prior
 from climdown.priors.fields import climatology_field
 from tests.commands import LAT, LON, Shell, rain, read_members, warmth, write_pr, write_tas
+from tests.denoisers import random_noise
 from tests.factories import Floats
-from tests.priors import FINE as PRIOR_FINE
-from tests.priors import write_tiny_prior
-from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days
-from tests.test_coarse_operator import (
+from tests.operators import (
     COARSE,
     FINE,
     NOTHING_SEEN,
     make_operator,
+    observe,
     ones,
     random,
     some_mask,
 )
-from tests.test_guidance import observe
-from tests.test_solvers import random_noise
+from tests.priors import FINE as PRIOR_FINE
+from tests.priors import write_tiny_prior
+from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days
 
 
 def sampled(method: Delta, coarse: Tensor, observed: Tensor, **options: Any) -> Tensor:

@@ -25,12 +25,10 @@ from climdown.methods.registry import make_sampler
 from climdown.methods.zssd import ZSSD
 from climdown.priors.card import Prior
 from tests.commands import Shell, read_members, write_tas
-from tests.priors import FINE as PRIOR_FINE
-from tests.series import WINTER, daily, noise, write_days
-from tests.test_coarse_operator import COARSE, FINE, STRADDLING, make_operator, random, some_mask
-from tests.test_guidance import observe as observe_fine
-from tests.test_solvers import random_noise
-from tests.test_zssd import (
+from tests.denoisers import random_noise
+from tests.operators import COARSE, FINE, STRADDLING, make_operator, random, some_mask
+from tests.operators import observe as observe_fine
+from tests.posterior import (
     CORRELATED,
     COVARIANCE,
     DENOISE,
@@ -43,6 +41,8 @@ from tests.test_zssd import (
     no_noise,
     observe,
 )
+from tests.priors import FINE as PRIOR_FINE
+from tests.series import WINTER, daily, noise, write_days
 
 
 def smooth_denoise(x: Tensor, sigma: float) -> Tensor:

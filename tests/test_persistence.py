@@ -15,9 +15,9 @@ from climdown.grid import Grid
 from climdown.metrics.autocorrelation import fine_detail, lag_correlation
 from climdown.training import lags as module
 from climdown.training import prepare
-from tests.conftest import write_statics
 from tests.factories import Floats, make_dataset
 from tests.training import with_data
+from tests.training_data import write_statics
 
 FINE = Grid.regular(40.0, 43.0, -4.0, 0.0, 0.25)  # 12 x 16 cells
 COARSE = FINE.coarsen(4)

@@ -10,31 +10,12 @@ import torch
 from torch import Tensor
 
 from climdown.diffusion import solvers
-from climdown.diffusion.denoiser import Denoise
-from climdown.diffusion.sampler import Noise
 from climdown.diffusion.schedule import ddpm_sigmas, karras_sigmas
+from tests.denoisers import gaussian_denoiser, random_noise
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 _FACTOR = torch.tensor([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [-0.5, 0.3, 0.7]], dtype=torch.float64)
 COVARIANCE = _FACTOR @ _FACTOR.T
-
-
-def gaussian_denoiser(mean: Tensor, covariance: Tensor) -> Denoise:
-    """D(x, sigma) = m + C (C + sigma^2 I)^-1 (x - m), for flattened fields."""
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        noisy = covariance + sigma**2 * torch.eye(len(mean), dtype=covariance.dtype)
-        # C and (C + sigma^2 I)^-1 commute, so their product is symmetric.
-        gain = torch.linalg.solve(noisy, covariance)
-        denoised: Tensor = (mean + (x.flatten(1) - mean) @ gain).reshape(x.shape)
-        return denoised
-
-    return denoise
-
-
-def random_noise(*shape: int, seed: int = 0) -> Noise:
-    generator = torch.Generator().manual_seed(seed)
-    return lambda step: torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def probability_flow_end(start: Tensor, sigma: float) -> Tensor:

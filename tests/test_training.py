@@ -21,9 +21,9 @@ from climdown.grid import Grid
 from climdown.training import GRAVITY, Dataset, Samples, prepare
 from climdown.training.statistics import VariableStatistics
 from climdown.transforms import Chain
-from tests.conftest import write_statics
 from tests.factories import make_dataset
 from tests.training import with_data
+from tests.training_data import averaged, celsius, days, rewrite, write_statics
 
 TRAIN, VALIDATION = range(14), range(14, 20)  # days of January 2001, from zero
 
@@ -39,11 +39,6 @@ def copied(training_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(training_data, tmp_path / "data"))
 
 
-def celsius(data: Path) -> Any:
-    with xr.open_dataset(data / "tas.nc") as file:
-        return file["tas"].values.astype(np.float64) - 273.15
-
-
 def chains(dataset: Dataset) -> list[Chain]:
     fields = {name: values.astype(np.float64) for name, values in dataset.fields.items()}
     return [Chain.from_list(v.transform, fields) for v in dataset.card.variables]
@@ -53,20 +48,6 @@ def all_of(samples: Samples) -> tuple[Tensor, Tensor]:
     """Normalised values and where they were observed, of every field."""
     x, valid, _ = samples.take(torch.arange(len(samples)))
     return x, valid
-
-
-def days(samples: Samples) -> list[int]:
-    """Days from zero, of January."""
-    assert (samples.calendar[:, 0] == 1).all()
-    return [int(day) - 1 for day in samples.calendar[:, 1]]
-
-
-def rewrite(path: Path, name: str, values: Any) -> None:
-    """Replace the values of a variable of a file."""
-    with xr.open_dataset(path, decode_times=False) as file:
-        changed = file.load().assign({name: (file[name].dims, values, file[name].attrs)})
-    path.unlink()
-    changed.to_netcdf(path)
 
 
 def test_the_split_is_that_of_the_configuration(dataset: Dataset) -> None:
@@ -164,19 +145,6 @@ def test_validation_days_leave_no_trace_in_what_is_fitted(
     assert other.digest == dataset.digest
     assert torch.equal(all_of(other.train)[0], all_of(dataset.train)[0])
     assert not torch.equal(all_of(other.validation)[0], all_of(dataset.validation)[0])
-
-
-def averaged(values: Any, factor: int = 2) -> Any:
-    """Means of blocks of cells, weighted by area, over those that have values."""
-    edges = np.sin(np.radians(40.0 + 0.25 * np.arange(7)))
-    area = np.broadcast_to(np.diff(edges)[:, None], (6, 8))
-    weight = np.where(np.isfinite(values), area, 0.0)
-
-    def blocks(array: Any) -> Any:
-        shape = (len(array), 6 // factor, factor, 8 // factor, factor)
-        return array.reshape(shape).sum(axis=(2, 4))
-
-    return blocks(np.where(weight > 0.0, values, 0.0) * weight) / blocks(weight)
 
 
 def test_quantiles_are_those_of_the_averaged_training_days(

@@ -21,7 +21,6 @@ from climdown.priors.card import Card, Prior, read_prior, write_prior
 from climdown.training import Dataset, Trainer, prepare, train_consistency, train_diffusion, trainer
 from climdown.training.objectives import Consistency
 from tests.commands import Shell
-from tests.conftest import write_statics
 from tests.factories import Floats, make_dataset
 from tests.training import (
     advance,
@@ -32,6 +31,7 @@ from tests.training import (
     with_training,
     without_dropout,
 )
+from tests.training_data import write_statics
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,8 +11,14 @@ import torch
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError
 from climdown.training import Dataset, Trainer, prepare
-from tests.test_training_parallel import assert_close_states, finish
-from tests.training import state_of, with_consistency, with_training, without_dropout
+from tests.training import (
+    assert_close_states,
+    finish,
+    state_of,
+    with_consistency,
+    with_training,
+    without_dropout,
+)
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,10 +22,12 @@ from torch import Tensor
 
 from climdown.config import PriorConfig, load_config
 from climdown.errors import ConfigError
-from climdown.training import LOG, Dataset, Step, Trainer, fit, prepare
+from climdown.training import LOG, Dataset, Trainer, fit, prepare
 from climdown.training.parallel import Team, joined
-from tests.test_training_record import rows_of
 from tests.training import (
+    assert_close_states,
+    finish,
+    rows_of,
     state_of,
     with_consistency,
     with_training,
@@ -44,20 +46,6 @@ def config(training_config: PriorConfig) -> PriorConfig:
 @pytest.fixture(scope="module")
 def dataset(config: PriorConfig, training_data: Path) -> Dataset:
     return prepare(config, training_data)
-
-
-def assert_close_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    """Each tensor to 1e-5 of its size; Adam blows up gradients that are nothing but rounding."""
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        if name.startswith("optimiser"):
-            continue
-        apart = float((tensor - other[name]).norm())
-        assert apart <= 1e-5 * float(tensor.norm()) + 1e-6, name
-
-
-def finish(trainer: Trainer) -> list[Step]:
-    return list(trainer.run())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import matplotlib.image
@@ -14,14 +13,9 @@ from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import Requeue
 from climdown.training import LOG, Step, train_consistency, train_diffusion
 from climdown.training.record import Log
-from tests.training import with_consistency, with_training
+from tests.training import rows_of, with_consistency, with_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.reader(stream))
 
 
 def step(number: int, validation: dict[str, float] | None = None) -> Step:

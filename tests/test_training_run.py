@@ -27,8 +27,8 @@ from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.training import CHECKPOINT, LOG, Dataset, Step, Trainer, prepare, train_diffusion
 from climdown.training.objectives import VALIDATION_SIGMAS
 from climdown.training.reader import FieldReader, Index
-from tests.test_training import rewrite
 from tests.training import advance, assert_same_bits, state_of, with_training
+from tests.training_data import rewrite
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")

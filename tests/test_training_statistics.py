@@ -21,10 +21,9 @@ from climdown.grid import Grid
 from climdown.training import prepare
 from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Anomaly, Chain, Standardise
-from tests.conftest import write_statics
 from tests.factories import Floats, make_dataset
-from tests.test_training import averaged, celsius, days
 from tests.training import with_data
+from tests.training_data import averaged, celsius, days, write_statics
 
 GRID = Grid.regular(40.0, 41.0, -3.0, -1.5, 0.25)  # 4 x 6 cells
 

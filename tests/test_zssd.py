@@ -10,59 +10,29 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from climdown.diffusion import solvers
-from climdown.diffusion.observation import CoarseObservation, CoarseOperator
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import ddpm_sigmas, karras_sigmas
 from climdown.methods.zssd import ZSSD, ReferenceZSSD
-from tests.test_solvers import gaussian_denoiser, random_noise
-
-CORRELATION = 0.7
-SHAPE = (3, 4, 4)
-OBSERVED, CORRELATED, INDEPENDENT = (slice(16 * k, 16 * k + 16) for k in range(3))
-TARGET = torch.tensor([[2.0, 1.0], [-0.5, 1.5]], dtype=torch.float64)
-
-
-def spatial_covariance() -> Tensor:
-    cells = np.stack(np.meshgrid(np.arange(4), np.arange(4), indexing="ij"), axis=-1).reshape(-1, 2)
-    distance = np.linalg.norm(cells[:, None] - cells[None], axis=-1)
-    return torch.from_numpy(np.exp(-distance / 2.0))
-
-
-BETWEEN = torch.tensor([[1.0, CORRELATION, 0.0], [CORRELATION, 1.0, 0.0], [0.0, 0.0, 1.0]])
-MEAN = torch.tensor([0.5, -1.0, 0.25], dtype=torch.float64).repeat_interleave(16)
-COVARIANCE = torch.kron(BETWEEN.double(), spatial_covariance())
-DENOISE = gaussian_denoiser(MEAN, COVARIANCE)
-
-HALVE = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]], dtype=torch.float64)
-BLOCK_MEANS = torch.zeros(4, 48, dtype=torch.float64)
-BLOCK_MEANS[:, OBSERVED] = torch.kron(HALVE, HALVE)
-
-# The exact posterior: Gaussian conditioning on BLOCK_MEANS x = TARGET.
-_GAIN = torch.linalg.solve(BLOCK_MEANS @ COVARIANCE @ BLOCK_MEANS.T, BLOCK_MEANS @ COVARIANCE).T
-SHIFT = _GAIN @ (TARGET.flatten() - BLOCK_MEANS @ MEAN)
-POSTERIOR = COVARIANCE - _GAIN @ BLOCK_MEANS @ COVARIANCE
-
-
-def observe(batch: int, *, observed: float = 1.0) -> CoarseObservation:
-    """Block means of the first variable, compared cell by cell after plain repetition."""
-    ones = torch.ones(4, 4, dtype=torch.float64)
-    operator = CoarseOperator(
-        lower_lat=HALVE,
-        lower_lon=HALVE,
-        raise_lat=2 * HALVE.T,
-        raise_lon=2 * HALVE.T,
-        mask=ones,
-        decode=lambda x: x,
-        encode=lambda x: x,
-    )
-    there = torch.full((batch, 2, 2), observed, dtype=torch.float64)
-    return CoarseObservation((operator,), (0,), (TARGET.expand(batch, 2, 2),), (there,), ones)
+from tests.denoisers import random_noise
+from tests.posterior import (
+    BLOCK_MEANS,
+    CORRELATED,
+    DENOISE,
+    INDEPENDENT,
+    MEAN,
+    OBSERVED,
+    POSTERIOR,
+    SHAPE,
+    SHIFT,
+    TARGET,
+    no_noise,
+    observe,
+)
 
 
 def reference(
@@ -76,10 +46,6 @@ def reference(
     """The sampler that differentiates the network, on a ladder good for few steps."""
     ladder = partial(karras_sigmas, sigma_min=sigma_min, sigma_max=sigma_max)
     return ReferenceZSSD(steps, guidance_scale=guidance_scale, eta=eta, ladder=ladder)
-
-
-def no_noise(step: int) -> Tensor:
-    return torch.zeros(1, *SHAPE, dtype=torch.float64)
 
 
 def mean_of_draws(method: Sampler) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,3 +57,22 @@ def advance(trainer: Trainer, steps: int) -> list[Step]:
     """Do some steps; what they told."""
     run = trainer.run()
     return [next(run) for _ in range(steps)]
+
+
+def assert_close_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Each tensor to 1e-5 of its size; Adam blows up gradients that are nothing but rounding."""
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        if name.startswith("optimiser"):
+            continue
+        apart = float((tensor - other[name]).norm())
+        assert apart <= 1e-5 * float(tensor.norm()) + 1e-6, name
+
+
+def finish(trainer: Trainer) -> list[Step]:
+    return list(trainer.run())
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.reader(stream))
