@@ -1,11 +1,14 @@
-"""The house keeps its layers: who imports whom, who prints, who writes, what loads early."""
+"""The house keeps its layers: who imports whom, who prints, who writes, what loads early.
+
+Each rule is one test, which lists all that break it.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,46 +16,71 @@ import pytest
 
 import climdown
 
-ROOT = Path(climdown.__file__).parent
-STANDARD = sys.stdlib_module_names
-
-PLAIN = {"errors", "grid", "transforms", "config"}
-LABELLED = {"cf", "mesh", "regrid", "stream", "bias", "inspection"}
-JUDGED = {"priors", "evaluation"}
-PLANS = {
-    *("pipeline", "methods", "coherence", "observer", "matching", "filtering"),
-    *("training", "testbeds", "demo", "remap", "adjust"),
+# Rooms are the members of the package, files and folders. Configuration objects stop at the
+# plans and at priors, whose cards hold settings of networks: others take plain arguments.
+VALUES = {"arrays", "errors", "files", "grid", "mesh", "options", "transforms", "version"}
+PLAIN = {*VALUES, "config"}
+BELOW_PLANS = {
+    *PLAIN,
+    *("diffusion", "metrics", "compute", "plots"),
+    *("cf", "stream", "regrid", "bias", "priors", "methods", "inputs"),
 }
-EDGE = {"cli", "__main__", "__init__"}
+PLANS = {"adjust", "training", "evaluation", "pipeline"}
+EDGE = {"demo", "cli", "__main__", "__init__"}
 
-# Members of the package that each layer may import, beside its own. Configuration objects
-# stop at the plans: deeper functions take plain arguments.
-BELOW_PLANS = {"diffusion"} | PLAIN | LABELLED | JUDGED
-PACKAGE_IMPORTS: dict[str, set[str]] = {
+# The rooms that each room may import, beside itself.
+ROOMS: dict[str, set[str]] = {
+    **dict.fromkeys(VALUES, VALUES),
+    "config": PLAIN,
     "diffusion": set(),
-    **dict.fromkeys(PLAIN, PLAIN),
-    **{name: LABELLED | (PLAIN - {"config"}) for name in LABELLED},
-    **{name: {"diffusion"} | PLAIN | LABELLED for name in JUDGED},
-    **dict.fromkeys(PLANS, BELOW_PLANS | PLANS),
-    **dict.fromkeys(EDGE, BELOW_PLANS | PLANS | EDGE),
+    "metrics": VALUES,
+    "compute": VALUES,
+    "plots": VALUES,
+    "cf": VALUES,
+    "stream": {*VALUES, "cf"},
+    "regrid": {*VALUES, "cf", "stream"},
+    "bias": {*VALUES, "cf", "stream"},
+    "priors": {*PLAIN, "diffusion"},
+    "methods": {*VALUES, "diffusion", "metrics", "priors"},
+    "inputs": {*VALUES, "cf", "stream", "regrid", "priors"},
+    **dict.fromkeys(PLANS, BELOW_PLANS),
+    "pipeline": {*BELOW_PLANS, "adjust"},
+    **{name: {*BELOW_PLANS, *PLANS, *EDGE} for name in EDGE},
 }
+# What still looks up, and is being mended.
+NOT_YET: dict[str, set[str]] = {
+    "config": {"adjust"},
+    "methods": {"cf", "config", "inputs", "pipeline"},
+    "metrics": {"regrid"},
+    "regrid": {"priors"},
+}
+
 NETCDF = {"cf_units", "cf_xarray", "cftime", "netCDF4", "xarray"}
-# Third-party packages; layers left out are free but for the rules further down.
-OUTSIDE_IMPORTS: dict[str, set[str]] = {
+# Packages from outside; rooms left out are free but for the rules further down.
+OUTSIDE: dict[str, set[str]] = {
     **{name: {"numpy"} for name in PLAIN},
+    "mesh": {"numpy", "scipy"},
     "diffusion": {"numpy", "torch"},
-    **{name: {"numpy", "scipy", *NETCDF} for name in LABELLED},
+    "metrics": {"numpy", "ot", "scipy"},
+    "methods": {"numpy", "torch"},
+    "plots": {"matplotlib", "numpy"},
+    "cf": {"numpy", "scipy", *NETCDF},
+    "stream": {"numpy", "scipy", *NETCDF},
     "regrid": {"numpy", "scipy", "xesmf", *NETCDF},
     "bias": {"array_api_compat", "cftime", "netCDF4", "numpy", "ot", "scipy"},
 }
+
 # Mathematics knows no files, no configuration and no clock.
+MATHEMATICS = {"diffusion", "methods", "metrics"}
 WORLDLY = {"datetime", "io", "json", "os", "pathlib", "shutil", "tempfile", "time", "tomllib"}
+# What methods share; every other file of `methods` is a method.
+SHARED_BY_METHODS = {"methods", "methods.method", "methods.noise_scale", "methods.registry"}
+# The part of the store of priors that asks the Hub, publishes on it, and knows its refusals.
+ONLINE = {"priors.hub", "priors.publish", "priors.refusals"}
 NETWORK = {"ftplib", "http", "httpx", "huggingface_hub", "requests", "socket", "urllib"}
-# What the methods share; every other module of `diffusion` is a method.
-SHARED_MATHEMATICS = {
-    *("denoiser", "gaussian", "guidance", "losses", "noise", "observation"),
-    *("sampler", "schedule", "solvers", "tiles", "unet"),
-}
+
+ROOT = Path(climdown.__file__).parent
+STANDARD = sys.stdlib_module_names
 
 
 def modules() -> dict[str, Path]:
@@ -72,12 +100,14 @@ def tree(name: str) -> ast.Module:
     return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
+@lru_cache
 def imports(name: str) -> set[str]:
     """Absolute names a module imports, wherever in it: `climdown.grid`, `torch.nn`."""
     return set(imports_of(tree(name), name, is_package=MODULES[name].name == "__init__.py"))
 
 
 def imports_of(syntax: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
+    """Of the package itself: modules, and what is taken from them, with the module it lies in."""
     for node in ast.walk(syntax):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -87,110 +117,175 @@ def imports_of(syntax: ast.AST, name: str, *, is_package: bool) -> Iterator[str]
                 home = ["climdown", *(name.split(".") if name != "__init__" else [])]
                 home = home[: len(home) - node.level + is_package]
                 base = ".".join([*home, *([base] if base else [])])
-            yield base
-            if base == "climdown" or base.startswith("climdown."):
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+            if base != "climdown" and not base.startswith("climdown."):
+                yield base
+                continue
+            taken = {f"{base}.{alias.name}" for alias in node.names}
+            yield from taken
+            if any(below(target) not in MODULES for target in taken):
+                yield base
 
 
-def layer(name: str) -> str:
+def below(target: str) -> str:
+    """The name below `climdown`."""
+    return "__init__" if target == "climdown" else target.removeprefix("climdown.")
+
+
+def room(name: str) -> str:
     return name.split(".")[0]
+
+
+def roots(names: Iterable[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
 
 
 def inner(name: str) -> set[str]:
     """What a module imports from the package, without the prefix; public names left out."""
     public = {*climdown.__all__, "__version__"}
-    below = {i.removeprefix("climdown.") for i in imports(name) if i.startswith("climdown.")}
-    return {target for target in below if layer(target) not in public}
+    targets = {below(i) for i in imports(name) if i.startswith("climdown.")}
+    return {target for target in targets if room(target) not in public}
 
 
 def outer(name: str) -> set[str]:
-    return {i.split(".")[0] for i in imports(name)} - STANDARD - {"climdown"}
+    return roots(imports(name)) - STANDARD - {"climdown"}
 
 
-def calls(name: str) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree(name)) if isinstance(node, ast.Call))
+@lru_cache
+def calls(name: str) -> list[tuple[str, ast.Call]]:
+    """Calls in a module, with the last part of what is called."""
+    found = [node for node in ast.walk(tree(name)) if isinstance(node, ast.Call)]
+    return [(ast.unparse(call.func).split(".")[-1], call) for call in found]
 
 
-def test_every_module_has_a_layer() -> None:
-    assert {layer(name) for name in MODULES} <= set(PACKAGE_IMPORTS)
+def calls_bare(name: str, function: str) -> bool:
+    """Whether `function(...)` stands there, not `thing.function(...)`."""
+    return any(isinstance(c.func, ast.Name) and c.func.id == function for _, c in calls(name))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_modules_import_only_layers_they_may(name: str) -> None:
-    allowed = PACKAGE_IMPORTS[layer(name)] | {layer(name)}
-    assert {target for target in inner(name) if layer(target) not in allowed} == set()
+def assert_none(found: Mapping[str, Collection[str]]) -> None:
+    """Nothing is found in any module; else all of it is told, a line for each module."""
+    lines = [f"{name}: {', '.join(sorted(found[name]))}" for name in sorted(found) if found[name]]
+    assert not lines, "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) in OUTSIDE_IMPORTS])
-def test_modules_import_only_packages_they_may(name: str) -> None:
-    assert outer(name) - OUTSIDE_IMPORTS[layer(name)] == set()
+def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of names that reach one another, and names that reach themselves; sorted.
+
+    Targets that are no keys of the graph lead nowhere.
+    """
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = (graph.get(waiting.pop(), set()) & graph.keys()) - seen
+            seen |= new
+            waiting.extend(new)
+        reached[start] = seen
+    groups = {
+        tuple(sorted(m for m in reached[name] if name in reached[m]))
+        for name in graph
+        if name in reached[name]
+    }
+    return sorted(map(list, groups))
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) == "diffusion"])
-def test_mathematics_knows_no_files_configuration_or_clock(name: str) -> None:
-    assert {i.split(".")[0] for i in imports(name)} & WORLDLY == set()
-    opened = [c for c in calls(name) if isinstance(c.func, ast.Name) and c.func.id == "open"]
-    assert opened == []
+def test_every_module_has_a_room() -> None:
+    assert {room(name) for name in MODULES} <= ROOMS.keys()
 
 
-METHODS = {
-    name
-    for name in MODULES
-    if layer(name) == "diffusion" and name.split(".")[-1] not in {"diffusion", *SHARED_MATHEMATICS}
-}
+def test_modules_import_only_rooms_they_may() -> None:
+    wrong = {}
+    for name in MODULES:
+        allowed = {room(name), *ROOMS.get(room(name), ()), *NOT_YET.get(room(name), ())}
+        wrong[name] = {target for target in inner(name) if room(target) not in allowed}
+    assert_none(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_methods_do_not_import_each_other(name: str) -> None:
-    assert inner(name) & (METHODS - {name}) == set()
+def test_modules_import_only_packages_they_may() -> None:
+    rooms = {name: OUTSIDE[room(name)] for name in MODULES if room(name) in OUTSIDE}
+    assert_none({name: outer(name) - allowed for name, allowed in rooms.items()})
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) not in {"cli", "__main__"}])
-def test_only_the_command_line_prints(name: str) -> None:
-    prints = [c for c in calls(name) if isinstance(c.func, ast.Name) and c.func.id == "print"]
-    assert prints == []
-    assert outer(name) & {"rich", "typer", "click", "tqdm"} == set()
+def test_mathematics_knows_no_files_configuration_or_clock() -> None:
+    names = [name for name in MODULES if room(name) in MATHEMATICS]
+    assert_none({name: roots(imports(name)) & WORLDLY for name in names})
+    assert_none({name: {"open"} for name in names if calls_bare(name, "open")})
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_typer_brings_its_own_click(name: str) -> None:
-    assert "click" not in outer(name)
+def test_methods_do_not_import_each_other() -> None:
+    methods = {name for name in MODULES if room(name) == "methods"} - SHARED_BY_METHODS
+    assert len(methods) > 3
+    assert_none({name: inner(name) & (methods - {name}) for name in methods})
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) != "stream"])
-def test_only_stream_writes_field_files(name: str) -> None:
-    called = [(ast.unparse(call.func).split(".")[-1], call) for call in calls(name)]
-    assert "to_netcdf" not in {function for function, _ in called}
-    if "netCDF4" in outer(name):
-        opened = [call for function, call in called if function == "Dataset"]
-        modes = [*(c.args[1:2] for c in opened), *(c.keywords for c in opened)]
-        assert [mode for mode in modes if mode] == [], "netCDF4.Dataset opened with a mode"
+def test_only_the_command_line_prints() -> None:
+    names = [name for name in MODULES if room(name) not in {"cli", "__main__"}]
+    assert_none({name: {"print"} for name in names if calls_bare(name, "print")})
+    talking = {"rich", "typer", "click", "tqdm"}
+    assert_none({name: outer(name) & talking for name in names})
 
 
-# The part of the store of priors that asks the Hub, publishes on it, and knows its refusals.
-ONLINE = {"priors.hub", "priors.publish", "priors.refusals"}
+def test_typer_brings_its_own_click() -> None:
+    assert_none({name: outer(name) & {"click"} for name in MODULES})
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n not in ONLINE])
-def test_only_the_store_of_priors_touches_the_network(name: str) -> None:
-    assert {i.split(".")[0] for i in imports(name)} & NETWORK == set()
+def test_only_stream_writes_field_files() -> None:
+    writing: dict[str, set[str]] = {}
+    for name in MODULES:
+        if room(name) == "stream":
+            continue
+        found = {ast.unparse(call) for called, call in calls(name) if called == "to_netcdf"}
+        if "netCDF4" in outer(name):  # a Dataset may be opened to be read: without a mode
+            opened = [call for called, call in calls(name) if called == "Dataset"]
+            found |= {ast.unparse(call) for call in opened if call.args[1:] or call.keywords}
+        writing[name] = found
+    assert_none(writing)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_nothing_is_pickled(name: str) -> None:
-    assert {i.split(".")[0] for i in imports(name)} & {"pickle", "joblib", "dill"} == set()
+def test_only_the_store_of_priors_touches_the_network() -> None:
+    names = MODULES.keys() - ONLINE
+    assert_none({name: roots(imports(name)) & NETWORK for name in names})
+
+
+def test_nothing_is_pickled() -> None:
+    pickles = {"pickle", "joblib", "dill"}
+    assert_none({name: roots(imports(name)) & pickles for name in MODULES})
+
+
+@pytest.mark.xfail(
+    strict=False, reason="priors.card, training.lags, pipeline and methods are being mended"
+)
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {name: {below(target) for target in imports(name)} for name in MODULES}
+    circles = [", ".join(circle) for circle in cycles(graph)]
+    assert not circles, "\n".join(circles)
+
+
+def test_circles_are_found_and_nothing_else() -> None:
+    line = {"a": {"b", "c"}, "b": {"c", "elsewhere"}, "c": set[str]()}
+    assert cycles(line) == []
+    assert cycles({**line, "c": {"a"}}) == [["a", "b", "c"]]
+    assert cycles({**line, "c": {"c"}}) == [["c"]]
+    two = {"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"a", "d"}}
+    assert cycles(two) == [["a", "b"], ["c", "d", "e"]]
 
 
 def test_the_walker_sees_nested_relative_and_submodule_imports() -> None:
     source = """
 import torch.nn as nn
 from climdown import cf
+if TYPE_CHECKING:
+    from climdown.stream import join
 def late():
     from ..grid import Grid
     from . import store
 """
     found = set(imports_of(ast.parse(source), "priors.card", is_package=False))
-    assert {"torch.nn", "climdown.cf", "climdown.grid", "climdown.priors.store"} <= found
+    assert found == {
+        *("torch.nn", "climdown.cf", "climdown.stream", "climdown.stream.join"),
+        *("climdown.grid", "climdown.grid.Grid", "climdown.priors.store"),
+    }
 
 
 @pytest.mark.parametrize("module", ["climdown", "climdown.cli"])
