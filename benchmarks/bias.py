@@ -25,7 +25,7 @@ from climdown import cf
 from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.adjust.ot import ot_file
 from climdown.adjust.qdm import qdm_file
-from climdown.inputs import matching
+from climdown.inputs.onto import onto
 from climdown.metrics.scores import maximum_mean_discrepancy, sliced_wasserstein
 
 Array = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ def read(path: str | Path, variable: str, like: cf.Field | None = None) -> tuple
     quantity = cf.Quantity(wanted.name, wanted.standard_names, wanted.names, UNITS[variable])
     field = cf.open_field(path, quantity)
     if like is not None:
-        field = matching.onto(field, like.grid, min_coverage=0.1)
+        field = onto(field, like.grid, min_coverage=0.1)
     values = field.read(slice(0, len(field.time))).astype(np.float64)
     return values.reshape(len(values), -1), field
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import paired, running
-from benchmarks.running import Drawn, Method
+from benchmarks.running import Competitor, Drawn
 from climdown import cf, regrid
 from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
@@ -77,7 +77,7 @@ EXPERIMENTS = (
 )
 
 
-def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, list[Row]]:
+def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
     """Rows by experiment, printed as they come; one without files is told and left out."""
     found = {}
     for experiment in EXPERIMENTS:
@@ -111,7 +111,9 @@ class Files:
     covered: dict[str, npt.NDArray[np.bool_]]
 
 
-def judge(experiment: Experiment, options: argparse.Namespace, methods: list[Method]) -> list[Row]:
+def judge(
+    experiment: Experiment, options: argparse.Namespace, methods: list[Competitor]
+) -> list[Row]:
     """Rows by variable, input and method."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import paired, running
-from benchmarks.running import Drawn, Method
+from benchmarks.running import Competitor, Drawn
 from climdown import cf
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
@@ -74,7 +74,7 @@ class Observed:
     fitted: npt.NDArray[np.bool_]
 
 
-def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, Any]:
+def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any]:
     """Tables of climate and of change, printed as they come."""
     priors = {kind: load_prior(name) for kind, name in PRIORS.items()}
     config = load_config(options.examples / f"{PRIORS['diffusion']}.toml")
@@ -150,7 +150,7 @@ def downscale(
     adjustment: str,
     pattern: str,
     options: argparse.Namespace,
-    methods: list[Method],
+    methods: list[Competitor],
     priors: Mapping[str, Prior],
 ) -> dict[str, Drawn]:
     """What each method makes of the model, its bias adjusted."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import running
-from benchmarks.running import Method
+from benchmarks.running import Competitor
 from climdown import cf
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
@@ -48,7 +48,7 @@ CASES = (
 )
 
 
-def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, list[Row]]:
+def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
     """Rows by case, printed as they come."""
     wanted = options.only.split(",") if options.only else [case.name for case in CASES]
     found = {}
@@ -62,7 +62,9 @@ def run(options: argparse.Namespace, methods: list[Method]) -> dict[str, list[Ro
     return found
 
 
-def judge(case: Case, options: argparse.Namespace, methods: list[Method]) -> tuple[str, list[Row]]:
+def judge(
+    case: Case, options: argparse.Namespace, methods: list[Competitor]
+) -> tuple[str, list[Row]]:
     """The days, and rows of baselines and methods by variable."""
     config = case.config(options.examples)
     variables = config.data.variables

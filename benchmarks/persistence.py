@@ -31,12 +31,14 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import running
-from climdown import cf, pipeline, regrid, stream
+from climdown import cf, regrid, stream
 from climdown.config import RunConfig, load_config
 from climdown.grid import Grid
-from climdown.methods.registry import KINDS
+from climdown.methods.registry import methods
 from climdown.metrics import scores
 from climdown.metrics.autocorrelation import fine_detail, lag_correlation
+from climdown.pipeline.execution import execute
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -109,7 +111,7 @@ def judge(options: argparse.Namespace) -> list[Row]:
 
 def run_config(prior: Prior, coherence: str, members: int) -> RunConfig:
     """The options of `climdown run`."""
-    method: Any = next(name for name, kinds in KINDS.items() if prior.card.kind in kinds)
+    method = next(one.name for one in methods() if prior.card.kind in one.prior_kinds)
     chosen: Any = coherence if coherence in ("none", "auto") else float(coherence)
     return RunConfig(method=method, members=members, filter_scale="native", coherence=chosen)
 
@@ -126,14 +128,14 @@ def run(
             described = stream.OutputVariable(v.name, attributes)
             variables.append((described, means[v.name].astype(np.float32)))
         stream.write_fields(source, grid=grid, time=axis, variables=variables, attributes={})
-        plan = pipeline.make_plan([source], output, prior=prior, config=settings)
-        pipeline.execute(plan, command="benchmark")
+        plan = make_plan([source], output, prior=prior, config=settings)
+        execute(plan, command="benchmark")
         with Dataset(output) as file:
             drawn = {
                 v.name: np.ma.filled(file[v.name][:].astype(np.float64), np.nan)
                 for v in prior.card.variables
             }
-        return drawn, plan.identity["coherence"]
+        return drawn, dict(plan.autocorrelation.by_variable if plan.autocorrelation else {})
 
 
 def _standard_name(variable: Any) -> str:

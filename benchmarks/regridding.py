@@ -35,6 +35,7 @@ from climdown import cf, regrid
 from climdown.cf.coordinates import with_coordinates
 from climdown.errors import ClimdownError, GridError
 from climdown.grid import FloatArray, Grid
+from climdown.inputs.targets import named_grid, target_grid
 from climdown.mesh import Mesh, places, unit_vectors
 from climdown.regrid import build, file
 from climdown.regrid.esmf import esmf_available
@@ -74,7 +75,7 @@ def main() -> None:
 def compare_file(path: Path, output: Path, independent: Independent) -> Iterator[str]:
     """A row for each variable of a file."""
     try:
-        reports = file.regrid_file(path, output, grid="1", overwrite=True)
+        reports = file.regrid_file(path, output, target=named_grid("1"), overwrite=True)
     except ClimdownError as error:
         yield f"{short(path.stem, 33):<34}{error}"
         return
@@ -82,7 +83,7 @@ def compare_file(path: Path, output: Path, independent: Independent) -> Iterator
         dataset = with_coordinates(opened)
         for report in reports:
             cells, array = cf.horizontal_cells(dataset[report.name], dataset)
-            target = file.target_grid("1", cells)
+            target = target_grid("1", cells)
             fields, ours = some_fields(array, cells), some_fields(result[report.name], target)
             theirs = independent(cells, once(cells, fields), target)
             weights = regrid.weights(cells, target, "conservative")
@@ -260,7 +261,7 @@ def cases(data: Path) -> Iterator[tuple[str, regrid.Cells, Grid]]:
                 if isinstance(cells, Mesh):
                     spacing = "0.25" if cells.spacing < 0.5 else "1"
                     name = f"{short(path.stem, 20)} to {spacing} deg"
-                    yield name, without_copies(cells), file.target_grid(spacing, cells)
+                    yield name, without_copies(cells), target_grid(spacing, cells)
 
 
 def without_copies(mesh: Mesh) -> Mesh:

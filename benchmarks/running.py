@@ -6,7 +6,6 @@ import ast
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from netCDF4 import Dataset
 
-from climdown import cf, pipeline, regrid, stream
+from climdown import cf, regrid, stream
 from climdown.config import DataConfig, RunConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
-from climdown.inputs import matching
-from climdown.methods.registry import KINDS
+from climdown.inputs.onto import onto
+from climdown.methods.method import Method
+from climdown.methods.registry import find_method
+from climdown.options import options_of
+from climdown.pipeline.choices import choose
+from climdown.pipeline.execution import execute
 from climdown.pipeline.observer import Observer
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior
 
 Values = npt.NDArray[np.floating]
@@ -33,49 +37,63 @@ _STRETCHES, _STRETCH_DAYS = 12, 4
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method of `climdown run` with options of its own."""
+class Competitor:
+    """A method of `climdown run` with settings of its own, under a name in the tables.
+
+    Attributes:
+        settings: entries of `RunConfig`, the method and its options among them.
+    """
 
     label: str
     settings: Mapping[str, Any]
 
+    @property
+    def method(self) -> Method:
+        """What it declares."""
+        return find_method(self.settings["method"])
+
     def prior(self, priors: Mapping[str, Prior]) -> Prior | None:
         """The first that it can use of priors by kind."""
-        # `KINDS` has one name or several.
-        kinds = KINDS[self.settings["method"]]
+        kinds = self.method.prior_kinds
         return next((prior for kind, prior in priors.items() if kind in kinds), None)
 
     def configure(self, entries: Mapping[str, Any]) -> RunConfig:
-        """Options of a run; a method that draws nothing has one member.
+        """The configuration of a run; a method that draws nothing has one member.
 
         Raises:
             ConfigError: the method cannot have these.
         """
-        try:
-            return RunConfig(**{**entries, **self.settings})
-        except ConfigError:
-            return RunConfig(**{**entries, "members": 1, **self.settings})
+        members = {} if self.method.members > 1 else {"members": None}
+        config = RunConfig(**{**entries, **members, **self.settings})
+        choose(config)
+        return config
 
 
-def parse_method(word: str) -> Method:
-    """A method as "NAME[:OPTION=VALUE...]", options as in `RunConfig`: "cm:steps=4".
+def parse_competitor(word: str) -> Competitor:
+    """A method as "NAME[:OPTION=VALUE...]", as `climdown run` has them: "cm:steps=4".
 
     Raises:
         ConfigError: `climdown run` has no such method or option.
     """
-    name, *options = word.split(":")
-    if name not in KINDS:
-        raise ConfigError(f"unknown method '{name}'; expected one of {', '.join(KINDS)}")
-    settings: dict[str, Any] = {"method": name}
-    for option in options:
-        key, _, text = option.partition("=")
-        if key not in {field.name for field in fields(RunConfig)}:
+    name, *entries = word.split(":")
+    own = {option.name for option in options_of(find_method(name).Options)}
+    settings: dict[str, Any] = {"method": name, "options": {}}
+    for entry in entries:
+        key, _, text = entry.partition("=")
+        if key in own:
+            settings["options"][key] = _value(text)
+        elif key in {field.name for field in fields(RunConfig)}:
+            settings[key] = _value(text)
+        else:
             raise ConfigError(f"{word}: unknown option '{key}'")
-        try:
-            settings[key] = ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            settings[key] = text
-    return Method(word, settings)
+    return Competitor(word, settings)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +118,7 @@ class Drawn:
 
 
 def draw_all(
-    methods: Sequence[Method],
+    methods: Sequence[Competitor],
     priors: Mapping[str, Prior],
     inputs: Sequence[Path],
     entries: Mapping[str, Any],
@@ -131,10 +149,11 @@ def draw(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if len(periods) > 1:
-            whole = pipeline.make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
+            whole = make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
             # A choice that the input decides is that of all of it.
-            if "noise_scale" in whole.identity:
-                config = replace(config, noise_scale=whole.identity["noise_scale"])
+            own = {option.name for option in options_of(whole.method.Options)}
+            decided = {name: value for name, value in whole.decided.items() if name in own}
+            config = replace(config, options={**config.options, **decided})
         return _joined(
             [
                 _stretch(prior, inputs, replace(config, period=period), folder / f"{i}.nc")
@@ -144,23 +163,19 @@ def draw(
 
 
 def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Path) -> Drawn:
-    plan = pipeline.make_plan(inputs, output, prior=prior, config=config)
+    plan = make_plan(inputs, output, prior=prior, config=config)
     reached: list[float] = []
-    pipeline.execute(
-        plan, command="scoreboard", progress=lambda *_: reached.append(time.monotonic())
-    )
+    execute(plan, command="scoreboard", progress=lambda *_: reached.append(time.monotonic()))
     names = [v.name for v in plan.variables]
-    with ExitStack() as stack:
-        readers = {}
-        if plan.adjustment is not None:
-            readers = plan.adjustment.readers(stack, output.parent, plan.device.type)
-        values = Observer(plan, readers).coarse_values(slice(0, len(plan.time)))
+    adjusted = plan.adjusted
+    readers = {} if adjusted is None else adjusted.readers(output.parent, plan.device.type)
+    observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
+    values = observer.coarse_values(slice(0, len(plan.time)))
     guide: dict[str, Values] = {
         n: x.cpu().numpy().astype(np.float64) for n, x in zip(names, values, strict=True)
     }
     raw: dict[str, Values] = {
-        n: matching.onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time)))
-        for n in names
+        n: onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time))) for n in names
     }
     members = {}
     with Dataset(output) as file:
@@ -175,7 +190,7 @@ def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Pa
         grid=plan.filter_grid,
         dates=list(plan.time.dates),
         seconds=(reached[-1] - reached[0]) / plan.total,
-        evaluations=plan.identity.get("steps"),
+        evaluations=plan.decided.get("steps"),
     )
 
 

@@ -23,9 +23,9 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import foreign, gcm, paired
-from benchmarks.running import Method, parse_method
+from benchmarks.running import Competitor, parse_competitor
 
-Part = Callable[[argparse.Namespace, list[Method]], dict[str, Any]]
+Part = Callable[[argparse.Namespace, list[Competitor]], dict[str, Any]]
 PARTS: dict[str, Part] = {"a": paired.run, "b": foreign.run, "c": gcm.run}
 
 
@@ -33,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Parse, run, print."""
     options = arguments(words)
     logging.getLogger("climdown").setLevel(logging.ERROR)
-    methods = [parse_method(word) for word in options.methods.split(",")]
+    methods = [parse_competitor(word) for word in options.methods.split(",")]
     told = ("members", "days", "period", "methods")
     found: dict[str, Any] = {"options": {name: getattr(options, name) for name in told}}
     for part in options.parts.split(","):

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
 import pytest
 
 from climdown.cli import main
+from climdown.config import RunConfig
 from tests.factories import Floats, make_dataset
+
+SMALL_UNITS = (
+    sys.executable,
+    "-c",
+    "from climdown.stream import parts; parts.UNIT_BYTES = 1\n"
+    "from climdown.cli import main; main()",
+)
+"""The command line with a part file for every batch: a real run has them of 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,13 @@ class Shell:
             code = int(stop.code or 0)
         captured = self._capsys.readouterr()
         return Result(code, captured.out, captured.err)
+
+
+def run_config(**settings: Any) -> RunConfig:
+    """A configuration of a run; what is none of its own entries is an option of the method."""
+    own = {field.name for field in fields(RunConfig)}
+    options = {name: settings.pop(name) for name in sorted(set(settings) - own)}
+    return RunConfig(options=options, **settings)
 
 
 def read_members(path: Path | str, name: str = "tas") -> Floats:

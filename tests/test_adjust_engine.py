@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from climdown.compute import engine
-from climdown.compute.engine import check_device, open_engine, plain_errors, to_device, to_host
+from climdown.compute.device import check_device, plain_errors, to_device, to_host
+from climdown.compute.engine import open_engine
 from climdown.errors import ConfigError
 from tests.commands import Shell, read_members
 from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from climdown import cf
-from climdown.adjust.inputs import brought
 from climdown.errors import GridError
 from climdown.grid import Grid
-from climdown.inputs import matching
+from climdown.inputs.onto import onto, regridded_to
 from tests.factories import TAS, Floats, make_dataset
 
 REGIONS = {
@@ -46,18 +45,18 @@ def test_a_part_gives_what_the_whole_file_gives(
     field: cf.Field, name: str, coverage: float
 ) -> None:
     grid = REGIONS[name]
-    found = brought(field, grid, min_coverage=coverage)
+    found = regridded_to(field, grid, min_coverage=coverage)
     assert found.cells.digest == grid.digest
-    expected = matching.onto(field, grid, min_coverage=coverage).read(slice(None))
+    expected = onto(field, grid, min_coverage=coverage).read(slice(None))
     np.testing.assert_allclose(found.read(slice(None)), expected, rtol=1e-6)
     assert np.isfinite(expected).any()
 
 
 def test_cells_of_the_file_itself_are_read_as_they_are(field: cf.Field) -> None:
     part = field.crop(REGIONS["seam"])
-    found = brought(field, part.grid)
+    found = regridded_to(field, part.grid)
     np.testing.assert_array_equal(found.read(slice(None)), part.read(slice(None)))
-    again = brought(field, field.grid)
+    again = regridded_to(field, field.grid)
     np.testing.assert_array_equal(again.read(slice(None)), field.read(slice(None)))
 
 
@@ -70,7 +69,7 @@ def test_only_what_a_region_needs_is_read(field: cf.Field, monkeypatch: pytest.M
         return values(self, block)
 
     monkeypatch.setattr(cf.Field, "_values", counting)
-    brought(field, REGIONS["fine"]).read(slice(None))
+    regridded_to(field, REGIONS["fine"]).read(slice(None))
     assert max(read) <= 36, "of 2592 cells"
 
 
@@ -79,4 +78,4 @@ def test_a_region_elsewhere_is_refused(tmp_path: Path) -> None:
     make_dataset(path=path)
     field = cf.open_field([path], TAS)
     with pytest.raises(GridError, match=r"tas\.nc: the grid .* does not touch the region"):
-        brought(field, Grid.regular(-40.0, -30.0, 100.0, 110.0, 1.0))
+        regridded_to(field, Grid.regular(-40.0, -30.0, 100.0, 110.0, 1.0))

@@ -7,9 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ import numpy as np
 import pytest
 
 from climdown import pipeline, regrid
-from climdown.adjust.options import OTOptions
 from climdown.config import RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
-from climdown.pipeline import effective_resolution
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior, read_prior
 from climdown.stream import parts_folder
-from tests.commands import Result, Shell, read_members
+from tests.commands import SMALL_UNITS, Result, Shell, read_members, run_config
 from tests.factories import Floats
 from tests.priors import write_tiny_prior
 from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days
@@ -75,11 +73,11 @@ OBSERVED = ("--reference", "obs_*.nc")
 def guiding(prior: Prior, **options: Any) -> dict[str, Floats]:
     """Adjusted values at which a run is guided, all steps of them."""
     config = RunConfig(historical=("hist_*.nc",), **options)
-    plan = pipeline.make_plan(["sim_*.nc"], "out.nc", prior=prior, config=config)
-    assert plan.adjustment is not None
-    with ExitStack() as stack:
-        readers = plan.adjustment.readers(stack, Path(), "cpu")
-        return {n: np.asarray(read(slice(0, len(plan.time)))) for n, read in readers.items()}
+    plan = make_plan(["sim_*.nc"], "out.nc", prior=prior, config=config)
+    assert plan.adjusted is not None
+    with tempfile.TemporaryDirectory() as folder:
+        readers = plan.adjusted.readers(Path(folder), "cpu")
+        return {n: read(slice(0, len(plan.time))).astype(float) for n, read in readers.items()}
 
 
 @pytest.mark.parametrize("reference", [(), ("obs_*.nc",)], ids=["prior", "files"])
@@ -209,9 +207,7 @@ def test_the_quantiles_of_a_prior_serve_cells_made_of_whole_ones(shell: Shell, t
     assert result.code == 0, result.err
     assert "guided at: 2 x 2 cells of 2 deg, 40N..43N, 4W..0E" in result.err
     fine = tiny.card.grid
-    weights = regrid.weights(
-        fine, effective_resolution.grouped(tiny.card.coarse_grid, 2), "conservative"
-    )
+    weights = regrid.weights(fine, tiny.card.coarse_grid.grouped(2), "conservative")
     # Both met the same adjusted coarse values, on cells as large as the larger ones.
     one, two = (weights.apply(read_members(name)) for name in ("one.nc", "two.nc"))
     np.testing.assert_allclose(two, one, rtol=0, atol=2e-3)
@@ -224,14 +220,14 @@ def test_a_step_that_loses_all_values_is_an_error_before_any_sampling(
     kept = np.array([date.month != 1 for date in HIST])
     write_days("hist_tas.nc", HIST[kept], warmth(HIST, 1)[kept])
     write_days("hist_pr.nc", HIST[kept], rain(HIST, 1)[kept], **PR)
-    config = RunConfig(
+    config = run_config(
         members=1,
         steps=2,
         period=DAYS,
-        bias=bias,  # type: ignore[arg-type]
+        bias=bias,
         historical=("hist_*.nc",),
         reference=("obs_*.nc",),
-        ot=OTOptions(group="month", epsilon=0.05),
+        bias_options={"group": "month"} | ({"epsilon": 0.05} if bias == "ot" else {}),
     )
     with pytest.raises(InputError, match=r"sim_\w+\.nc: bias adjustment left no value of \w+ at "):
         pipeline.downscale(["sim_*.nc"], "out.nc", prior=tiny, config=config)
@@ -245,9 +241,9 @@ def test_a_step_that_loses_all_values_is_an_error_before_any_sampling(
 
 
 def test_transport_that_does_not_converge_names_the_way_out(shell: Shell, tiny: Prior) -> None:
-    ot = OTOptions(epsilon=0.001, max_iterations=2, tolerance=1e-6)
+    ot = {"epsilon": 0.001, "max_iterations": 2, "tolerance": 1e-6}
     options: Any = {"bias": "ot", "historical": ("hist_*.nc",), "reference": ("obs_*.nc",)}
-    config = RunConfig(period=DAYS, ot=ot, **options)
+    config = RunConfig(period=DAYS, bias_options=ot, **options)
     with pytest.raises(
         ConvergenceError, match=r"DJF: Sinkhorn .* `climdown ot` has options for these"
     ):
@@ -258,7 +254,7 @@ def test_a_prior_without_quantiles_is_refused(shell: Shell, tiny: Prior) -> None
     plain = write_tiny_prior(Path("plain"))
     config = RunConfig(bias="qdm", historical=("hist_*.nc",))
     with pytest.raises(PriorError, match="carries no quantiles of tas; give observations as the"):
-        pipeline.make_plan(["sim_*.nc"], "out.nc", prior=plain, config=config)
+        make_plan(["sim_*.nc"], "out.nc", prior=plain, config=config)
 
 
 def test_a_prior_is_no_reference_of_a_run(shell: Shell, tiny: Prior) -> None:
@@ -280,7 +276,7 @@ def test_the_output_is_none_of_the_files_it_is_made_from(
 @pytest.mark.parametrize("what", ["hist", "obs", "period", "folder"])
 def test_parts_of_another_adjustment_are_refused(shell: Shell, tiny: Prior, what: str) -> None:
     options: dict[str, Any] = {"historical": ("hist_*.nc",), "reference": ("obs_*.nc",)}
-    config = RunConfig(members=1, steps=2, period=DAYS, bias="qdm", **options)
+    config = run_config(members=1, steps=2, period=DAYS, bias="qdm", **options)
     with pytest.raises(Requeue, match="stopped by a signal"):
         pipeline.downscale(
             ["sim_*.nc"], "out.nc", prior=tiny, config=config, should_stop=lambda: True
@@ -307,7 +303,7 @@ def test_a_killed_run_resumes_to_the_same_bits(shell: Shell, tiny: Prior, one_th
     options = ("--members", "2", "--batch-size", "2", "--time", "2051-12-10/2051-12-20", *BIAS)
     command = ("run", "sim_*.nc", "out.nc", "--prior", "tiny", "--steps", "20", *options)
     process = subprocess.Popen(
-        [sys.executable, "-m", "climdown", *command],
+        [*SMALL_UNITS, *command],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
@@ -339,6 +335,6 @@ def test_parts_that_are_all_there_need_no_adjustment(
         patched.setattr("climdown.stream.join", fail)
         with pytest.raises(OSError, match="full"):
             run(shell, *BIAS, "--time", DAYS)
-    monkeypatch.setattr("climdown.pipeline.adjustment.adjust_series", fail)
+    monkeypatch.setattr("climdown.adjust.registry.adjust_series", fail)
     result = run(shell, *BIAS, "--time", DAYS)
     assert result.code == 0, result.err

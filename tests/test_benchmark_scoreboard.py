@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from climdown import cf
-from climdown.config import PriorConfig, RunConfig
+from climdown.config import PriorConfig
 from climdown.errors import ConfigError
 from climdown.grid import Grid
 from climdown.priors.card import Prior
+from tests.commands import run_config
 from tests.factories import Floats, make_dataset, shared_data
 
 foreign, gcm, paired, running, scoreboard, scores, supervised = (
@@ -358,7 +359,7 @@ def test_part_c_judges_the_climate_and_the_change(data: Path) -> None:
 
 def test_stretches_have_the_fields_of_the_whole(data: Path, trained: Prior) -> None:
     inputs = [data / "hist_tas.nc", data / "hist_pr.nc"]
-    config = RunConfig(members=2, steps=2)
+    config = run_config(members=2, steps=2)
     whole = running.draw(trained, inputs, config)
     parts = running.draw(
         trained, inputs, config, ["2001-01-01/2001-01-02", "2001-01-19/2001-01-20"]

@@ -16,18 +16,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown import pipeline
-from climdown.config import RunConfig
 from climdown.diffusion import solvers
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import geometric_sigmas, karras_sigmas
 from climdown.errors import ConfigError
 from climdown.methods.bridge import Bridge, ReferenceBridge
-from climdown.methods.registry import make_sampler
 from climdown.metrics.spectra import white_noise_power
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior, write_prior
 from climdown.priors.fields import spectrum_field
-from tests.commands import Shell, read_members, write_tas
+from tests.commands import Shell, read_members, run_config, write_tas
 from tests.denoisers import random_noise
 from tests.posterior import SHAPE, observe
 
@@ -206,9 +204,9 @@ def test_the_bridge_runs_and_says_its_noise(shell: Shell, prior: Prior) -> None:
 def test_options_reach_the_sampler(
     options: Any, expected: Bridge | ReferenceBridge, prior: Prior, tmp_path: Path
 ) -> None:
-    source, config = write_tas(tmp_path / "tas.nc"), RunConfig(method="bridge", **options)
-    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
-    method = make_sampler(plan)
+    source, config = write_tas(tmp_path / "tas.nc"), run_config(method="bridge", **options)
+    plan = make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
+    method = plan.method.sampler(plan.decided, plan.problem)
     assert isinstance(method, Bridge | ReferenceBridge)
     assert method.noise_scale == pytest.approx(expected.noise_scale, rel=1e-3)
     assert replace(method, noise_scale=expected.noise_scale) == expected
@@ -219,9 +217,9 @@ def test_noise_at_which_the_bridge_ends_is_refused(
     sampler: Any, prior: Prior, tmp_path: Path
 ) -> None:
     source = write_tas(tmp_path / "tas.nc")
-    config = RunConfig(method="bridge", sampler=sampler, noise_scale=0.01)
+    config = run_config(method="bridge", sampler=sampler, noise_scale=0.01)
     message = (
         r"the noise scale is 0\.01, and the bridge ends at noise of 0\.0.*larger --noise-scale"
     )
     with pytest.raises(ConfigError, match=message):
-        pipeline.make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
+        make_plan([source], tmp_path / "out.nc", prior=prior, config=config)

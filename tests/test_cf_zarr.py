@@ -17,6 +17,7 @@ from climdown import cf, files
 from climdown.cf import Quantity, Url, open_field
 from climdown.errors import InputError
 from climdown.inputs import inspection
+from climdown.inputs.targets import named_grid
 from climdown.priors.card import Prior
 from climdown.regrid import file
 from tests.archives import GRAVITY, archive_grid, write_arco_era5, write_weatherbench
@@ -351,18 +352,20 @@ def test_the_fingerprint_of_an_address_is_refused() -> None:
 
 def test_a_store_is_inspected_and_an_address_is_not(tmp_path: Path) -> None:
     write_weatherbench(tmp_path / "wb.zarr")
-    reports = {r.name: r for r in inspection.inspect_file(tmp_path / "wb.zarr")}
+    reports = {
+        r.name: r for r in inspection.inspect_sources(inspection.open_local(tmp_path / "wb.zarr"))
+    }
     assert reports["mean_sea_level_pressure"].quantity == "psl"
     assert reports["total_precipitation_24hr"].quantity == "pr"
     assert reports["mean_sea_level_pressure"].problems == ()
     with pytest.raises(InputError, match="every value is read to inspect it, too much over"):
-        inspection.inspect_file(Url("gs://b/era5.zarr"))
+        inspection.open_local(Url("gs://b/era5.zarr"))
 
 
 def test_regridding_wants_a_file(tmp_path: Path) -> None:
     write_weatherbench(tmp_path / "wb.zarr")
     with pytest.raises(InputError, match=r"wb.zarr: is a Zarr store; expected a NetCDF file"):
-        file.regrid_file(tmp_path / "wb.zarr", tmp_path / "out.nc", grid="30")
+        file.regrid_file(tmp_path / "wb.zarr", tmp_path / "out.nc", target=named_grid("30"))
 
 
 def test_a_run_from_a_store_is_that_from_its_file(shell: Shell, tiny_prior: Prior) -> None:

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown import pipeline
 from climdown.config import RunConfig
 from climdown.errors import ConfigError, PriorError
 from climdown.methods.cm import ScaleAdaptiveCM
 from climdown.metrics.spectra import tapered_spectrum, white_noise_power
+from climdown.pipeline.choices import choose
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import FIELDS_FILE, Prior, read_prior, write_prior
 from climdown.priors.fields import spectrum_field
-from tests.commands import Shell, read_members, write_tas
+from tests.commands import Shell, read_members, run_config, write_tas
 from tests.denoisers import random_noise
 from tests.posterior import SHAPE, observe
 
@@ -110,9 +111,9 @@ def test_the_noise_scale_is_as_asked_or_as_strong_as_the_priors_fields(
 ) -> None:
     # Fields of white spectrum and variance 4: at every wavelength noise of 2.
     source = write_tas(tmp_path / "tas.nc")
-    config = RunConfig(method="cm", noise_scale=scale)
-    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=cm_prior, config=config)
-    assert plan.identity["noise_scale"] == pytest.approx(expected, rel=1e-3)
+    config = run_config(method="cm", noise_scale=scale)
+    plan = make_plan([source], tmp_path / "out.nc", prior=cm_prior, config=config)
+    assert plan.decided["noise_scale"] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("wavelength", [60.0, 90.0, 200.0])
@@ -128,9 +129,9 @@ def test_a_wavelength_finds_its_own_noise(
     weights = cm_prior.denoiser().state_dict()
     prior = write_prior(tmp_path / "red", cm_prior.card, weights, fields, "# tiny\n")
     source = write_tas(tmp_path / "tas.nc")
-    config = RunConfig(method="cm", noise_scale=f"{wavelength}km")
-    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
-    assert plan.identity["noise_scale"] == pytest.approx(rings**-2.0, rel=1e-2)
+    config = run_config(method="cm", noise_scale=f"{wavelength}km")
+    plan = make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
+    assert plan.decided["noise_scale"] == pytest.approx(rings**-2.0, rel=1e-2)
 
 
 def test_a_prior_without_spectra_needs_a_number(cm_prior: Prior, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_prior_without_spectra_needs_a_number(cm_prior: Prior, tmp_path: Path)
     bare = write_prior(tmp_path / "bare", cm_prior.card, weights, fields, "# tiny\n")
     source, config = write_tas(tmp_path / "tas.nc"), RunConfig(method="cm")
     with pytest.raises(PriorError, match="carries no spectrum of tas; give --noise-scale"):
-        pipeline.make_plan([source], tmp_path / "out.nc", prior=bare, config=config)
+        make_plan([source], tmp_path / "out.nc", prior=bare, config=config)
 
 
 def test_a_method_refuses_a_prior_of_the_other_kind(
@@ -150,9 +151,9 @@ def test_a_method_refuses_a_prior_of_the_other_kind(
         (cm_prior, "zssd", "tiny-cm is a consistency model; the method needs one of diffusion"),
         (tiny_prior, "cm", "tiny is a diffusion model; the method needs one of consistency"),
     ):
-        config = RunConfig(method=method)  # type: ignore[arg-type]
+        config = RunConfig(method=method)
         with pytest.raises(PriorError, match=text):
-            pipeline.make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
+            make_plan([source], tmp_path / "out.nc", prior=prior, config=config)
 
 
 def test_spectra_that_are_no_row_of_numbers_are_refused(cm_prior: Prior, tmp_path: Path) -> None:
@@ -168,20 +169,20 @@ def test_spectra_that_are_no_row_of_numbers_are_refused(cm_prior: Prior, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise_scale": 0.5}, "--noise-scale is for --method cm or bridge, not for zssd; leave"),
+        ({"noise_scale": 0.5}, "--noise-scale is an option of cm and bridge, not of zssd; leave"),
         (
             {"keep_means": False},
-            "--keep-means is for --method cm or bridge, not for zssd; leave it",
+            "--keep-means is an option of cm and bridge, not of zssd; leave it",
         ),
         ({"method": "cm", "noise_scale": -1.0}, "noise scale is -1.0; expected a number > 0"),
         ({"method": "cm", "noise_scale": "0km"}, "noise scale is 0km; expected a number > 0"),
         ({"method": "cm", "noise_scale": "1.2.3km"}, "noise scale is 1.2.3km; expected"),
         (
             {"method": "cm", "sampler": "reference"},
-            "--sampler is for --method zssd, bridge or ot-diffusion, not for",
+            "--sampler is an option of zssd, bridge and ot-diffusion, not of cm",
         ),
     ],
 )
 def test_options_of_cm_are_checked(options: dict[str, float | str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RunConfig(**options)  # type: ignore[arg-type]
+        choose(run_config(**options))

@@ -16,7 +16,8 @@ from climdown.config import RunConfig
 from climdown.diffusion.noise import CoherentNoise, KeyedNoise, keyed_normal
 from climdown.errors import ConfigError, Requeue
 from climdown.metrics.autocorrelation import lag_correlation
-from climdown.pipeline.coherence import make_noise
+from climdown.pipeline.plan import Plan, describe
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior, write_prior
 from tests.commands import Shell, read_members, write_tas
 from tests.priors import FINE
@@ -38,14 +39,14 @@ def retold(prior: Prior, folder: Path, lags: dict[str, float], **changes: Any) -
 
 def plan_of(
     prior: Prior, folder: Path, days: Sequence[float], coherence: Any, **options: Any
-) -> pipeline.Plan:
+) -> Plan:
     source = write_tas(folder / f"tas{len(list(folder.iterdir()))}.nc", days=days, **options)
     config = RunConfig(coherence=coherence, members=2)
-    return pipeline.make_plan([source], folder / "out.nc", prior=prior, config=config)
+    return make_plan([source], folder / "out.nc", prior=prior, config=config)
 
 
-def words(plan: pipeline.Plan) -> str:
-    return dict(plan.describe())["members"]
+def words(plan: Plan) -> str:
+    return dict(describe(plan))["members"]
 
 
 DAILY = (0.5, 1.5, 2.5)
@@ -75,7 +76,8 @@ def test_a_run_takes_the_coherence_asked_for_or_the_priors_own(
     tmp_path: Path,
 ) -> None:
     plan = plan_of(told_prior, tmp_path, days, coherence)
-    assert plan.identity["coherence"] == expected
+    assert plan.autocorrelation is not None
+    assert plan.autocorrelation.by_variable == expected
     assert told in words(plan)
 
 
@@ -95,7 +97,8 @@ def test_what_a_card_tells_is_taken_within_bounds(
     tmp_path: Path,
 ) -> None:
     plan = plan_of(retold(tiny_prior, tmp_path / "prior", lags), tmp_path, DAILY, "auto")
-    assert plan.identity["coherence"] == expected
+    assert plan.autocorrelation is not None
+    assert plan.autocorrelation.by_variable == expected
     assert words(plan).endswith(told)
 
 
@@ -109,7 +112,7 @@ def test_a_number_needs_steps_that_can_be_told_apart(told_prior: Prior, tmp_path
 
 def test_none_draws_the_numbers_it_always_drew(told_prior: Prior, tmp_path: Path) -> None:
     plan = plan_of(told_prior, tmp_path, DAILY, "none")
-    noise = make_noise(plan, [(2, plan.time.dates[1])])
+    noise = plan.noise([(2, plan.time.dates[1])])
     assert isinstance(noise, KeyedNoise)
     assert torch.equal(noise(3)[0], keyed_normal("0/2/2001-01-02T12:00:00/3", SHAPE))
 
@@ -132,7 +135,7 @@ def test_a_date_has_the_same_noise_in_every_file(
 
     def drawn(label: str, index: int) -> torch.Tensor:
         plan = plans[label]
-        noise = make_noise(plan, [(1, plan.time.dates[index])])
+        noise = plan.noise([(1, plan.time.dates[index])])
         assert isinstance(noise, CoherentNoise)
         assert noise.correlations == (0.4, 0.1)
         return noise(2)[0]
@@ -147,7 +150,7 @@ def test_a_number_is_of_the_inputs_own_steps(tiny_prior: Prior, tmp_path: Path) 
         folder = tmp_path / str(number)
         folder.mkdir()
         plan = plan_of(tiny_prior, folder, days, 0.5)
-        noise = make_noise(plan, [(1, date) for date in plan.time.dates])
+        noise = plan.noise([(1, date) for date in plan.time.dates])
         assert isinstance(noise, CoherentNoise)
         numbers = np.diff([step for _, step in noise.keys])
         assert numbers.tolist() == [[1, 1, 2], [1, 3], [1]][number]

@@ -21,10 +21,12 @@ from climdown.config import (
     RunConfig,
     TrainingConfig,
     VariableConfig,
-    from_mapping,
     load_config,
 )
 from climdown.errors import ClimdownError, ConfigError
+from climdown.options import from_mapping
+from climdown.pipeline.choices import choose
+from tests.commands import run_config
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -253,9 +255,11 @@ def test_values_out_of_range_are_refused(
         ({"members": 0}, "members is 0; need at least 1"),
         ({"seed": -1}, "seed is -1; need 0 to 2147483647"),
         ({"steps": 0}, "steps is 0; need at least 1"),
+        ({"steps": "many"}, "entry 'steps' is 'many'; expected int"),
+        ({"speed": 9}, "unknown entry 'speed'; expected one of guidance_scale, sampler, steps"),
         ({"guidance_scale": -0.5}, "guidance scale is -0.5; need at least 0"),
         ({"guidance_scale": 2.0}, "the guidance scale is one of the reference sampler"),
-        ({"sampler": "slow"}, "unknown sampler 'slow'; expected fast or reference"),
+        ({"sampler": "slow"}, "entry 'sampler' is 'slow'; expected 'fast' or 'reference'"),
         ({"filter_scale": 0.0}, "filter scale is 0.0; expected degrees > 0, auto or native"),
         ({"filter_scale": "wide"}, "filter scale is wide"),
         ({"device": "tpu"}, "unknown device 'tpu'; expected auto, cpu or cuda"),
@@ -265,7 +269,7 @@ def test_values_out_of_range_are_refused(
 )
 def test_wrong_options_of_a_run_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        RunConfig(**changes)
+        choose(run_config(**changes))
 
 
 HISTORICAL = {"historical": ("hist.nc",)}
@@ -292,7 +296,7 @@ def test_wrong_options_of_bias_adjustment_are_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        RunConfig(**changes)
+        choose(run_config(**changes))
 
 
 @pytest.mark.parametrize(
@@ -333,8 +337,8 @@ def test_defaults_and_limits_of_the_methods_are_allowed() -> None:
     assert QDMOptions(window=365, quantiles=2, years=10, dry_threshold=0.0).window == 365
     assert OTOptions(eofs=1.0).eofs == 1.0
     assert OTOptions(eofs=2.0, epsilon=1e-3, years=10).group == "season"
-    adjusted = RunConfig(bias="qdm", historical=("hist.nc",))
-    assert (adjusted.reference, adjusted.qdm, adjusted.ot) == ((), QDMOptions(), OTOptions())
+    config = RunConfig(bias="qdm", bias_options={"window": 61}, historical=("hist.nc",))
+    assert choose(config).adjustment_options == QDMOptions(window=61)
 
 
 def test_a_level_is_a_pressure_in_pascal(path: Path) -> None:
@@ -345,11 +349,12 @@ def test_a_level_is_a_pressure_in_pascal(path: Path) -> None:
 
 
 def test_options_of_a_run_may_be_numbers_or_words() -> None:
-    assert RunConfig().steps is None
-    chosen = RunConfig(
+    assert choose(RunConfig()).options.steps is None
+    config = run_config(
         sampler="reference", steps=1, guidance_scale=0.0, filter_scale=2.5, batch_size=8
     )
-    assert (chosen.filter_scale, chosen.batch_size) == (2.5, 8)
+    assert (config.filter_scale, config.batch_size) == (2.5, 8)
+    assert choose(config).options.guidance_scale == 0.0
     assert RunConfig(filter_scale="native").filter_scale == "native"
 
 

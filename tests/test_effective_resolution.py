@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from climdown import cf, pipeline, regrid
+from climdown import cf, regrid
 from climdown.config import RunConfig
 from climdown.errors import ConfigError
 from climdown.grid import Grid
 from climdown.inputs import matching
+from climdown.metrics.scales import draw_fields
 from climdown.metrics.spectra import tapered_spectrum
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import Averages
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior, write_prior
 from climdown.priors.fields import spectrum_field
 from tests.factories import Floats, gaussian_grid, make_dataset
@@ -84,14 +86,14 @@ def write(path: Path, name: str, values: Floats, grid: Grid, days: Floats | None
 
 
 def opened(prior: Prior, *paths: Path) -> dict[str, cf.Field]:
-    return matching.match(prior, list(paths), None)
+    return matching.match(prior, cf.Sources.open(paths), None).fields
 
 
 def chosen(prior: Prior, *paths: Path) -> float:
     """Degrees that `auto` finds."""
     fields = opened(prior, *paths)
-    start = matching.choose_filter_grid(prior, fields, "auto")
-    return effective_resolution.choose_scale(prior, fields, start).spacing
+    start = effective_resolution.choose_filter_grid(prior, fields, "auto")
+    return effective_resolution.choose_effective_grid(prior, fields, start).spacing
 
 
 @pytest.fixture
@@ -224,16 +226,14 @@ def test_parts_of_an_input_have_the_scale_of_the_whole(prior: Prior, tmp_path: P
     values = lowered(physical(prior, "tas", red(DAYS, 11)), 4)
     path = write(tmp_path / "x.nc", "tas", blurred(values, 1.0), cells)
     plans = [
-        pipeline.make_plan(
-            [path], tmp_path / "out.nc", prior=prior, config=RunConfig(period=period)
-        )
+        make_plan([path], tmp_path / "out.nc", prior=prior, config=RunConfig(period=period))
         for period in (None, "2001-01-01/2001-01-01", "2001-02-01/2001-02-28")
     ]
-    assert len({plan.identity["filter_grid_sha256"] for plan in plans}) == 1
+    assert len({plan.filter_grid.digest for plan in plans}) == 1
     assert plans[0].filter_grid.spacing > 1.0
     assert len(plans[1].time) == 1
     native = RunConfig(filter_scale="native", period="2001-02-01/2001-02-28")
-    plan = pipeline.make_plan([path], tmp_path / "out.nc", prior=prior, config=native)
+    plan = make_plan([path], tmp_path / "out.nc", prior=prior, config=native)
     assert plan.filter_grid.spacing == 1.0
 
 
@@ -248,7 +248,7 @@ def test_other_months_and_broken_steps_of_the_input_do_not_count(
     days = np.concatenate([np.arange(DAYS), 120.0 + np.arange(DAYS)]) + 0.5
     path = write(tmp_path / "x.nc", "tas", values, cells, days)
     config = RunConfig(period="2001-02-01/2001-02-28")
-    plan = pipeline.make_plan([path], tmp_path / "out.nc", prior=prior, config=config)
+    plan = make_plan([path], tmp_path / "out.nc", prior=prior, config=config)
     assert plan.filter_grid.spacing == 1.0
 
 
@@ -289,14 +289,14 @@ def test_drawn_fields_have_the_spectrum_and_the_minimum_they_should(prior: Prior
     for channel, minimum in ((0, -np.inf), (1, -0.6)):
         mask, spectrum = prior.mask[channel], prior.spectrum(("tas", "pr")[channel])
         assert spectrum is not None
-        fields = effective_resolution.draw(spectrum.astype(np.float64), mask, minimum)
+        fields = draw_fields(spectrum.astype(np.float64), mask, minimum)
         assert fields.shape == (64, *FINE.shape)
         assert fields.min() >= minimum
         assert abs(fields[:, mask].mean()) < 0.05
         power = tapered_spectrum(fields, mask)[1]
         resolved = slice(0, 36)  # rings beyond are corners of a square
         np.testing.assert_allclose(power[resolved], spectrum[resolved], rtol=0.3)
-        np.testing.assert_array_equal(fields, effective_resolution.draw(spectrum, mask, minimum))
+        np.testing.assert_array_equal(fields, draw_fields(spectrum, mask, minimum))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_drawn_fields_have_the_spectrum_and_the_minimum_they_should(prior: Prior
     ],
 )
 def test_the_longest_wave_that_departs_decides(ratios: list[float], factor: int) -> None:
-    assert effective_resolution.first_believed(np.array(ratios)) == factor
+    assert effective_resolution.first_resolved(np.array(ratios)) == factor
 
 
 @pytest.mark.parametrize(
@@ -326,15 +326,15 @@ def test_the_longest_wave_that_departs_decides(ratios: list[float], factor: int)
     ],
 )
 def test_whole_cells_are_put_together(cells: int, factor: int, edges: list[float]) -> None:
-    grid = effective_resolution.grouped(Grid.regular(0.0, cells, 0.0, 1.0, 1.0), factor)
+    grid = Grid.regular(0.0, cells, 0.0, 1.0, 1.0).grouped(factor)
     np.testing.assert_array_equal(grid.lat_edges, edges)
     np.testing.assert_allclose(grid.lat, 0.5 * (np.array(edges)[1:] + np.array(edges)[:-1]))
 
 
 def test_a_closed_circle_stays_closed() -> None:
-    grid = effective_resolution.grouped(gaussian_grid(32), 5)  # 64 longitudes, four left over of 60
+    grid = gaussian_grid(32).grouped(5)  # 64 longitudes, four left over of 60
     assert grid.periodic
-    assert effective_resolution.grouped(gaussian_grid(32), 9).periodic  # one left over
+    assert gaussian_grid(32).grouped(9).periodic  # one left over
 
 
 @pytest.mark.parametrize("scale", ["native", 0.5, 1.5, 2.01])
@@ -356,7 +356,7 @@ def test_adjusted_coarse_values_are_averaged_as_fine_ones_would_be(
 ) -> None:
     variable, mask = prior.card.variables[channel], prior.mask[channel]
     fine = np.where(mask, red(3, 14), np.nan)
-    grid = effective_resolution.grouped(prior.card.coarse_grid, 3)
+    grid = prior.card.coarse_grid.grouped(3)
     averages = Averages.between(prior, variable, prior.card.coarse_grid, grid)
     found = averages.apply(lowered(fine, 4).astype(np.float32))
     exact = regrid.weights(FINE, grid, "conservative").apply(fine)

@@ -18,9 +18,10 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
+from climdown.cf import Location
 from climdown.errors import InputError
 from climdown.inputs import inspection
-from climdown.inputs.inspection import VariableReport, inspect_file
+from climdown.inputs.inspection import VariableReport, inspect_sources, open_local
 from climdown.priors.card import Prior
 from tests.commands import Shell, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data, wave, write_damaged
@@ -58,6 +59,11 @@ TIME_KEYS = [
     "units",
 ]
 VALUE_KEYS = ["low", "high", "mean", "missing", "infinite", "unbelievable"]
+
+
+def inspect_file(path: Location) -> list[VariableReport]:
+    """The reports of one file."""
+    return inspect_sources(open_local(path))
 
 
 def report_of(path: Path) -> VariableReport:

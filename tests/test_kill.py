@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from climdown.stream import parts_folder
-from tests.commands import read_members, write_tas
+from tests.commands import SMALL_UNITS, read_members, write_tas
 from tests.priors import write_tiny_prior
 
 _PATIENCE = 120.0  # seconds, far beyond what is needed
@@ -27,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def start(folder: Path, output: str) -> subprocess.Popen[str]:
     """`climdown run` with some seconds of work in many units."""
-    command = [sys.executable, "-m", "climdown", "run", "tas.nc", output, "--prior", "tiny"]
+    command = [*SMALL_UNITS, "run", "tas.nc", output, "--prior", "tiny"]
     options = ["--members", "4", "--batch-size", "4", "--steps", "60", "--seed", "5"]
     return subprocess.Popen(
         [*command, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from climdown import cf
 from climdown.cf import Field, Quantity, open_field
 from climdown.errors import ClimdownError, GridError, InputError, PriorError
 from climdown.grid import Grid
-from climdown.inputs import matching
+from climdown.inputs import checks, matching
+from climdown.inputs.checks import check_values
+from climdown.inputs.onto import onto
 from climdown.mesh import Mesh
 from climdown.priors.card import Prior, Variable
 from tests.commands import rain, warmth, write_pr, write_tas
@@ -40,6 +43,19 @@ COARSE = Grid.regular(38.0, 45.0, -6.0, 2.0, 1.0)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of meshes are kept apart from the user's."""
     monkeypatch.setenv("CLIMDOWN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+def match(prior: Prior, paths: Sequence[Path], period: str | None) -> dict[str, cf.Field]:
+    """The fields of a run over these files."""
+    return matching.match(prior, cf.Sources.open(paths), period).fields
+
+
+def choose_prior(
+    kinds: tuple[str, ...], paths: Sequence[cf.Location], period: str | None
+) -> tuple[Prior, dict[str, cf.Field]]:
+    """The prior that fits these files, and the fields of a run."""
+    prior, matched = matching.choose_prior(kinds, cf.Sources.open(paths), period)
+    return prior, matched.fields
 
 
 def smooth(lat: Floats, lon: Floats, step: int) -> Floats:
@@ -97,7 +113,7 @@ def test_a_priors_variable_without_a_family_goes_by_its_card(variable: Variable)
 
 def test_all_of_a_priors_variables_are_found_over_files(tmp_path: Path, tiny_prior: Prior) -> None:
     paths = [write_tas(tmp_path / "tas.nc"), write_pr(tmp_path / "rr.nc", name="rr", units="mm/d")]
-    fields = matching.match(tiny_prior, paths, "2001-01-02/2001-01-03")
+    fields = match(tiny_prior, paths, "2001-01-02/2001-01-03")
     assert list(fields) == ["tas", "pr"]
     assert [len(field.time) for field in fields.values()] == [2, 2]
     assert [field.quantity.units for field in fields.values()] == ["degC", "mm day-1"]
@@ -112,7 +128,7 @@ def test_daily_amounts_guide_as_rates(tmp_path: Path, tiny_prior: Prior) -> None
         units="mm",
         values=lambda lat, lon, step: 86400.0 * rain(lat, lon, step),
     )
-    values = [matching.match(tiny_prior, [p], None)["pr"].read(slice(None)) for p in (flux, depth)]
+    values = [match(tiny_prior, [p], None)["pr"].read(slice(None)) for p in (flux, depth)]
     np.testing.assert_allclose(values[0], values[1], rtol=FLOAT32_RTOL)
 
 
@@ -120,10 +136,10 @@ def test_no_variable_at_all_gives_the_likeliest_reason(tmp_path: Path, tiny_prio
     # That there is no tas would be true, and no help.
     path = write_pr(tmp_path / "pr.nc", units="K")
     with pytest.raises(InputError, match=r"\(for pr\); found 'pr' \(units 'K'\)"):
-        matching.match(tiny_prior, [path], None)
+        match(tiny_prior, [path], None)
     path = write_pr(tmp_path / "snow.nc", name="prsn", standard_name="snowfall_flux")
     with pytest.raises(InputError, match=r"\(for tas\); found 'prsn' \(snowfall_flux\)"):
-        matching.match(tiny_prior, [path], None)
+        match(tiny_prior, [path], None)
 
 
 def test_a_variable_that_nearly_fits_is_not_left_out_silently(
@@ -131,7 +147,7 @@ def test_a_variable_that_nearly_fits_is_not_left_out_silently(
 ) -> None:
     paths = [write_tas(tmp_path / "tas.nc"), write_pr(tmp_path / "pr.nc", units="K")]
     with caplog.at_level(logging.WARNING):
-        assert list(matching.match(tiny_prior, paths, None)) == ["tas"]
+        assert list(match(tiny_prior, paths, None)) == ["tas"]
     assert "pr stays unguided" in caplog.text
     assert "'pr' (units 'K')" in caplog.text
 
@@ -143,7 +159,7 @@ def test_a_variable_that_is_there_and_unreadable_is_an_error(
     for year in range(2):  # the same days twice
         write_pr(tmp_path / f"pr_{year}.nc")
     with pytest.raises(InputError, match="times do not ascend"):
-        matching.match(tiny_prior, sorted(tmp_path.iterdir()), None)
+        match(tiny_prior, sorted(tmp_path.iterdir()), None)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +171,7 @@ def test_stamps_within_a_step_are_the_same_step(
     tmp_path: Path, tiny_prior: Prior, days: tuple[float, ...], other: tuple[float, ...]
 ) -> None:
     paths = [write_tas(tmp_path / "a.nc", days=days), write_pr(tmp_path / "b.nc", days=other)]
-    assert list(matching.match(tiny_prior, paths, None)) == ["tas", "pr"]
+    assert list(match(tiny_prior, paths, None)) == ["tas", "pr"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +190,7 @@ def test_other_steps_are_refused_with_both_spans(
     with pytest.raises(
         InputError, match=rf"b\.nc: the time axis of pr \(.*{found}.*\) differs from .*a\.nc"
     ):
-        matching.match(tiny_prior, paths, None)
+        match(tiny_prior, paths, None)
 
 
 def test_steps_unlike_those_of_the_training_are_said(
@@ -182,15 +198,15 @@ def test_steps_unlike_those_of_the_training_are_said(
 ) -> None:
     path = write_tas(tmp_path / "tas.nc", days=(15.5, 45.0))
     with caplog.at_level(logging.WARNING):
-        matching.match(tiny_prior, [path], None)
+        match(tiny_prior, [path], None)
     assert "time step of 29.5 days, prior tiny was trained on 1" in caplog.text
 
 
 def test_months_the_prior_does_not_know_are_refused(tmp_path: Path, tiny_prior: Prior) -> None:
     path = write_tas(tmp_path / "tas.nc", days=(50.0, 60.0, 70.0))
     with pytest.raises(InputError, match=r"has months 3; prior tiny knows months 1, 2, 12 only"):
-        matching.match(tiny_prior, [path], None)
-    assert len(matching.match(tiny_prior, [path], "2001-02/2001-02")["tas"].time) == 1
+        match(tiny_prior, [path], None)
+    assert len(match(tiny_prior, [path], "2001-02/2001-02")["tas"].time) == 1
 
 
 def test_choosing_a_prior_gives_the_reason_for_each(
@@ -198,19 +214,19 @@ def test_choosing_a_prior_gives_the_reason_for_each(
 ) -> None:
     monkeypatch.setattr("climdown.priors.store.bundled_folder", lambda: tiny_prior.folder.parent)
     path = write_tas(tmp_path / "tas.nc")
-    prior, fields = matching.choose_prior(("diffusion",), [path], None)
+    prior, fields = choose_prior(("diffusion",), [path], None)
     assert (prior.card.name, list(fields)) == ("tiny", ["tas"])
     with pytest.raises(
         PriorError, match=r"no bundled prior fits .*: tiny: .*tas\.nc: no time step"
     ):
-        matching.choose_prior(("diffusion",), [path], "1850/1851")
+        choose_prior(("diffusion",), [path], "1850/1851")
 
 
 # --- meshes
 
 
 def read_mesh(path: Path, mesh: Mesh, prior: Prior, *, corners: bool = True) -> Field:
-    return matching.match(prior, [write_mesh(path, mesh, corners=corners)], None)["tas"]
+    return match(prior, [write_mesh(path, mesh, corners=corners)], None)["tas"]
 
 
 def test_an_unstructured_copy_gives_the_values_of_its_rectilinear_original(
@@ -290,7 +306,7 @@ def test_a_grid_elsewhere_is_refused_with_the_priors_name(
 ) -> None:
     path = write_tas(tmp_path / "tas.nc", lon=(100.5, 101.5, 102.5, 103.5))
     with pytest.raises(GridError, match=r"does not touch the region .*; that of prior tiny$"):
-        matching.match(tiny_prior, [path], None)
+        match(tiny_prior, [path], None)
 
 
 def test_cells_that_cannot_be_regridded_are_refused_with_their_file(tmp_path: Path) -> None:
@@ -298,12 +314,12 @@ def test_cells_that_cannot_be_regridded_are_refused_with_their_file(tmp_path: Pa
     line = as_mesh(Grid.regular(40.0, 41.0, -4.0, 0.0, 1.0))
     write_mesh(path, unstructured(line), corners=False)
     with pytest.raises(GridError, match=r"tas\.nc: "):
-        matching.onto(open_field(path, TAS), FINE)
+        onto(open_field(path, TAS), FINE)
 
 
 def test_a_field_on_the_grid_wanted_is_left_alone(tmp_path: Path) -> None:
     field = open_field(write_tas(tmp_path / "tas.nc"), TAS)
-    assert matching.onto(field, field.grid) is field
+    assert onto(field, field.grid) is field
 
 
 def test_a_mesh_has_no_grid_before_it_is_regridded(tmp_path: Path) -> None:
@@ -312,21 +328,21 @@ def test_a_mesh_has_no_grid_before_it_is_regridded(tmp_path: Path) -> None:
     field = open_field(path, TAS)
     with pytest.raises(GridError, match=r"tas\.nc: variable 'tas' lies on a mesh \(curvilinear"):
         _ = field.grid
-    assert matching.onto(field, COARSE).grid is COARSE
+    assert onto(field, COARSE).grid is COARSE
 
 
 # --- values
 
 
 def check(path: Path, quantity: Quantity = TAS) -> None:
-    matching.check_values(open_field(path, quantity))
+    check_values(open_field(path, quantity))
 
 
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_believable_values_pass_whatever_the_blocks(
     tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(matching, "_CHECK_BYTES", block)
+    monkeypatch.setattr(checks, "_CHECK_BYTES", block)
     check(write_tas(tmp_path / "tas.nc"))
     assert caplog.text == ""
 
@@ -414,7 +430,7 @@ def test_steps_without_values_are_refused(
     block: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(matching, "_CHECK_BYTES", block)
+    monkeypatch.setattr(checks, "_CHECK_BYTES", block)
 
     def gappy(lat: Floats, lon: Floats, step: int) -> Floats:
         return np.where(step in gaps, np.nan, warmth(lat, lon, step))
@@ -426,9 +442,9 @@ def test_steps_without_values_are_refused(
 @pytest.mark.data
 def test_a_real_rotated_pole_feeds_the_bundled_prior() -> None:
     (path,) = cf.expand_paths([shared_data() / "cmip" / "small_rotPole_precipitation.nc"])
-    prior, fields = matching.choose_prior(("diffusion",), [path], None)
+    prior, fields = choose_prior(("diffusion",), [path], None)
     field = fields["pr"]
-    matching.check_values(field)
+    check_values(field)
     # HIRHAM at 0.2 degree: six cells along each side of the prior's coarse ones.
     assert field.grid.spacing == pytest.approx(prior.card.coarse_grid.spacing / 6)
     original = open_field(path, field.quantity)
@@ -456,4 +472,4 @@ def test_every_error_of_matching_is_expected(tmp_path: Path, tiny_prior: Prior) 
         path.unlink(missing_ok=True)
         write_tas(path, **options)
         with pytest.raises(ClimdownError, match=r"^\S*tas\.nc: [^\n]+$"):
-            matching.match(tiny_prior, [path], None)
+            match(tiny_prior, [path], None)

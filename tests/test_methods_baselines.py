@@ -17,12 +17,24 @@ from torch import Tensor
 
 from climdown import pipeline, regrid
 from climdown.config import RunConfig
+from climdown.diffusion.denoiser import no_network
 from climdown.errors import ConfigError, PriorError
-from climdown.methods.baselines import Delta, no_network
-from climdown.methods.registry import make_sampler
+from climdown.methods.baselines import Delta
+from climdown.pipeline.choices import choose
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior, read_prior, write_prior
 from climdown.priors.fields import climatology_field
-from tests.commands import LAT, LON, Shell, rain, read_members, warmth, write_pr, write_tas
+from tests.commands import (
+    LAT,
+    LON,
+    Shell,
+    rain,
+    read_members,
+    run_config,
+    warmth,
+    write_pr,
+    write_tas,
+)
 from tests.denoisers import random_noise
 from tests.factories import Floats
 from tests.operators import (
@@ -204,10 +216,8 @@ def test_delta_has_the_fine_pattern_of_the_climatology(shell: Shell, prior: Prio
 
 def test_delta_follows_the_kind_of_change_of_each_variable(prior: Prior, tmp_path: Path) -> None:
     sources = [write_tas(tmp_path / "tas.nc"), write_pr(tmp_path / "pr.nc")]
-    plan = pipeline.make_plan(
-        sources, tmp_path / "out.nc", prior=prior, config=RunConfig(method="delta")
-    )
-    method = make_sampler(plan)
+    plan = make_plan(sources, tmp_path / "out.nc", prior=prior, config=RunConfig(method="delta"))
+    method = plan.method.sampler(plan.decided, plan.problem)
     assert isinstance(method, Delta)
     assert method.ratios == (False, True)
 
@@ -244,11 +254,11 @@ def test_a_prior_without_the_climatology_is_refused_before_anything_is_computed(
     config, out = RunConfig(method="delta"), tmp_path / "out.nc"
     message = "prior tiny carries no climatology of pr on its fine grid, from which delta starts"
     with pytest.raises(PriorError, match=message):
-        pipeline.make_plan([rainy, warm], out, prior=tiny_prior, config=config)
+        make_plan([rainy, warm], out, prior=tiny_prior, config=config)
     # What the input lacks needs none, and interpolation none at all.
-    assert pipeline.make_plan([warm], out, prior=tiny_prior, config=config).total == 3
+    assert make_plan([warm], out, prior=tiny_prior, config=config).total == 3
     config = RunConfig(method="bilinear")
-    assert pipeline.make_plan([rainy], out, prior=tiny_prior, config=config).total == 3
+    assert make_plan([rainy], out, prior=tiny_prior, config=config).total == 3
 
 
 def test_a_consistency_prior_serves_as_well(prior: Prior, tmp_path: Path) -> None:
@@ -275,12 +285,12 @@ def test_a_bundled_prior_serves_without_being_named(shell: Shell) -> None:
 
 
 def test_members_default_to_what_the_method_has() -> None:
-    assert (RunConfig().size, RunConfig(members=2).size) == (4, 2)
-    bcsd = RunConfig(method="bcsd", historical=("hist.nc",))
-    for config in (RunConfig(method="bilinear"), RunConfig(method="delta"), bcsd):
-        assert config.size == 1
-    assert RunConfig(method="delta", members=1).size == 1
-    assert (RunConfig(method="delta").adjustment, bcsd.adjustment) == ("none", "qdm")
+    assert (choose(RunConfig()).members, choose(RunConfig(members=2)).members) == (4, 2)
+    bcsd = choose(RunConfig(method="bcsd", historical=("hist.nc",)))
+    delta = choose(RunConfig(method="delta"))
+    assert {one.members for one in (choose(RunConfig(method="bilinear")), delta, bcsd)} == {1}
+    assert choose(RunConfig(method="delta", members=1)).members == 1
+    assert (delta.adjustment, bcsd.adjustment) == (None, "qdm")
 
 
 @pytest.mark.parametrize(
@@ -289,15 +299,15 @@ def test_members_default_to_what_the_method_has() -> None:
         ({"method": "delta", "members": 3}, "--method delta draws nothing, so that it has one mem"),
         (
             {"method": "bilinear", "steps": 4},
-            "--steps is for --method zssd, cm, bridge or ot-diffusion",
+            "--steps is an option of zssd, cm, bridge and ot-diffusion",
         ),
         (
             {"method": "delta", "sampler": "reference"},
-            "--sampler is for --method zssd.*not for del",
+            "--sampler is an option of zssd.*not of del",
         ),
         (
             {"method": "cm", "guidance_scale": 1.0},
-            "--guidance-scale is for --method zssd.*not for ",
+            "--guidance-scale is an option of zssd.*not of ",
         ),
         ({"method": "bcsd"}, "--method bcsd needs the same model in the reference's period; give"),
         (
@@ -312,7 +322,7 @@ def test_members_default_to_what_the_method_has() -> None:
 )
 def test_options_that_a_baseline_has_not_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RunConfig(**options)
+        choose(run_config(**options))
 
 
 def test_every_climatology_of_the_training_is_stored_and_read(prior: Prior) -> None:

@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown import pipeline, regrid
-from climdown.config import RunConfig
+from climdown import regrid
 from climdown.diffusion.guidance import projected_gradient, projection
 from climdown.diffusion.sampler import Noise, Sampler
 from climdown.diffusion.schedule import vp_sigma, vp_sigmas
 from climdown.errors import ConfigError
 from climdown.methods.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
-from climdown.methods.registry import make_sampler
 from climdown.methods.zssd import ZSSD
+from climdown.pipeline.choices import choose
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior
-from tests.commands import Shell, read_members, write_tas
+from tests.commands import Shell, read_members, run_config, write_tas
 from tests.denoisers import random_noise
 from tests.operators import COARSE, FINE, STRADDLING, make_operator, random, some_mask
 from tests.operators import observe as observe_fine
@@ -171,7 +171,14 @@ def test_the_reference_has_the_levels_of_the_variance_preserving_sde() -> None:
     assert torch.equal(levels[:-1], vp_sigma(times))
     assert levels[-1] == 0.0
     assert (levels.diff() < 0).all()
-    assert torch.equal(ReferenceOTDiffusion().ladder(250), vp_sigmas(250))
+    reached = []
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        reached.append(sigma)
+        return 0.0 * x
+
+    ReferenceOTDiffusion().sample(denoise, observe(1), random_noise(1, *SHAPE))
+    assert reached == vp_sigmas(250)[:-1].tolist()
     with pytest.raises(ValueError, match="need at least one step, found 0"):
         vp_sigmas(0)
 
@@ -195,9 +202,9 @@ def test_options_reach_the_sampler(
     options: Any, expected: Sampler, tiny_prior: Prior, tmp_path: Path
 ) -> None:
     source = write_tas(tmp_path / "tas.nc")
-    config = RunConfig(method="ot-diffusion", bias="none", **options)
-    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=tiny_prior, config=config)
-    assert make_sampler(plan) == expected
+    config = run_config(method="ot-diffusion", bias="none", **options)
+    plan = make_plan([source], tmp_path / "out.nc", prior=tiny_prior, config=config)
+    assert plan.method.sampler(plan.decided, plan.problem) == expected
 
 
 def test_the_output_has_the_debiased_means(shell: Shell, tiny_prior: Prior) -> None:
@@ -232,11 +239,14 @@ def test_the_output_has_the_debiased_means(shell: Shell, tiny_prior: Prior) -> N
         ({"bias": "qdm"}, "--method ot-diffusion is one with --bias ot, not with qdm; leave"),
         (
             {"bias": "none", "sampler": "coarse-loss"},
-            "the sampler coarse-loss is an ablation of zssd, not of ot-diffusion",
+            "entry 'sampler' is 'coarse-loss'; expected 'fast' or 'reference'",
         ),
-        ({"bias": "none", "noise_scale": 1.0}, "--noise-scale is for --method cm or bridge"),
+        (
+            {"bias": "none", "noise_scale": 1.0},
+            "--noise-scale is an option of cm and bridge",
+        ),
     ],
 )
 def test_options_are_checked(options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RunConfig(method="ot-diffusion", **options)
+        choose(run_config(method="ot-diffusion", **options))

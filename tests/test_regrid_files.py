@@ -17,6 +17,7 @@ import xarray as xr
 from climdown import cf
 from climdown.errors import GridError, InputError
 from climdown.grid import Grid
+from climdown.inputs.targets import named_grid, target_grid
 from climdown.mesh import Mesh
 from climdown.regrid import build, file
 from climdown.regrid.polygons import cell_areas
@@ -53,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 def regridded(path: Path, grid: str, **options: Any) -> xr.Dataset:
     """What `regrid_file` makes of a file."""
     output = path.with_name("out.nc")
-    file.regrid_file(path, output, grid=grid, overwrite=True, **options)
+    file.regrid_file(path, output, target=named_grid(grid), overwrite=True, **options)
     return xr.load_dataset(output, decode_times=False)
 
 
@@ -490,12 +491,12 @@ def test_areas_of_the_old_cells_are_not_regridded(
 def test_a_real_tripolar_ocean_keeps_its_mean(tmp_path: Path) -> None:
     source = shared_data() / "cmip" / "tos_ocean_bipolar_grid.nc"
     output = tmp_path / "out.nc"
-    file.regrid_file(source, output, grid="r360x180")
+    file.regrid_file(source, output, target=named_grid("r360x180"))
     cells, array = cells_of(source, "tos")
     assert isinstance(cells, Mesh)
     values = array.values[0].astype(np.float64)
     assert (cells.copies > 1).sum() == 880
-    grid = file.target_grid("r360x180")
+    grid = target_grid("r360x180")
     weights = build.weights(cells, grid, "conservative")
     with xr.open_dataset(output) as result:
         found = result["tos"].values[0].astype(np.float64)
@@ -510,7 +511,7 @@ def test_a_real_tripolar_ocean_keeps_its_mean(tmp_path: Path) -> None:
 def test_a_real_rotated_pole_keeps_its_mean_over_a_box(tmp_path: Path) -> None:
     source = shared_data() / "cmip" / "small_rotPole_precipitation.nc"
     output = tmp_path / "out.nc"
-    file.regrid_file(source, output, grid="0,20,45,55,0.5")
+    file.regrid_file(source, output, target=named_grid("0,20,45,55,0.5"))
     cells, array = cells_of(source, "pr")
     box = (cells.lat > 45) & (cells.lat < 55) & (cells.lon > 0) & (cells.lon < 20)
     with xr.open_dataset(output) as result:

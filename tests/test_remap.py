@@ -16,6 +16,7 @@ import xarray as xr
 
 from climdown.errors import ClimdownError, ConfigError, GridError, InputError
 from climdown.grid import Grid
+from climdown.inputs.targets import named_grid, target_grid
 from climdown.mesh import Mesh
 from climdown.regrid import build, esmf, file
 from tests.commands import Shell
@@ -501,7 +502,7 @@ def edges(grid: Grid) -> list[float]:
     ],
 )
 def test_grids_by_name(text: str, shape: tuple[int, int], expected: list[float]) -> None:
-    grid = file.target_grid(text)
+    grid = target_grid(text)
     assert grid.shape == shape
     assert edges(grid) == pytest.approx(expected, abs=1e-9)
 
@@ -519,7 +520,7 @@ def test_a_spacing_covers_the_input(lat: Any, lon: Any, expected: list[float]) -
     cells = Grid.from_centres(lat, lon)
     if cells.periodic and cells.lon_edges[0] == -1.0:
         expected = [-90, 90, 0, 360]
-    assert edges(file.target_grid("1", cells)) == pytest.approx(expected)
+    assert edges(target_grid("1", cells)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("corners", [True, False])
@@ -528,7 +529,7 @@ def test_a_spacing_covers_a_mesh(corners: bool) -> None:
     assert mesh.lat_vertices is not None
     assert mesh.lon_vertices is not None
     cells = mesh if corners else Mesh(mesh.lat.ravel(), mesh.lon.ravel(), None, None)
-    south, north, west, east = edges(file.target_grid("1", cells))
+    south, north, west, east = edges(target_grid("1", cells))
     # What lies farther out than half a spacing is guessed.
     slack = 0.0 if corners else 0.4
     assert mesh.lat_vertices.min() - 1 < south <= mesh.lat_vertices.min() + slack
@@ -540,24 +541,21 @@ def test_a_spacing_covers_a_mesh(corners: bool) -> None:
 def test_a_spacing_covers_the_poles_of_a_mesh() -> None:
     hexagonal = hexagons()
     for cells in (triangles(), hexagonal, replace(hexagonal, lat_vertices=None, lon_vertices=None)):
-        assert edges(file.target_grid("5", cells)) == pytest.approx([-90, 90, -180, 180])
-    ocean = edges(file.target_grid("5", tripolar(ny=60, nx=72, cap=20)))
+        assert edges(target_grid("5", cells)) == pytest.approx([-90, 90, -180, 180])
+    ocean = edges(target_grid("5", tripolar(ny=60, nx=72, cap=20)))
     assert ocean == pytest.approx([-80, 90, -180, 180])
 
 
 def test_grids_of_files_and_priors(tmp_path: Path) -> None:
     path = tmp_path / "grid.nc"
     make_dataset(path=path, lat=[47, 43, 40], lon=[350, 355, 0])
-    grid = file.target_grid(str(path))
+    grid = target_grid(str(path))
     assert (grid.lat.tolist(), grid.lon.tolist()) == ([40, 43, 47], [350, 355, 360])
     write_tiny_prior(tmp_path / "tiny")
     for text, expected in (("", FINE), (":fine", FINE), (":coarse", FINE.coarsen(4))):
-        found = file.target_grid(f"{tmp_path / 'tiny'}{text}")
+        found = target_grid(f"{tmp_path / 'tiny'}{text}")
         np.testing.assert_allclose(found.lat_edges, expected.lat_edges, atol=1e-9)
-    assert (
-        file.target_grid("eobs-iberia-zssd").shape
-        == file.target_grid("eobs-iberia-zssd:fine").shape
-    )
+    assert target_grid("eobs-iberia-zssd").shape == target_grid("eobs-iberia-zssd:fine").shape
 
 
 def test_the_first_rectilinear_variable_of_a_file_is_its_grid(tmp_path: Path) -> None:
@@ -565,7 +563,7 @@ def test_the_first_rectilinear_variable_of_a_file_is_its_grid(tmp_path: Path) ->
     plain = make_dataset(name="uas", times=(0.5, 1.5)).drop_vars("time")
     dataset = dataset.merge(plain[["uas"]])
     dataset.to_netcdf(tmp_path / "grid.nc")
-    assert file.target_grid(str(tmp_path / "grid.nc")).shape == (4, 5)
+    assert target_grid(str(tmp_path / "grid.nc")).shape == (4, 5)
 
 
 def test_the_library_raises_what_the_command_line_says(tmp_path: Path) -> None:
@@ -573,10 +571,14 @@ def test_the_library_raises_what_the_command_line_says(tmp_path: Path) -> None:
     mesh_dataset(path=source, cells=rotated_pole())
 
     def attempt(**options: Any) -> None:
-        file.regrid_file(source, tmp_path / "out.nc", **{"grid": "5", **options})
+        file.regrid_file(source, tmp_path / "out.nc", **{"target": named_grid("5"), **options})
 
     wrong: list[tuple[type[ClimdownError], str, dict[str, Any]]] = [
-        (GridError, r"in\.nc: the grid of 'tas' .* does not touch", {"grid": "100,120,0,10,1"}),
+        (
+            GridError,
+            r"in\.nc: the grid of 'tas' .* does not touch",
+            {"target": named_grid("100,120,0,10,1")},
+        ),
         (ConfigError, "unknown regridding method 'cubic'", {"method": "cubic"}),
         (ConfigError, re.escape("min coverage is 2"), {"min_coverage": 2.0}),
     ]
@@ -584,10 +586,10 @@ def test_the_library_raises_what_the_command_line_says(tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             attempt(**options)
     assert not (tmp_path / "out.nc").exists()
-    (report,) = file.regrid_file(source, tmp_path / "out.nc", grid="10,24,45,55,1")
+    (report,) = file.regrid_file(source, tmp_path / "out.nc", target=named_grid("10,24,45,55,1"))
     assert (report.name, report.backend, report.covered) == ("tas", "native", 1.0)
     with xr.open_dataset(tmp_path / "out.nc") as output:
         lat, lon = np.meshgrid(output.lat, output.lon, indexing="ij")
         assert np.abs(output["tas"][0] - smooth(lat, lon)).max() < 0.3
     with pytest.raises(InputError, match="no such file"):
-        file.regrid_file(tmp_path / "gone.nc", tmp_path / "other.nc", grid="5")
+        file.regrid_file(tmp_path / "gone.nc", tmp_path / "other.nc", target=named_grid("5"))

@@ -16,11 +16,11 @@ from climdown.config import RunConfig
 from climdown.errors import ConfigError, Requeue
 from climdown.grid import Grid
 from climdown.mesh import Mesh
-from climdown.methods.registry import make_sampler
-from climdown.methods.zssd import ReferenceZSSD
+from climdown.pipeline.choices import choose
 from climdown.pipeline.observer import Observer
+from climdown.pipeline.planning import make_plan
 from climdown.priors.card import Prior
-from tests.commands import LAT, LON, Shell, rain, read_members, write_pr, write_tas
+from tests.commands import LAT, LON, Shell, rain, read_members, run_config, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data
 from tests.meshes import as_mesh, mesh_dataset, rotated_pole
 from tests.priors import FINE
@@ -257,7 +257,7 @@ def test_command_line_options_are_checked() -> None:
         ({"members": 0}, "members is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"steps": 0}, "steps is 0"),
-        ({"guidance_scale": -1.0}, "guidance scale is -1"),
+        ({"guidance_scale": -1.0, "sampler": "reference"}, "guidance scale is -1"),
         ({"filter_scale": 0.0}, "filter scale is 0"),
         ({"filter_scale": "coarse"}, "filter scale is coarse"),
         ({"batch_size": 0}, "batch size is 0"),
@@ -265,7 +265,7 @@ def test_command_line_options_are_checked() -> None:
         ({"method": "magic"}, "unknown method 'magic'"),
     ):
         with pytest.raises(ConfigError, match=text):
-            RunConfig(**options)
+            choose(run_config(**options))
 
 
 @pytest.mark.data
@@ -277,13 +277,6 @@ def test_real_gcm_file_runs_with_the_bundled_prior(shell: Shell) -> None:
     values = read_members("out.nc")
     assert values.shape == (2, 2, 41, 61)
     assert 255 < np.nanmean(values) < 300
-
-
-def test_the_ablation_without_a_high_is_a_sampler(tiny_prior: Prior, tmp_path: Path) -> None:
-    config = RunConfig(sampler="coarse-loss", steps=5, guidance_scale=0.7)
-    source = write_tas(tmp_path / "tas.nc")
-    plan = pipeline.make_plan([source], tmp_path / "out.nc", prior=tiny_prior, config=config)
-    assert make_sampler(plan) == ReferenceZSSD(5, 0.7, coarse_loss=True)
 
 
 # --- other shapes of input
@@ -437,10 +430,10 @@ def test_cells_that_are_mostly_sea_guide_only_where_the_input_is_land_alone(
     missing = np.zeros((5, 6), dtype=bool)
     missing[:2, :3] = masked
     source = write_tas(tmp_path / "tas.nc", lat=lat, lon=lon, missing=missing)
-    plan = pipeline.make_plan(
+    plan = make_plan(
         [source], tmp_path / "out.nc", prior=tiny_prior, config=RunConfig(filter_scale="native")
     )
-    observer = Observer(plan)
+    observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device)
     share = observer.operators[0].covered.numpy()
     threshold = 0.1 if masked else 0.5
     values = observer.coarse_values(slice(0, 1))[0][0].numpy()

@@ -8,42 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climdown import stream
+from climdown.arrays import Float32
 from climdown.errors import OutputError, ResumeError
 from climdown.files import check_output, file_fingerprint
-from climdown.stream import PartStore, Unit, plan_units
+from climdown.stream import PartStore, plan_units
+from climdown.stream.parts import UNIT_BYTES
 
 IDENTITY = {"prior": "tiny", "seed": 0, "inputs": {"a.nc": "0123"}}
+TIMES, MEMBERS = 5, 3
 
 
 def begin(
-    output: Path,
-    *,
-    fields_per_unit: int = 4,
-    identity: Mapping[str, Any] = IDENTITY,
-    discard: bool = False,
+    output: Path, *, identity: Mapping[str, Any] = IDENTITY, discard: bool = False
 ) -> PartStore:
     """A store of five times and three members."""
-    return PartStore.open(
-        output,
-        times=5,
-        members=3,
-        fields_per_unit=fields_per_unit,
-        identity=identity,
-        discard=discard,
-    )
+    return PartStore.open(output, times=TIMES, members=MEMBERS, identity=identity, discard=discard)
 
 
-def numbered(unit: Unit) -> npt.NDArray[np.float32]:
-    """Values 100 time + 10 member + variable, shape (time, member, 2, 2, 3)."""
-    t = np.arange(unit.time_start, unit.time_stop)[:, None, None]
-    m = np.array(unit.members)[None, :, None]
-    values = 100 * t + 10 * m + np.arange(2)
+def numbered(start: int, stop: int) -> Float32:
+    """Values 10 field + variable, shape (fields, 2, 2, 3)."""
+    values = 10 * np.arange(start, stop)[:, None] + np.arange(2)
     return np.broadcast_to(values[..., None, None], (*values.shape, 2, 3)).astype(np.float32)
 
 
@@ -52,52 +41,96 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out.nc"
 
 
-@given(times=st.integers(1, 60), members=st.integers(1, 12), size=st.integers(1, 80))
+@given(
+    times=st.integers(1, 60),
+    members=st.integers(1, 40),
+    size=st.integers(1, 80),
+    cuts=st.lists(st.integers(0, 2400), max_size=4),
+    field_bytes=st.integers(1, UNIT_BYTES * 2),
+)
+@settings(max_examples=300, deadline=None)
+def test_units_hold_every_missing_field_once_in_order(
+    times: int, members: int, size: int, cuts: list[int], field_bytes: int
+) -> None:
+    total = times * members
+    places = sorted({0, total, *(cut % (total + 1) for cut in cuts)})
+    missing = [slice(a, b) for a, b in itertools.pairwise(places)][::2]
+    units = plan_units(missing, members, size, field_bytes)
+    batches = [batch for unit in units for batch in unit.batches]
+    fields = [field for batch in batches for field in range(batch.start, batch.stop)]
+    assert fields == [field for part in missing for field in range(part.start, part.stop)]
+    assert sum(unit.fields for unit in units) == len(fields)
+    assert all(1 <= batch.stop - batch.start <= size for batch in batches)
+    for unit in units:
+        assert len(unit.batches) == 1 or unit.fields * field_bytes <= UNIT_BYTES
+
+
+@given(
+    times=st.integers(1, 40),
+    members=st.integers(1, 40),
+    size=st.integers(1, 80),
+    cut=st.integers(0, 1600),
+)
 @settings(max_examples=200, deadline=None)
-def test_units_hold_every_field_once_in_order(times: int, members: int, size: int) -> None:
-    units = plan_units(times, members, size)
-    pairs = [p for u in units for p in itertools.product(range(times)[u.times], u.members)]
-    assert sorted(pairs) == list(itertools.product(range(times), range(members)))
-    assert len(pairs) == len(set(pairs)) == sum(unit.fields for unit in units)
-    assert all(1 <= unit.fields <= size for unit in units)
-    assert [unit.index for unit in units] == list(range(len(units)))
-    starts = [(unit.time_start, unit.member_start) for unit in units]
-    assert starts == sorted(starts)
-    if members <= size:  # members are kept together first, and the last unit alone is short
-        assert {len(unit.members) for unit in units} == {members}
-        assert {unit.fields for unit in units[:-1]} <= {members * (size // members)}
-    else:
-        assert {unit.time_stop - unit.time_start for unit in units} == {1}
+def test_a_batch_is_the_same_however_the_run_is_cut(
+    times: int, members: int, size: int, cut: int
+) -> None:
+    """So that a resumed run has the bits of one that was never stopped."""
+    total = times * members
+    (whole,) = plan_units([slice(0, total)], members, size, 1)
+    # Runs stop between batches.
+    stop = whole.batches[cut % len(whole.batches)].start
+    if stop:
+        done, rest = (
+            plan_units([part], members, size, UNIT_BYTES)
+            for part in (slice(0, stop), slice(stop, total))
+        )
+        assert [b for unit in (*done, *rest) for b in unit.batches] == list(whole.batches)
 
 
-def test_a_plan_is_cut_as_told() -> None:
-    assert plan_units(5, 3, 7) == (Unit(0, 0, 2, 0, 3), Unit(1, 2, 4, 0, 3), Unit(2, 4, 5, 0, 3))
-    assert plan_units(1, 3, 2) == (Unit(0, 0, 1, 0, 2), Unit(1, 0, 1, 2, 3))
-    assert plan_units(0, 3, 2) == ()
+def test_a_batch_holds_all_members_of_some_steps_or_some_members_of_one() -> None:
+    def batches(times: int, members: int, size: int) -> list[tuple[int, int]]:
+        (unit,) = plan_units([slice(0, times * members)], members, size, 1)
+        return [(batch.start, batch.stop) for batch in unit.batches]
+
+    assert batches(5, 3, 7) == [(0, 6), (6, 12), (12, 15)]
+    assert batches(2, 3, 2) == [(0, 2), (2, 3), (3, 5), (5, 6)]
+    assert plan_units([], 3, 2, 1) == ()
 
 
-def test_parts_come_back_and_know_which_are_done(output: Path) -> None:
+def test_a_unit_is_of_64_megabytes_whatever_the_batch() -> None:
+    # A century of 10 members over Iberia, two variables.
+    fields, field_bytes = 36525 * 10, 2 * 4 * 41 * 61
+    for size in (1, 16, 256):
+        units = plan_units([slice(0, fields)], 10, size, field_bytes)
+        assert len(units) == -(-fields * field_bytes // UNIT_BYTES) or len(units) <= 120
+        assert max(unit.fields for unit in units) * field_bytes > 0.9 * UNIT_BYTES
+
+
+def test_parts_come_back_and_tell_what_is_missing(output: Path) -> None:
     store = begin(output)
-    first, second, *_ = store.units
-    assert not store.done(first)
-    store.write(first, numbered(first))
-    assert store.done(first)
-    assert not store.done(second)
-    np.testing.assert_array_equal(store.read(first), numbered(first))
+    assert store.missing() == [slice(0, 15)]
+    store.write(4, numbered(4, 8))
+    store.write(8, numbered(8, 10))
+    assert store.missing() == [slice(0, 4), slice(10, 15)]
+    assert begin(output).missing() == store.missing()
+    store.write(0, numbered(0, 4))
+    store.write(10, numbered(10, 15))
+    assert store.missing() == []
     assert store.folder == stream.parts_folder(output) == output.parent / ".out.nc.parts"
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 7, 100])
-def test_a_member_is_gathered_across_units(size: int, output: Path) -> None:
-    store = begin(output, fields_per_unit=size)
-    for unit in store.units:
-        store.write(unit, numbered(unit))
+def test_a_member_is_gathered_across_parts(size: int, output: Path) -> None:
+    store = begin(output)
+    for start in range(0, 15, size):
+        store.write(start, numbered(start, min(start + size, 15)))
     for member, variable, part in itertools.product(
         range(3), range(2), (slice(0, 5), slice(1, 4), slice(4, 5))
     ):
         values = store.member(member, variable, part)
         assert values.shape == (part.stop - part.start, 2, 3)
-        expected = 100 * np.arange(part.start, part.stop) + 10 * member + variable
+        expected = 10 * (3 * np.arange(part.start, part.stop) + member) + variable
         np.testing.assert_array_equal(
             values, np.broadcast_to(expected[:, None, None], values.shape)
         )
@@ -112,73 +145,56 @@ def test_a_part_appears_whole_or_not_at_all(output: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(np, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store.write(store.units[0], numbered(store.units[0]))
-    assert not store.done(store.units[0])
+        store.write(0, numbered(0, 4))
     monkeypatch.undo()
-    assert not begin(output).done(store.units[0])
-    store.write(store.units[0], numbered(store.units[0]))
-    np.testing.assert_array_equal(store.read(store.units[0]), numbered(store.units[0]))
-
-
-def test_a_resumed_run_keeps_its_parts_and_the_cut_it_was_begun_with(output: Path) -> None:
-    store = begin(output, fields_per_unit=4)
-    store.write(store.units[1], numbered(store.units[1]))
-    again = begin(output, fields_per_unit=15)
-    assert again.units == store.units == plan_units(5, 3, 4)
-    assert [again.done(unit) for unit in again.units] == [False, True, False, False, False]
+    assert begin(output).missing() == [slice(0, 15)]
+    assert [path.name for path in store.folder.iterdir()] == ["plan.json"]
 
 
 def test_identities_are_compared_as_json(output: Path) -> None:
-    store = begin(output, identity={"variables": ("tas", "pr")})
-    store.write(store.units[0], numbered(store.units[0]))
-    assert begin(output, identity={"variables": ["tas", "pr"]}).done(store.units[0])
+    begin(output, identity={"variables": ("tas", "pr")}).write(0, numbered(0, 4))
+    assert begin(output, identity={"variables": ["tas", "pr"]}).missing() == [slice(4, 15)]
 
 
 def test_parts_of_another_run_are_refused_and_the_difference_is_named(output: Path) -> None:
     store = begin(output)
-    store.write(store.units[0], numbered(store.units[0]))
+    store.write(0, numbered(0, 4))
     other = {**IDENTITY, "seed": 7, "inputs": {"a.nc": "f" * 64}}
     with pytest.raises(ResumeError, match="holds parts of another run") as error:
         begin(output, identity=other)
     assert "(seed: 0 then, 7 now; other inputs)" in str(error.value)
     assert "--overwrite to discard them" in str(error.value)
-    assert store.done(store.units[0])
+    assert store.missing() == [slice(4, 15)]
 
 
 def test_parts_of_another_run_are_discarded_when_asked(output: Path) -> None:
-    old = begin(output, fields_per_unit=4)
-    old.write(old.units[0], numbered(old.units[0]))
-    new = begin(output, fields_per_unit=2, identity={**IDENTITY, "seed": 7}, discard=True)
-    assert new.units == plan_units(5, 3, 2)
-    assert not any(new.done(unit) for unit in new.units)
+    begin(output).write(0, numbered(0, 4))
+    new = begin(output, identity={**IDENTITY, "seed": 7}, discard=True)
+    assert new.missing() == [slice(0, 15)]
     assert [path.name for path in new.folder.iterdir()] == ["plan.json"]
 
 
 def test_discarding_keeps_the_parts_of_this_very_run(output: Path) -> None:
-    store = begin(output)
-    store.write(store.units[0], numbered(store.units[0]))
-    assert begin(output, discard=True).done(store.units[0])
+    begin(output).write(0, numbered(0, 4))
+    assert begin(output, discard=True).missing() == [slice(4, 15)]
 
 
 def test_parts_without_a_plan_are_thrown_away(output: Path) -> None:
     store = begin(output)
-    store.write(store.units[0], numbered(store.units[0]))
+    store.write(0, numbered(0, 4))
     (store.folder / "plan.json").unlink()
-    assert not begin(output).done(store.units[0])
+    assert begin(output).missing() == [slice(0, 15)]
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"{", b"", b"\xff\xfe", b"[]", b"{}", b'"plan"', b'{"identity": 3, "fields_per_unit": 4}',
-     b'{"identity": {}, "fields_per_unit": 0}'],
-)  # fmt: skip
+    "content", [b"{", b"", b"\xff\xfe", b"[]", b"{}", b'"plan"', b'{"identity": 3}']
+)
 def test_a_damaged_plan_is_named_with_the_remedy_or_discarded(content: bytes, output: Path) -> None:
     plan = begin(output).folder / "plan.json"
     plan.write_bytes(content)
     with pytest.raises(ResumeError, match=r"plan\.json is damaged; remove the folder .*\.parts"):
         begin(output)
-    store = begin(output, discard=True)
-    assert not store.done(store.units[0])
+    assert begin(output, discard=True).missing() == [slice(0, 15)]
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_no_half_part(
@@ -191,17 +207,21 @@ def test_a_full_disk_is_an_output_error_and_leaves_no_half_part(
 
     monkeypatch.setattr(np, "save", full_disk)
     with pytest.raises(OutputError, match=r"cannot write .*unit-.*: No space left on device"):
-        store.write(store.units[0], numbered(store.units[0]))
+        store.write(0, numbered(0, 4))
     assert [path.name for path in store.folder.iterdir()] == ["plan.json"]
 
 
-def test_a_damaged_part_is_named_with_the_remedy(output: Path) -> None:
+@pytest.mark.parametrize("content", ["cut short", "too few"])
+def test_a_damaged_part_is_named_with_the_remedy(content: str, output: Path) -> None:
     store = begin(output)
-    store.write(store.units[0], numbered(store.units[0]))
+    store.write(0, numbered(0, 15))
     part = next(store.folder.glob("unit-*"))
-    part.write_bytes(part.read_bytes()[:100])
+    if content == "cut short":
+        part.write_bytes(part.read_bytes()[:100])
+    else:
+        np.save(part, numbered(0, 4))
     with pytest.raises(ResumeError, match=r"unit-.*\.npy is damaged; remove it and run again"):
-        store.read(store.units[0])
+        store.member(0, 0, slice(0, 5))
 
 
 def test_entries_only_the_old_run_had_count_as_other_options(output: Path) -> None:
@@ -218,7 +238,7 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None
 
 def test_removed_parts_leave_nothing(output: Path) -> None:
     store = begin(output)
-    store.write(store.units[0], numbered(store.units[0]))
+    store.write(0, numbered(0, 4))
     store.remove()
     assert list(output.parent.iterdir()) == []
 

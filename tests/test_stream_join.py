@@ -68,12 +68,12 @@ def fill(
         output,
         times=len(template.time),
         members=template.members,
-        fields_per_unit=size,
         identity={},
         discard=False,
     )
-    for unit in store.units:
-        store.write(unit, values[unit.times, unit.members.start : unit.members.stop])
+    fields = values.reshape(-1, *values.shape[2:])
+    for start in range(0, len(fields), size):
+        store.write(start, fields[start : start + size])
     return store
 
 
@@ -247,8 +247,8 @@ def test_an_interrupted_join_leaves_no_trace(
     if before is not None:
         output.write_bytes(before)
     store = fill(output, make_template(), values)
-    (store.folder / "unit-000003.npy").write_bytes(b"damaged")
-    with pytest.raises(ResumeError, match=r"unit-000003\.npy is damaged"):
+    (store.folder / "unit-000000012-000000016.npy").write_bytes(b"damaged")
+    with pytest.raises(ResumeError, match=r"unit-000000012-000000016\.npy is damaged"):
         join(store, make_template(), output)
     found = {path.name: path for path in output.parent.iterdir()}
     assert set(found) == {".out.nc.parts"} | ({"out.nc"} if before else set())

@@ -57,14 +57,14 @@ def regrid(
     levels, scalar coordinates, bounds and attributes are kept. Missing values count for nothing:
     a cell's value is the mean of its valid part.
     """
-    from climdown.inputs.targets import target_grid
+    from climdown.inputs.targets import named_grid
     from climdown.regrid import file
 
     command = shlex.join(["climdown", *sys.argv[1:]])
     for report in file.regrid_file(
         source,
         output,
-        target=lambda cells: target_grid(grid, cells),
+        target=named_grid(grid),
         method=cast("Method", method),
         backend=cast("Backend", backend),
         min_coverage=min_coverage,

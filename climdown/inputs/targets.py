@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ SPECIFICATIONS = (
     "a spacing in degrees (1.0), a box WEST,EAST,SOUTH,NORTH,SPACING, a global grid rNXxNY, a "
     "NetCDF file, or a prior's name with :fine or :coarse"
 )
+
+
+def named_grid(spec: str) -> Callable[[regrid.Cells], Grid]:
+    """What gives the grid that a specification names over some cells, see `target_grid`."""
+    return lambda cells: target_grid(spec, cells)
 
 
 def target_grid(spec: str, cells: regrid.Cells | None = None) -> Grid:

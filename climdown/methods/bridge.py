@@ -21,6 +21,7 @@ from climdown.methods import noise_scale
 from climdown.methods.method import (
     Method,
     Problem,
+    check_steps,
     keep_means_option,
     sampler_option,
     steps_option,
@@ -45,6 +46,7 @@ class BridgeOptions:
     keep_means: bool | None = keep_means_option("keep, but for the reference sampler of bridge")
 
     def __post_init__(self) -> None:
+        check_steps(self.steps)
         noise_scale.check_noise_scale(self.noise_scale)
 
 

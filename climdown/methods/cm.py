@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from climdown.methods import noise_scale
-from climdown.methods.method import Method, Problem, keep_means_option, steps_option
+from climdown.methods.method import Method, Problem, check_steps, keep_means_option, steps_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ class CMOptions:
     keep_means: bool | None = keep_means_option()
 
     def __post_init__(self) -> None:
+        check_steps(self.steps)
         noise_scale.check_noise_scale(self.noise_scale)
 
 

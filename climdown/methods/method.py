@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from climdown.options import option
+from climdown.options import option, require
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +112,15 @@ def sampler_option(reference: str) -> Any:
 def steps_option(default_text: str = "the prior's") -> Any:
     """`--steps`."""
     return option(None, "Network evaluations per field.", default_text=default_text)
+
+
+def check_steps(steps: int | None) -> None:
+    """Refuse a number of network evaluations that draws nothing.
+
+    Raises:
+        ConfigError: it is not above zero.
+    """
+    require(steps is None or steps >= 1, f"steps is {steps}; need at least 1")
 
 
 def keep_means_option(default_text: str = "keep") -> Any:

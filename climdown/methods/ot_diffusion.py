@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from climdown.methods.method import Method, Problem, sampler_option, steps_option
+from climdown.methods.method import Method, Problem, check_steps, sampler_option, steps_option
 from climdown.options import option, require
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class OTDiffusionOptions:
     )
 
     def __post_init__(self) -> None:
+        check_steps(self.steps)
         scale = self.guidance_scale
         require(scale >= 0, f"guidance scale is {scale}; need at least 0")
 

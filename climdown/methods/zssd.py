@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from climdown.methods.method import Method, Problem, sampler_option, steps_option
+from climdown.methods.method import Method, Problem, check_steps, sampler_option, steps_option
 from climdown.options import option, require
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class ZSSDOptions:
     )
 
     def __post_init__(self) -> None:
+        check_steps(self.steps)
         pull = self.guidance_scale
         require(pull is None or pull >= 0, f"guidance scale is {pull}; need at least 0")
         require(
