@@ -37,7 +37,7 @@ from climdown.grid import Grid
 from climdown.methods.registry import KINDS
 from climdown.metrics import scores
 from climdown.metrics.autocorrelation import fine_detail, lag_correlation
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]

@@ -22,7 +22,7 @@ from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.methods.registry import KINDS
 from climdown.pipeline.observer import Observer
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 
 Values = npt.NDArray[np.floating]
 Row = dict[str, Any]

@@ -22,7 +22,7 @@ from climdown.adjust.options import OTOptions
 from climdown.config import RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
 from climdown.pipeline import effective_resolution
-from climdown.priors.card import Prior, read_prior
+from climdown.priors.prior import Prior, read_prior
 from climdown.stream import parts_folder
 from tests.commands import Result, Shell, read_members
 from tests.factories import Floats

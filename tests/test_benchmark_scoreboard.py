@@ -19,7 +19,7 @@ from climdown import cf
 from climdown.config import PriorConfig, RunConfig
 from climdown.errors import ConfigError
 from climdown.grid import Grid
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.factories import Floats, make_dataset, shared_data
 
 foreign, gcm, paired, running, scoreboard, scores, supervised = (

@@ -17,7 +17,7 @@ from climdown.diffusion.noise import CoherentNoise, KeyedNoise, keyed_normal
 from climdown.errors import ConfigError, Requeue
 from climdown.metrics.autocorrelation import lag_correlation
 from climdown.pipeline.coherence import make_noise
-from climdown.priors.card import Prior, write_prior
+from climdown.priors.prior import Prior, write_prior
 from tests.commands import Shell, read_members, write_tas
 from tests.priors import FINE
 

@@ -16,7 +16,8 @@ from climdown.errors import ClimdownError, GridError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.mesh import Mesh
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from tests.commands import rain, warmth, write_pr, write_tas
 from tests.factories import (
     FLOAT32_RTOL,

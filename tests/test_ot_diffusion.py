@@ -23,7 +23,7 @@ from climdown.errors import ConfigError
 from climdown.methods.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
 from climdown.methods.registry import make_sampler
 from climdown.methods.zssd import ZSSD
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.commands import Shell, read_members, write_tas
 from tests.priors import FINE as PRIOR_FINE
 from tests.series import WINTER, daily, noise, write_days

@@ -18,17 +18,8 @@ from safetensors.numpy import load_file, save_file
 from climdown.errors import PriorError
 from climdown.files import file_digest
 from climdown.priors.build import build_denoiser
-from climdown.priors.card import (
-    CARD_FILE,
-    FIELDS_FILE,
-    MODEL_FILE,
-    README_FILE,
-    Card,
-    Prior,
-    read_card,
-    read_prior,
-    write_prior,
-)
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE, Card, read_card
+from climdown.priors.prior import Prior, read_prior, write_prior
 from climdown.transforms import Chain
 from tests.priors import FINE, TAS, write_tiny_prior
 

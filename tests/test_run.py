@@ -19,7 +19,7 @@ from climdown.mesh import Mesh
 from climdown.methods.registry import make_sampler
 from climdown.methods.zssd import ReferenceZSSD
 from climdown.pipeline.observer import Observer
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.commands import LAT, LON, Shell, rain, read_members, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data
 from tests.meshes import as_mesh, mesh_dataset, rotated_pole

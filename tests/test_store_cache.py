@@ -11,7 +11,8 @@ import pytest
 from climdown.errors import OutputError, PriorError
 from climdown.files import file_digest
 from climdown.priors.cache import PRIOR_FILES, Cache, default_folder, is_content, is_whole
-from climdown.priors.card import MODEL_FILE, README_FILE, Prior
+from climdown.priors.card import MODEL_FILE, README_FILE
+from climdown.priors.prior import Prior
 from climdown.priors.store import find_prior, known_priors, load_prior, remove_prior
 from tests.commands import Shell
 

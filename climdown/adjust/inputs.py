@@ -15,7 +15,8 @@ from climdown.cf.recognition import mismatch
 from climdown.errors import ConfigError, GridError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.inputs import matching
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 from climdown.regrid import file
 

@@ -21,7 +21,7 @@ from climdown.methods.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
 from climdown.methods.zssd import ZSSD, ReferenceZSSD
 from climdown.metrics.spectra import tapered_spectrum, white_noise_power
 from climdown.pipeline.observer import Observer
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 
 if TYPE_CHECKING:
     from climdown.pipeline import Plan

@@ -37,7 +37,8 @@ from climdown.pipeline import effective_resolution
 from climdown.pipeline.coherence import choose_coherence, describe_coherence, make_noise
 from climdown.pipeline.observer import Observer
 from climdown.priors.build import make_tiles
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from climdown.version import __version__
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,8 @@ from climdown.config import RunConfig
 from climdown.errors import ConvergenceError, InputError
 from climdown.grid import Grid
 from climdown.inputs import matching
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from climdown.config import RunConfig
 from climdown.diffusion.noise import CoherentNoise, KeyedNoise
 from climdown.diffusion.sampler import Noise
 from climdown.errors import ConfigError
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 
 if TYPE_CHECKING:
     from climdown.pipeline import Plan

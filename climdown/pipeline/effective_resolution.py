@@ -14,7 +14,8 @@ from climdown.errors import ConfigError
 from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.metrics.spectra import Values, rapsd, taper, white_noise_power
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 
 log = logging.getLogger(__name__)
 

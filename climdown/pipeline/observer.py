@@ -17,7 +17,8 @@ from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.grid import Grid
 from climdown.pipeline import adjustment
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from climdown.transforms import Chain
 
 if TYPE_CHECKING:

@@ -23,13 +23,8 @@ from pathlib import Path
 from climdown.errors import OutputError, PriorError
 from climdown.files import file_digest
 from climdown.priors.bounds import max_bytes
-from climdown.priors.card import (
-    CARD_FILE,
-    FIELDS_FILE,
-    MODEL_FILE,
-    README_FILE,
-    read_prior,
-)
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE
+from climdown.priors.prior import read_prior
 
 # The card first: it is small and says whether the others are worth fetching.
 PRIOR_FILES = (CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE)

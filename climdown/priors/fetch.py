@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from climdown.errors import ConfigError, OutputError, PriorError
 from climdown.priors.cache import PRIOR_FILES, Cache, is_whole, writing
-from climdown.priors.card import CARD_FILE, read_card, read_prior
+from climdown.priors.card import CARD_FILE, read_card
+from climdown.priors.prior import read_prior
 from climdown.priors.store import (
     NAMED,
     Reference,

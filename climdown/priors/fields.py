@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,7 @@ from safetensors import SafetensorError, safe_open
 from climdown.errors import ConfigError, PriorError
 from climdown.priors import gaussian
 from climdown.priors.bounds import check_tensor
-
-if TYPE_CHECKING:
-    from climdown.priors.card import Card
+from climdown.priors.card import Card
 
 Values = npt.NDArray[np.float32]
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown.errors import ConfigError
+from climdown.priors.card import Card
 
 if TYPE_CHECKING:
     from climdown.diffusion.gaussian import GaussianPart
-    from climdown.priors.card import Card
 
 Fields = Mapping[str, npt.NDArray[np.floating]]
 

@@ -14,8 +14,9 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCardData, utils
 from climdown import __version__
 from climdown.errors import PriorError
 from climdown.priors.cache import DEFAULT_REVISION, PRIOR_FILES, check_plain
-from climdown.priors.card import README_FILE, Card, read_prior
+from climdown.priors.card import README_FILE, Card
 from climdown.priors.hub import Hub
+from climdown.priors.prior import read_prior
 from climdown.priors.refusals import Attempt, explained
 from climdown.priors.store import check_revision, is_repo_id
 

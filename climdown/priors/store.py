@@ -14,7 +14,8 @@ from typing import Literal
 
 from climdown.errors import PriorError
 from climdown.priors.cache import DEFAULT_REVISION, Cache, writing
-from climdown.priors.card import CARD_FILE, Prior, read_prior
+from climdown.priors.card import CARD_FILE
+from climdown.priors.prior import Prior, read_prior
 
 # Repositories of the priors that are too large to bundle.
 NAMED = {"era5-cm": "climdown/era5-cm", "era5-zssd": "climdown/era5-zssd"}

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError, InputError, OutputError, Requeue
-from climdown.priors.card import CARD_FILE, Card, Prior, read_prior, write_prior
+from climdown.priors.card import CARD_FILE, Card
+from climdown.priors.prior import Prior, read_prior, write_prior
 from climdown.priors.store import load_prior
 from climdown.training.data import Dataset, prepare
 from climdown.training.parallel import Team, joined
