@@ -20,13 +20,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from climdown.arrays import Index
 from climdown.config import PriorConfig, load_config
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, OutputError, Requeue, ResumeError
 from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.training import CHECKPOINT, LOG, Dataset, Step, Trainer, prepare, train_diffusion
 from climdown.training.objectives import VALIDATION_SIGMAS
-from climdown.training.reader import FieldReader, Index
+from climdown.training.reader import FieldReader
 from tests.test_training import rewrite
 from tests.training import advance, assert_same_bits, state_of, with_training
 

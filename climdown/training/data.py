@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from climdown import cf, regrid
+from climdown.arrays import Float32, Floats, Index
 from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
@@ -25,77 +23,14 @@ from climdown.priors.gaussian import Patterns, to_fields
 from climdown.regrid.file import target_grid
 from climdown.training.lags import lag_correlations
 from climdown.training.patterns import BLOCKS, find_patterns
-from climdown.training.reader import FieldReader, Index
+from climdown.training.reader import FieldReader
+from climdown.training.samples import Dataset, Samples
 from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Chain
 
 GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
 _SIGMA_DATA = 1.0
 _SPECTRUM_FIELDS = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Fields with their conditions, read and normalised when they are taken.
-
-    Attributes:
-        index: of each field among the reader's dates, shape (n,).
-        chains: from physical to normalised values, one per variable.
-        mask: cells that a variable has, shape (variables, ny, nx).
-        calendar: (month, day, hour), shape (n, 3).
-        group: patterns of the Gaussian part that each field had no share in, shape (n,).
-    """
-
-    reader: FieldReader
-    index: Index
-    chains: tuple[Chain, ...]
-    mask: npt.NDArray[np.bool_]
-    calendar: Tensor
-    group: Tensor
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def take(
-        self, index: Tensor | Index, device: torch.device | str = "cpu"
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch on a device.
-
-        Returns:
-            x normalised, zero where missing, shape (n, variables, ny, nx); 1 where it was
-            observed, same shape; calendar, shape (n, 3).
-        """
-        chosen = torch.as_tensor(index)
-        values = self.reader.read(self.index[chosen.numpy()])
-        valid = np.isfinite(values) & self.mask
-        for variable, chain in enumerate(self.chains):
-            values[:, variable] = chain.forward(values[:, variable])
-        x = np.where(valid, values, np.float32(0.0))
-        known = torch.from_numpy(valid.astype(np.float32))
-        return torch.from_numpy(x).to(device), known.to(device), self.calendar[chosen].to(device)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Everything a prior is made of, but for its weights.
-
-    Attributes:
-        patterns: of the Gaussian part, by variable; empty without one.
-    """
-
-    card: Card
-    fields: dict[str, npt.NDArray[np.floating]]
-    train: Samples
-    validation: Samples
-    patterns: tuple[Patterns, ...] = ()
-
-    @cached_property
-    def digest(self) -> str:
-        """A hash of the card and of all statistics of the training data."""
-        digest = hashlib.sha256(self.card.to_json().encode())
-        for name in sorted(self.fields):
-            digest.update(np.ascontiguousarray(self.fields[name]).tobytes())
-        return digest.hexdigest()
 
 
 def prepare(config: PriorConfig, data: Path) -> Dataset:
@@ -220,7 +155,7 @@ def _collect(
     return statistics
 
 
-def _spectra(config: PriorConfig, train: Samples) -> dict[str, npt.NDArray[np.float32]]:
+def _spectra(config: PriorConfig, train: Samples) -> dict[str, Float32]:
     """Spectra of the normalised fields, from some spread over training."""
     x, _, _ = train.take(cf.evenly(np.arange(len(train)), _SPECTRUM_FIELDS))
     found = {}
@@ -271,14 +206,14 @@ _STATICS = (
 )
 
 
-def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, npt.NDArray[np.floating]]:
+def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, Floats]:
     """Orography (km) and land fraction on a grid, from surface geopotential or altitude.
 
     Archives repeat static fields at every step, even at such as hold no data yet: `date` is one
     that does.
     """
     dataset = cf.open_dataset(path)
-    fields: dict[str, npt.NDArray[np.floating]] = {}
+    fields: dict[str, Floats] = {}
     for name in cf.gridded_variables(dataset):
         standard_name = str(dataset[name].attrs.get("standard_name"))
         for target, standard_names, names, scale in _STATICS:

@@ -16,9 +16,10 @@ from climdown.errors import ConfigError, InputError, OutputError, Requeue
 from climdown.priors.card import CARD_FILE, Card
 from climdown.priors.prior import Prior, read_prior, write_prior
 from climdown.priors.store import load_prior
-from climdown.training.data import Dataset, prepare
+from climdown.training.data import prepare
 from climdown.training.parallel import Team, joined
 from climdown.training.record import Log, draw_samples
+from climdown.training.samples import Dataset
 from climdown.training.trainer import Step, Trainer
 
 log = logging.getLogger(__name__)

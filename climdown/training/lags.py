@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf, regrid
+from climdown.arrays import Floats, Index, Mask
 from climdown.grid import Grid
-from climdown.metrics.autocorrelation import Values, lag_correlation
-from climdown.training.reader import Index
-
-if TYPE_CHECKING:
-    from climdown.training.data import Samples
+from climdown.metrics.autocorrelation import lag_correlation
+from climdown.training.samples import Samples
 
 # At most so many pairs of steps and fine cells are looked at, evenly spread.
 _PAIRS, _CELLS = 512, 8192
@@ -71,7 +68,7 @@ def lag_correlations(
 class _Blocks:
     """Some of the coarse cells: their fine cells, and the coarse cells around them."""
 
-    def __init__(self, grid: Grid, factor: int, mask: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, grid: Grid, factor: int, mask: Mask) -> None:
         coarse = grid.coarsen(factor)
         ny, nx = coarse.shape
         known = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
@@ -89,7 +86,7 @@ class _Blocks:
         self._lower = regrid.weights(grid, coarse, "conservative")
         self.areas = grid.areas[self._fine].reshape(len(chosen), -1)
 
-    def of(self, train: Samples, days: Index) -> tuple[Values, Values]:
+    def of(self, train: Samples, days: Index) -> tuple[Floats, Floats]:
         """Normalised values of fine cells, (n, variables, blocks, cells); of coarse ones around."""
         x, known, _ = train.take(days)
         values = np.where(known.numpy() > 0, x.numpy(), np.nan)
@@ -97,11 +94,11 @@ class _Blocks:
         return _flat(values, *self._fine), _flat(means, *self._around)
 
 
-def _flat(values: Values, rows: Index, columns: Index) -> Values:
+def _flat(values: Floats, rows: Index, columns: Index) -> Floats:
     return values[:, :, rows, columns].reshape(*values.shape[:2], len(rows), -1)
 
 
-def _unexplained(cells: Values, around: Values, months: Index) -> Values:
+def _unexplained(cells: Floats, around: Floats, months: Index) -> Floats:
     """What a linear regression on the coarse cells around leaves, shape (days, cells)."""
     y, x = (_anomalies(part, months) for part in (cells, around))
     known = np.isfinite(y)
@@ -111,7 +108,7 @@ def _unexplained(cells: Values, around: Values, months: Index) -> Values:
     return np.where(known, y - x @ coefficients, np.nan)
 
 
-def _anomalies(values: Values, months: Index) -> Values:
+def _anomalies(values: Floats, months: Index) -> Floats:
     values = values.astype(np.float64)
     for month in np.unique(months):
         rows = months == month

@@ -16,7 +16,7 @@ from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
 from climdown.plots.maps import Panel, draw_panels
 from climdown.priors.card import Card
-from climdown.training.data import Dataset
+from climdown.training.samples import Dataset
 from climdown.training.trainer import Step
 
 _PANELS = 4

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from climdown.compute.ahead import read_ahead
 from climdown.config import PriorConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, ResumeError
 from climdown.priors.build import build_denoiser, to_device
 from climdown.training import averages
-from climdown.training.data import Dataset
 from climdown.training.objectives import Batch, make_objective
 from climdown.training.parallel import Team
-from climdown.training.reader import Order, read_ahead
+from climdown.training.reader import Order
+from climdown.training.samples import Dataset
 
 log = logging.getLogger(__name__)
 
