@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climdown.errors import OutputError, PriorError
-from climdown.files import file_digest
+from climdown.files import file_digest, flush_folder, renamed
 from climdown.priors.bounds import max_bytes
 from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE
 from climdown.priors.prior import read_prior
@@ -110,9 +110,8 @@ class Cache:
             return
         path = self.home(repo_id) / "refs" / revision
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        temporary.write_text(commit, encoding="ascii")
-        temporary.replace(path)
+        with renamed(path) as temporary:
+            temporary.write_text(commit, encoding="ascii")
 
     def discard(self, repo_id: str, commit: str) -> None:
         """Remove a snapshot, its contents, and the revisions that point at it.
@@ -180,6 +179,7 @@ class Cache:
             if not _verifies(snapshots / commit):
                 self.discard(repo_id, commit)
                 temporary.rename(snapshots / commit)
+                flush_folder(snapshots)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return commit

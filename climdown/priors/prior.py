@@ -6,8 +6,10 @@ statics, climatologies) and `README.md`. Nothing in it is executed when it is re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 
 from climdown.errors import ConfigError, PriorError
-from climdown.files import file_digest
+from climdown.files import file_digest, place_text, placed
 from climdown.priors.bounds import max_bytes
 from climdown.priors.build import build_denoiser, check_weights, make_tiles, to_device
 from climdown.priors.card import (
@@ -157,16 +159,31 @@ def write_prior(
     fields: Mapping[str, npt.NDArray[np.floating]],
     readme: str,
 ) -> Prior:
-    """Write a prior's files; the card, written last, gets their hashes."""
-    from dataclasses import replace
+    """Write a prior's files; the card, placed last, gets their hashes.
 
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
     from safetensors.numpy import save_file as save_fields
     from safetensors.torch import save_file as save_weights
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights({k: v.contiguous() for k, v in weights.items()}, folder / MODEL_FILE)
-    save_fields({k: stored(v) for k, v in fields.items()}, folder / FIELDS_FILE)
-    (folder / README_FILE).write_text(readme, encoding="utf-8")
+    with _readable(folder / MODEL_FILE) as path:
+        save_weights({k: v.contiguous() for k, v in weights.items()}, path)
+    with _readable(folder / FIELDS_FILE) as path:
+        save_fields({k: stored(v) for k, v in fields.items()}, path)
+    place_text(folder / README_FILE, readme)
     hashes = {name: file_digest(folder / name) for name in (MODEL_FILE, FIELDS_FILE)}
-    (folder / CARD_FILE).write_text(replace(card, files=hashes).to_json(), encoding="utf-8")
+    place_text(folder / CARD_FILE, replace(card, files=hashes).to_json())
     return read_prior(folder)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """As `placed`, for safetensors, whose files only their owner may read: these obey the umask."""
+    with placed(path) as temporary:
+        # The mode of a new file: asking for the umask itself would change it for other threads.
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        yield temporary
+        temporary.chmod(mode)
