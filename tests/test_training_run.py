@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -243,14 +243,32 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(
     trainer.save(path)
     content = path.read_bytes()
 
-    def full_disk(state: object, target: Path) -> None:
-        target.write_bytes(b"half")
+    def full_disk(state: object, target: IO[bytes]) -> None:
+        target.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint.pt: No space left"):
         trainer.save(path)
     assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_saves_left_is_removed_and_the_checkpoint_stays(
+    training_config: PriorConfig, training_data: Path, tmp_path: Path
+) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(Requeue):
+        train_diffusion(
+            training_config, data=training_data, output=tmp_path, should_stop=lambda: next(asked)
+        )
+    checkpoint = tmp_path / CHECKPOINT
+    leftover = checkpoint.with_name(f".{CHECKPOINT.name}.0123456789abcdef.tmp")
+    leftover.write_bytes(b"half")
+    steps: list[Step] = []
+    train_diffusion(training_config, data=training_data, output=tmp_path, progress=steps.append)
+    assert steps[0].number == 4
+    assert not leftover.exists()
 
 
 def test_the_prior_has_the_average_of_the_best_validation(

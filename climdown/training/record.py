@@ -14,6 +14,7 @@ from torch import Tensor
 from climdown.diffusion import consistency, schedule, solvers
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
+from climdown.files import placed
 from climdown.plots.maps import Panel, draw_panels
 from climdown.priors.card import Card
 from climdown.training.samples import Dataset
@@ -36,9 +37,9 @@ class Log:
         rows: list[list[str]] = []
         if step > 0 and path.is_file():
             with path.open(newline="", encoding="utf-8") as stream:
-                whole = [row for row in csv.reader(stream) if len(row) >= len(_COLUMNS)]
-            rows = [row for row in whole if _number(row[0]) <= step]
-        with path.open("w", newline="", encoding="utf-8") as stream:
+                complete = [row for row in csv.reader(stream) if len(row) >= len(_COLUMNS)]
+            rows = [row for row in complete if _number(row[0]) <= step]
+        with placed(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([list(_COLUMNS), *rows[1:]])
 
     def add(self, step: Step, seconds: float) -> None:

@@ -21,6 +21,7 @@ from climdown.compute.ahead import read_ahead
 from climdown.config import PriorConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, ResumeError
+from climdown.files import placed
 from climdown.priors.build import build_denoiser, to_device
 from climdown.training import averages
 from climdown.training.objectives import Batch, make_objective
@@ -272,7 +273,11 @@ class Trainer:
             )
 
     def save(self, path: Path) -> None:
-        """Write the whole state, atomically."""
+        """Place a file with all that `restore` needs.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
         state = {
             "identity": self.identity,
             "step": self.step,
@@ -284,9 +289,9 @@ class Trainer:
             "best_ema": self.best_ema,
             "best": self.best,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        # Given a path, torch would write its name into the file.
+        with placed(path) as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)
 
     def restore(self, path: Path) -> None:
         """Take up a state that `save` wrote.
