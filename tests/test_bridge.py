@@ -25,8 +25,8 @@ from climdown.errors import ConfigError
 from climdown.methods.bridge import Bridge, ReferenceBridge
 from climdown.methods.registry import make_sampler
 from climdown.metrics.spectra import white_noise_power
-from climdown.priors.fields import spectrum_field
 from climdown.priors.prior import Prior, write_prior
+from climdown.priors.tensors import spectrum_field
 from tests.commands import Shell, read_members, write_tas
 from tests.test_solvers import random_noise
 from tests.test_zssd import SHAPE, observe

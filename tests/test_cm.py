@@ -17,8 +17,8 @@ from climdown.errors import ConfigError, PriorError
 from climdown.methods.cm import ScaleAdaptiveCM
 from climdown.metrics.spectra import tapered_spectrum, white_noise_power
 from climdown.priors.card import FIELDS_FILE
-from climdown.priors.fields import spectrum_field
 from climdown.priors.prior import Prior, read_prior, write_prior
+from climdown.priors.tensors import spectrum_field
 from tests.commands import Shell, read_members, write_tas
 from tests.test_solvers import random_noise
 from tests.test_zssd import SHAPE, observe

@@ -20,8 +20,8 @@ from climdown.config import RunConfig
 from climdown.errors import ConfigError, PriorError
 from climdown.methods.baselines import Delta, no_network
 from climdown.methods.registry import make_sampler
-from climdown.priors.fields import climatology_field
 from climdown.priors.prior import Prior, read_prior, write_prior
+from climdown.priors.tensors import climatology_field
 from tests.commands import LAT, LON, Shell, rain, read_members, warmth, write_pr, write_tas
 from tests.factories import Floats
 from tests.priors import FINE as PRIOR_FINE

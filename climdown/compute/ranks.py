@@ -1,6 +1,6 @@
 """Which process of how many this is, where a launcher (`torchrun`) started several.
 
-Nothing else in climdown reads what a launcher says.
+No other module reads the variables of a launcher.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ MAX_BLOCKS = 16
 MAX_STEPS = 10_000
 MAX_PATTERNS = 100_000
 _MAX_DEPTH = 32
-_PLAIN = {"F16", "F32", "F64"}
+_FLOATING = {"F16", "F32", "F64"}
 
 
 def max_bytes(name: str) -> int:
@@ -35,15 +35,15 @@ def check_json(entries: Any) -> None:
     Raises:
         ConfigError: names what was found.
     """
-    left: list[tuple[Any, int]] = [(entries, 0)]
-    while left:
-        value, depth = left.pop()
+    pending: list[tuple[Any, int]] = [(entries, 0)]
+    while pending:
+        value, depth = pending.pop()
         require(depth <= _MAX_DEPTH, f"entries are nested more than {_MAX_DEPTH} deep")
         if isinstance(value, dict):
-            left += [(key, depth + 1) for key in value]
-            left += [(entry, depth + 1) for entry in value.values()]
+            pending += [(key, depth + 1) for key in value]
+            pending += [(entry, depth + 1) for entry in value.values()]
         elif isinstance(value, list):
-            left += [(entry, depth + 1) for entry in value]
+            pending += [(entry, depth + 1) for entry in value]
         elif isinstance(value, str):
             require(_is_clean(value), f"{value[:40]!a} holds characters that are no text")
 
@@ -83,5 +83,5 @@ def check_tensor(file: Any, name: str) -> None:
     """
     part = file.get_slice(name)
     kind, shape = part.get_dtype(), part.get_shape()
-    require(kind in _PLAIN, f"'{name}' holds {kind}; expected F32")
+    require(kind in _FLOATING, f"'{name}' holds {kind}; expected F32")
     require(len(shape) <= 8, f"'{name}' has {len(shape)} dimensions; expected at most 8")

@@ -1,4 +1,4 @@
-"""The network that a prior's card describes, in torch, which is imported when one is wanted."""
+"""The network that a prior's card describes, in torch, which is imported when one is built."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import safe_open
 
+from climdown.arrays import Floats
 from climdown.config import NetworkConfig
 from climdown.errors import ConfigError
 from climdown.priors import gaussian
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def build_denoiser(
     card: Card,
-    fields: Mapping[str, npt.NDArray[np.floating]],
+    fields: Mapping[str, Floats],
     patterns: Sequence[gaussian.Patterns] = (),
     *,
     tile: int | None = None,
@@ -46,8 +46,8 @@ def build_denoiser(
     tile = card.network.tile if tile is None else tile
     part = None
     if card.network.patterns:
-        found = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
-        part = gaussian.gaussian_part(card, fields["mask"], found)
+        patterns = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
+        part = gaussian.gaussian_part(card, fields["mask"], patterns)
     network = build_network(
         card,
         inputs=len(card.variables) * (1 if part is None else 2),
@@ -117,13 +117,13 @@ def check_weights(path: Path, card: Card) -> None:
     """Refuse weights too few for the card's network, before a network of that size is made.
 
     Raises:
-        ConfigError: says how many numbers were found and how many are needed.
+        ConfigError: says how many numbers the file holds and how many are needed.
         SafetensorError: the file is no safetensors.
     """
     with safe_open(path, framework="np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    found, least = sum(map(math.prod, shapes)), _least_weights(card.network)
-    require(found >= least, f"found {found} numbers, the card's network has more than {least}")
+    count, least = sum(map(math.prod, shapes)), _least_weights(card.network)
+    require(count >= least, f"found {count} numbers, the card's network has more than {least}")
 
 
 def _least_weights(network: NetworkConfig) -> int:

@@ -50,15 +50,15 @@ class Card:
     """What `card.json` says.
 
     Attributes:
-        months: the months the prior knows.
+        months: the months it was trained on.
         step_days: the time step of the training data, in days.
         coarse_factor: cells of the fine grid per cell of the coarse grid, along each axis.
         statics: names of the conditioning fields, in channel order.
         sigma_min: the noise level at which a consistency function is the identity; 0 for diffusion.
         training: data, periods, licence and results, for people.
         files: SHA-256 of each other file.
-        lag_correlation: lag-one autocorrelation, by variable, of what the coarse cells around it do
-            not tell of a cell; empty where it is not known.
+        lag_correlation: lag-one autocorrelation, by variable, of what a linear regression on the
+            coarse cells around leaves of a cell; empty where it was not computed.
     """
 
     name: str

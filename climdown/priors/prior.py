@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 
+from climdown.arrays import Float32, Floats, Mask
 from climdown.errors import ConfigError, PriorError
 from climdown.files import file_digest, place_text, placed
 from climdown.priors.bounds import max_bytes
@@ -30,7 +30,7 @@ from climdown.priors.card import (
     Card,
     read_card,
 )
-from climdown.priors.fields import (
+from climdown.priors.tensors import (
     climatology_field,
     quantiles_field,
     read_fields,
@@ -50,7 +50,7 @@ class Prior:
     """A prior that has been read and verified.
 
     Attributes:
-        folder: where it lies.
+        folder: of its files.
         digest: SHA-256 of the card, which holds the hashes of the other files: one hash of it all.
         fields: "mask" of shape (variables, ny, nx), and statics and climatologies of (ny, nx).
     """
@@ -58,14 +58,14 @@ class Prior:
     folder: Path
     card: Card
     digest: str
-    fields: Mapping[str, npt.NDArray[np.float32]] = field(repr=False)
+    fields: Mapping[str, Float32] = field(repr=False)
 
     @property
-    def mask(self) -> npt.NDArray[np.bool_]:
+    def mask(self) -> Mask:
         """Where each variable has values, shape (variables, ny, nx)."""
         return self.fields["mask"] > 0.5
 
-    def quantiles(self, variable: str) -> npt.NDArray[np.float32] | None:
+    def quantiles(self, variable: str) -> Float32 | None:
         """Quantiles per coarse cell, shape (months + 1, nodes, ny, nx), or None without them.
 
         Entries follow the card's months, the last one is over all of them; in the variable's
@@ -73,14 +73,14 @@ class Prior:
         """
         return self.fields.get(quantiles_field(variable))
 
-    def climatology(self, variable: str) -> npt.NDArray[np.float32] | None:
+    def climatology(self, variable: str) -> Float32 | None:
         """Mean of each cell over the training days, shape (ny, nx), or None without it.
 
         In the variable's units, zero outside its mask.
         """
         return self.fields.get(climatology_field(variable))
 
-    def spectrum(self, variable: str) -> npt.NDArray[np.float32] | None:
+    def spectrum(self, variable: str) -> Float32 | None:
         """Power of the normalised training fields by wavenumber, shape (rings,), or None.
 
         As `metrics.spectra.tapered_spectrum` has it, over the variable's valid cells.
@@ -143,9 +143,9 @@ def read_prior(folder: Path) -> Prior:
             raise PriorError(f"prior {folder}: the file {name} is missing; fetch the prior again")
         if (size := path.stat().st_size) > max_bytes(name):
             raise PriorError(f"prior {folder}: {name} has {size} bytes; at most {max_bytes(name)}")
-        if (found := file_digest(path)) != expected:
+        if (digest := file_digest(path)) != expected:
             raise PriorError(
-                f"prior {folder}: {name} has SHA-256 {found[:12]}..., the card says "
+                f"prior {folder}: {name} has SHA-256 {digest[:12]}..., the card says "
                 f"{expected[:12]}...; the file is damaged, fetch the prior again"
             )
     fields = read_fields(folder / FIELDS_FILE, card)
@@ -156,7 +156,7 @@ def write_prior(
     folder: Path,
     card: Card,
     weights: Mapping[str, torch.Tensor],
-    fields: Mapping[str, npt.NDArray[np.floating]],
+    fields: Mapping[str, Floats],
     readme: str,
 ) -> Prior:
     """Write a prior's files; the card, placed last, gets their hashes.

@@ -18,14 +18,14 @@ from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
 from climdown.metrics.spectra import tapered_spectrum
 from climdown.priors.card import Card, Variable
-from climdown.priors.fields import quantiles_field, spectrum_field
 from climdown.priors.gaussian import Patterns, to_fields
+from climdown.priors.tensors import quantiles_field, spectrum_field
 from climdown.regrid.file import target_grid
-from climdown.training.lags import lag_correlations
+from climdown.training.climatology import VariableStatistics, normalised_pattern
+from climdown.training.lags import lag_one_autocorrelations
 from climdown.training.patterns import BLOCKS, find_patterns
 from climdown.training.reader import FieldReader
 from climdown.training.samples import Dataset, Samples
-from climdown.training.statistics import VariableStatistics, normalised_pattern
 from climdown.transforms import Chain
 
 GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
@@ -60,7 +60,7 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
     masks = [s.mask(config.data.min_valid) for s in statistics]
     fields["mask"] = np.stack(masks).astype(np.float32)
     months = [int(dates[i].month) for i in counted]
-    known = sorted({int(dates[i].month) for i in train_days})
+    train_months = sorted({int(dates[i].month) for i in train_days})
     chains = []
     for entry, collected, mask in zip(config.data.variables, statistics, masks, strict=True):
         if not mask.any():
@@ -73,7 +73,7 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
         chains.append(chain)
         fields[f"climatology_{entry.name}"] = climatology
         fields[f"pattern_{entry.name}"] = normalised_pattern(climatology, mask, chain)
-        fields[quantiles_field(entry.name)] = collected.quantiles(months, among=known)
+        fields[quantiles_field(entry.name)] = collected.quantiles(months, among=train_months)
     step_days = _step_days(dates, first)
 
     def samples(days: Index) -> Samples:
@@ -86,12 +86,12 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
     train = samples(train_days)
     fields |= _spectra(config, train)
     train_dates = [dates[i] for i in train_days]
-    lags = lag_correlations(train, train_dates, step_days, factor=config.data.coarse_factor)
+    lags = lag_one_autocorrelations(train, train_dates, step_days, factor=config.data.coarse_factor)
     patterns: tuple[Patterns, ...] = ()
     if config.network.patterns:
         train, patterns = _with_patterns(config, train)
-        for entry, found in zip(config.data.variables, patterns, strict=True):
-            fields |= to_fields(entry.name, found)
+        for entry, part in zip(config.data.variables, patterns, strict=True):
+            fields |= to_fields(entry.name, part)
     card = _card(config, first.grid, step_days, train_dates, chains, lags)
     return Dataset(card, fields, train, samples(validation_days), patterns)
 
@@ -158,11 +158,11 @@ def _collect(
 def _spectra(config: PriorConfig, train: Samples) -> dict[str, Float32]:
     """Spectra of the normalised fields, from some spread over training."""
     x, _, _ = train.take(cf.evenly(np.arange(len(train)), _SPECTRUM_FIELDS))
-    found = {}
+    spectra = {}
     for i, entry in enumerate(config.data.variables):
         _, power = tapered_spectrum(x[:, i].double().numpy(), train.mask[i])
-        found[spectrum_field(entry.name)] = power.astype(np.float32)
-    return found
+        spectra[spectrum_field(entry.name)] = power.astype(np.float32)
+    return spectra
 
 
 def _with_patterns(config: PriorConfig, train: Samples) -> tuple[Samples, tuple[Patterns, ...]]:
@@ -171,15 +171,15 @@ def _with_patterns(config: PriorConfig, train: Samples) -> tuple[Samples, tuple[
     group = np.arange(n) * BLOCKS // n
     chosen = cf.evenly(np.arange(n), config.data.statistics_fields)
     blocks = [np.flatnonzero(group[chosen] == block) for block in range(BLOCKS)]
-    found = []
+    patterns = []
     for variable, mask in enumerate(train.mask):
         # One variable at a time: all days of it are held in memory.
         rows = [
             train.take(chosen[start : start + train.reader.block])[0][:, variable].numpy()[:, mask]
             for start in range(0, len(chosen), train.reader.block)
         ]
-        found.append(find_patterns(np.concatenate(rows), blocks, config.network.patterns))
-    return replace(train, group=torch.from_numpy(group + 1)), tuple(found)
+        patterns.append(find_patterns(np.concatenate(rows), blocks, config.network.patterns))
+    return replace(train, group=torch.from_numpy(group + 1)), tuple(patterns)
 
 
 def _split(config: PriorConfig, field: cf.Field, dates: Sequence[Any]) -> tuple[Index, Index]:

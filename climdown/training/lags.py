@@ -25,7 +25,7 @@ _AROUND = 9
 _FEWEST_DAYS = 10 * _AROUND
 
 
-def lag_correlations(
+def lag_one_autocorrelations(
     train: Samples, dates: Sequence[Any], step_days: float, *, factor: int
 ) -> list[float]:
     """Lag-one autocorrelation of each variable's detail, normalised; empty where it cannot be told.
@@ -52,17 +52,17 @@ def lag_correlations(
     months = np.array([dates[i].month for i in days])
     first = np.searchsorted(days, pairs)
     second = np.searchsorted(days, pairs + 1)
-    found = []
+    correlations = []
     for variable in range(cells.shape[1]):
-        left = np.stack(
+        residuals = np.stack(
             [
                 _unexplained(cells[:, variable, k], around[:, variable, k], months)
                 for k in range(cells.shape[2])
             ],
             axis=1,
         )
-        found.append(lag_correlation(left[first], left[second], blocks.areas))
-    return found
+        correlations.append(lag_correlation(residuals[first], residuals[second], blocks.areas))
+    return correlations
 
 
 class _Blocks:
@@ -71,8 +71,8 @@ class _Blocks:
     def __init__(self, grid: Grid, factor: int, mask: Mask) -> None:
         coarse = grid.coarsen(factor)
         ny, nx = coarse.shape
-        known = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
-        chosen = cf.evenly(np.flatnonzero(known), max(1, _CELLS // factor**2))
+        valid = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
+        chosen = cf.evenly(np.flatnonzero(valid), max(1, _CELLS // factor**2))
         rows, columns = np.unravel_index(chosen, coarse.shape)
         inner = np.arange(factor)
         self._fine = (
@@ -83,14 +83,14 @@ class _Blocks:
         beside = beside % nx if grid.periodic else beside.clip(0, nx - 1)
         above = (rows[:, None] + np.array([-1, 0, 1])).clip(0, ny - 1)
         self._around = above[:, :, None], beside[:, None, :]
-        self._lower = regrid.weights(grid, coarse, "conservative")
+        self._to_coarse = regrid.weights(grid, coarse, "conservative")
         self.areas = grid.areas[self._fine].reshape(len(chosen), -1)
 
     def of(self, train: Samples, days: Index) -> tuple[Floats, Floats]:
         """Normalised values of fine cells, (n, variables, blocks, cells); of coarse ones around."""
-        x, known, _ = train.take(days)
-        values = np.where(known.numpy() > 0, x.numpy(), np.nan)
-        means = self._lower.apply(values)
+        x, observed, _ = train.take(days)
+        values = np.where(observed.numpy() > 0, x.numpy(), np.nan)
+        means = self._to_coarse.apply(values)
         return _flat(values, *self._fine), _flat(means, *self._around)
 
 
@@ -101,18 +101,18 @@ def _flat(values: Floats, rows: Index, columns: Index) -> Floats:
 def _unexplained(cells: Floats, around: Floats, months: Index) -> Floats:
     """What a linear regression on the coarse cells around leaves, shape (days, cells)."""
     y, x = (_anomalies(part, months) for part in (cells, around))
-    known = np.isfinite(y)
+    valid = np.isfinite(y)
     # What is missing on some days counts as its mean.
     y, x = np.nan_to_num(y), np.nan_to_num(x)
     coefficients, *_ = np.linalg.lstsq(x, y, rcond=1e-6)
-    return np.where(known, y - x @ coefficients, np.nan)
+    return np.where(valid, y - x @ coefficients, np.nan)
 
 
 def _anomalies(values: Floats, months: Index) -> Floats:
     values = values.astype(np.float64)
     for month in np.unique(months):
         rows = months == month
-        known = np.isfinite(values[rows])
-        total = np.where(known, values[rows], 0.0).sum(axis=0)
-        values[rows] -= total / np.maximum(known.sum(axis=0), 1)
+        valid = np.isfinite(values[rows])
+        total = np.where(valid, values[rows], 0.0).sum(axis=0)
+        values[rows] -= total / np.maximum(valid.sum(axis=0), 1)
     return values

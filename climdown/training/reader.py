@@ -65,13 +65,13 @@ class FieldReader:
     def _block(self, number: int) -> Float32:
         with self._lock:
             future = self._blocks.get(number)
-            mine = future is None
+            first = future is None
             if future is None:
                 future = self._blocks[number] = Future()
             self._blocks.move_to_end(number)
             while len(self._blocks) > self.kept_blocks:
                 self._blocks.popitem(last=False)
-        if mine:
+        if first:
             try:
                 future.set_result(self._load(number))
             except BaseException as error:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from climdown.arrays import Floats, Mask
 from climdown.diffusion import consistency, schedule, solvers
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
@@ -81,8 +81,8 @@ def draw_samples(dataset: Dataset, model: Denoiser, device: torch.device, path: 
     for variable, name in enumerate(v.name for v in card.variables):
         chain = dataset.train.chains[variable]
         fields = [
-            (f"{name}, {title}", _physical(x[:, variable], chain, known))
-            for title, x, known in (
+            (f"{name}, {title}", _physical(x[:, variable], chain, cells))
+            for title, x, cells in (
                 ("sample", drawn.float().cpu(), dataset.train.mask[variable]),
                 ("real", real, valid[:, variable].numpy() > 0),
             )
@@ -97,9 +97,9 @@ def draw_samples(dataset: Dataset, model: Denoiser, device: torch.device, path: 
     draw_panels(rows, path, title=f"{card.name}: samples and real days")
 
 
-def _physical(x: Tensor, chain: Any, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
+def _physical(x: Tensor, chain: Any, mask: Mask) -> Floats:
     values = chain.inverse(x.numpy().astype(np.float64))
-    return np.where(known, values, np.nan)
+    return np.where(mask, values, np.nan)
 
 
 def _colours(card: Card, variable: int) -> str:

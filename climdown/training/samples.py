@@ -54,8 +54,8 @@ class Samples:
         for variable, chain in enumerate(self.chains):
             values[:, variable] = chain.forward(values[:, variable])
         x = np.where(valid, values, np.float32(0.0))
-        known = torch.from_numpy(valid.astype(np.float32))
-        return torch.from_numpy(x).to(device), known.to(device), self.calendar[chosen].to(device)
+        observed = torch.from_numpy(valid.astype(np.float32))
+        return torch.from_numpy(x).to(device), observed.to(device), self.calendar[chosen].to(device)
 
 
 @dataclass(frozen=True, eq=False)

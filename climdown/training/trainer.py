@@ -151,13 +151,13 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * self._schedule()
         loss = self._accumulate(batch.to(self.device))
-        # Told together with the gradients: the sum of losses, and whether any process must stop.
-        told = torch.stack([loss, loss.new_tensor(float(stop))])
-        self.team.add_up([*self._gradients(), told])
+        # Summed together with the gradients: losses, and how many processes must stop.
+        sums = torch.stack([loss, loss.new_tensor(float(stop))])
+        self.team.add_up([*self._gradients(), sums])
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimiser.step()
         self._update_averages()
-        total, stopping = told.tolist()
+        total, stopping = sums.tolist()
         return total, float(norm), stopping > 0
 
     def _key(self, step: int, place: int) -> int:
@@ -249,10 +249,10 @@ class Trainer:
         """Scores of the best average; the leading process keeps its weights if best yet."""
         if not self.team.leads:
             return {}
-        found: list[dict[str, float]] = []
+        candidates: list[dict[str, float]] = []
         for average, value in zip(self.averages, self.config.training.ema, strict=True):
             scores = self.scores(average)
-            found.append(scores)
+            candidates.append(scores)
             score = float(np.mean(list(scores.values())))
             if not math.isfinite(score):
                 raise ConfigError(
@@ -262,7 +262,7 @@ class Trainer:
             if score < self.best_loss:
                 self.best_loss, self.best_ema = score, value
                 self.best = {k: v.clone() for k, v in average.state_dict().items()}
-        return min(found, key=lambda scores: float(np.mean(list(scores.values()))))
+        return min(candidates, key=lambda scores: float(np.mean(list(scores.values()))))
 
     @torch.no_grad()
     def scores(self, model: Denoiser) -> dict[str, float]:

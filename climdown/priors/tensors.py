@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from climdown.arrays import Float32, Floats
 from climdown.errors import ConfigError, PriorError
 from climdown.priors import gaussian
 from climdown.priors.bounds import check_tensor
 from climdown.priors.card import Card
-
-Values = npt.NDArray[np.float32]
 
 
 def quantiles_field(variable: str) -> str:
@@ -31,7 +29,7 @@ def spectrum_field(variable: str) -> str:
     return f"spectrum_{variable}"
 
 
-def read_fields(path: Path, card: Card) -> dict[str, Values]:
+def read_fields(path: Path, card: Card) -> dict[str, Float32]:
     """The fields that a card needs, and those that some methods can use besides.
 
     Raises:
@@ -40,12 +38,12 @@ def read_fields(path: Path, card: Card) -> dict[str, Values]:
     names = [v.name for v in card.variables]
     named = [str(step["field"]) for v in card.variables for step in v.transform if "field" in step]
     linear = [field for name in names for field in gaussian.field_names(name)]
-    # A logarithm names no climatology, but baselines want it where there is one.
+    # A logarithm names no climatology, but baselines use it where there is one.
     means, quantiles, spectra = (
         [of(name) for name in names] for of in (climatology_field, quantiles_field, spectrum_field)
     )
     needed = ["mask", *card.statics, *named, *(linear if card.network.patterns else ())]
-    fields: dict[str, Values] = {}
+    fields: dict[str, Float32] = {}
     try:
         with safe_open(path, framework="np") as file:
             available = set(file.keys())
@@ -73,19 +71,19 @@ def read_fields(path: Path, card: Card) -> dict[str, Values]:
     return fields
 
 
-def stored(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def stored(values: Floats) -> Floats:
     """Single precision, but for what is in half precision already."""
     kind = np.float16 if values.dtype == np.float16 else np.float32
     return np.ascontiguousarray(values, dtype=kind)
 
 
-def _check_map(card: Card, name: str, values: Values) -> None:
+def _check_map(card: Card, name: str, values: Float32) -> None:
     expected = (*((len(card.variables),) if name == "mask" else ()), *card.grid.shape)
     if values.shape != expected:
         raise ConfigError(f"field '{name}' has shape {values.shape}; expected {expected}")
 
 
-def _check_quantiles(card: Card, name: str, values: Values) -> None:
+def _check_quantiles(card: Card, name: str, values: Float32) -> None:
     expected = (len(card.months) + 1, *card.coarse_grid.shape)
     sizes = (values.shape[0], *values.shape[2:])
     if values.ndim != 4 or values.shape[1] < 2 or sizes != expected:
@@ -95,7 +93,7 @@ def _check_quantiles(card: Card, name: str, values: Values) -> None:
         )
 
 
-def _check_spectrum(name: str, values: Values) -> None:
+def _check_spectrum(name: str, values: Float32) -> None:
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ConfigError(
             f"field '{name}' has shape {values.shape}; expected finite numbers, one for each "
