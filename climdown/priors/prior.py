@@ -137,19 +137,23 @@ def read_prior(folder: Path) -> Prior:
         PriorError: a file is missing, has another hash than the card says, or lacks a field.
     """
     card = read_card(folder)
-    for name, expected in card.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise PriorError(f"prior {folder}: the file {name} is missing; fetch the prior again")
-        if (size := path.stat().st_size) > max_bytes(name):
-            raise PriorError(f"prior {folder}: {name} has {size} bytes; at most {max_bytes(name)}")
-        if (digest := file_digest(path)) != expected:
-            raise PriorError(
-                f"prior {folder}: {name} has SHA-256 {digest[:12]}..., the card says "
-                f"{expected[:12]}...; the file is damaged, fetch the prior again"
-            )
+    for name, digest in card.files.items():
+        _verify(folder, name, digest)
     fields = read_fields(folder / FIELDS_FILE, card)
     return Prior(folder, card, file_digest(folder / CARD_FILE), fields)
+
+
+def _verify(folder: Path, name: str, expected: str) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise PriorError(f"prior {folder}: the file {name} is missing; fetch the prior again")
+    if (size := path.stat().st_size) > max_bytes(name):
+        raise PriorError(f"prior {folder}: {name} has {size} bytes; at most {max_bytes(name)}")
+    if (digest := file_digest(path)) != expected:
+        raise PriorError(
+            f"prior {folder}: {name} has SHA-256 {digest[:12]}..., the card says "
+            f"{expected[:12]}...; the file is damaged, fetch the prior again"
+        )
 
 
 def write_prior(

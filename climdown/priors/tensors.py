@@ -1,7 +1,8 @@
-"""Fields of a prior, `fields.safetensors`: what they are called, and which a card can use."""
+"""Tensors of a prior, `fields.safetensors`: their names, and which a card needs or can use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,40 +36,59 @@ def read_fields(path: Path, card: Card) -> dict[str, Float32]:
     Raises:
         PriorError: one is missing, or has another shape than the card says.
     """
-    names = [v.name for v in card.variables]
-    named = [str(step["field"]) for v in card.variables for step in v.transform if "field" in step]
-    linear = [field for name in names for field in gaussian.field_names(name)]
-    # A logarithm names no climatology, but baselines use it where there is one.
-    means, quantiles, spectra = (
-        [of(name) for name in names] for of in (climatology_field, quantiles_field, spectrum_field)
-    )
-    needed = ["mask", *card.statics, *named, *(linear if card.network.patterns else ())]
-    fields: dict[str, Float32] = {}
     try:
-        with safe_open(path, framework="np") as file:
-            available = set(file.keys())
-            extra = available.intersection((*means, *quantiles, *spectra))
-            for name in dict.fromkeys((*needed, *sorted(extra))):
-                if name not in available:
-                    raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
-                check_tensor(file, name)
-                fields[name] = file.get_tensor(name)
+        fields = _load(path, _needed(card), _optional(card))
     except (ConfigError, SafetensorError) as error:
         raise PriorError(f"prior {path.parent}: {path.name} does not load ({error})") from None
     try:
-        maps = {"mask", *card.statics, *named, *means}
-        for name, values in fields.items():
-            if name in maps:
-                _check_map(card, name, values)
-            elif name in quantiles:
-                _check_quantiles(card, name, values)
-            elif name in spectra:
-                _check_spectrum(name, values)
-        if card.network.patterns:
-            gaussian.check_fields(card, fields)
+        _check(card, fields)
     except ConfigError as error:
         raise PriorError(f"prior {path.parent}: {error}") from None
     return fields
+
+
+def _climatologies(card: Card) -> list[str]:
+    """Fields that the card's transforms name."""
+    return [str(step["field"]) for v in card.variables for step in v.transform if "field" in step]
+
+
+def _needed(card: Card) -> list[str]:
+    parts = [name for v in card.variables for name in gaussian.field_names(v.name)]
+    linear = parts if card.network.patterns else []
+    return ["mask", *card.statics, *_climatologies(card), *linear]
+
+
+def _optional(card: Card) -> set[str]:
+    # A logarithm names no climatology, but baselines use it where there is one.
+    kinds = (climatology_field, quantiles_field, spectrum_field)
+    return {field(v.name) for field in kinds for v in card.variables}
+
+
+def _load(path: Path, needed: Iterable[str], optional: set[str]) -> dict[str, Float32]:
+    fields: dict[str, Float32] = {}
+    with safe_open(path, framework="np") as file:
+        available = set(file.keys())
+        for name in dict.fromkeys((*needed, *sorted(available & optional))):
+            if name not in available:
+                raise PriorError(f"prior {path.parent}: {path.name} lacks the field '{name}'")
+            check_tensor(file, name)
+            fields[name] = file.get_tensor(name)
+    return fields
+
+
+def _check(card: Card, fields: Mapping[str, Float32]) -> None:
+    names = [v.name for v in card.variables]
+    maps = {"mask", *card.statics, *_climatologies(card), *map(climatology_field, names)}
+    quantiles, spectra = set(map(quantiles_field, names)), set(map(spectrum_field, names))
+    for name, values in fields.items():
+        if name in maps:
+            _check_map(card, name, values)
+        elif name in quantiles:
+            _check_quantiles(card, name, values)
+        elif name in spectra:
+            _check_spectrum(name, values)
+    if card.network.patterns:
+        gaussian.check_fields(card, fields)
 
 
 def stored(values: Floats) -> Floats:

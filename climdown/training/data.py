@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from climdown import cf, regrid
-from climdown.arrays import Float32, Floats, Index
+from climdown.arrays import Float32, Floats, Index, Mask
 from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
 from climdown.metrics.spectra import tapered_spectrum
 from climdown.priors.card import Card, Variable
 from climdown.priors.gaussian import Patterns, to_fields
-from climdown.priors.tensors import quantiles_field, spectrum_field
+from climdown.priors.tensors import climatology_field, quantiles_field, spectrum_field
 from climdown.regrid.file import target_grid
 from climdown.training.climatology import VariableStatistics, normalised_pattern
 from climdown.training.lags import lag_one_autocorrelations
@@ -43,45 +43,31 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
         InputError: a file or variable is missing, grids or times differ between variables.
         ConfigError: training and validation periods overlap.
     """
-    opened = [_open(entry, config.data, data) for entry in config.data.variables]
-    first = opened[0]
-    for field in opened[1:]:
-        if field.grid.digest != first.grid.digest:
-            raise InputError(
-                f"{cf.describe_paths(field.paths)}: the grid differs from that of {first.paths[0]}"
-            )
+    opened = _open_all(config.data, data)
+    grid = opened[0].grid
     dates = _chosen_dates(config.data, opened)
-    train_days, validation_days = _split(config, first, dates)
+    train_days, validation_days = _split(config, opened[0], dates)
     reader = FieldReader(opened, dates, cache_bytes=int(config.data.cache_gib * 2**30))
     counted = cf.evenly(train_days, config.data.statistics_fields)
-    statistics = _collect(config, reader, counted, first.grid)
+    statistics = _collect(config, reader, counted, grid)
     orography = _location(config.data.orography, data)
-    fields = _static_fields(orography, first.grid, dates[train_days[0]])
-    masks = [s.mask(config.data.min_valid) for s in statistics]
-    fields["mask"] = np.stack(masks).astype(np.float32)
+    fields = _static_fields(orography, grid, dates[train_days[0]])
+    masks = _masks(config.data, statistics)
+    fields["mask"] = masks.astype(np.float32)
     months = [int(dates[i].month) for i in counted]
     train_months = sorted({int(dates[i].month) for i in train_days})
     chains = []
     for entry, collected, mask in zip(config.data.variables, statistics, masks, strict=True):
-        if not mask.any():
-            raise InputError(
-                f"no cell of {entry.name} is observed on {config.data.min_valid:.0%} of the "
-                "training days; lower data.min_valid"
-            )
         chain = collected.transform(entry.name, mask)
-        climatology = collected.climatology(mask)
         chains.append(chain)
-        fields[f"climatology_{entry.name}"] = climatology
-        fields[f"pattern_{entry.name}"] = normalised_pattern(climatology, mask, chain)
+        fields |= _climatology(entry.name, collected, mask, chain)
         fields[quantiles_field(entry.name)] = collected.quantiles(months, among=train_months)
-    step_days = _step_days(dates, first)
+    step_days = _step_days(dates, opened[0])
 
     def samples(days: Index) -> Samples:
         calendar = cf.calendar_conditions([dates[i] for i in days], step_days)
         group = torch.zeros(len(days), dtype=torch.long)
-        return Samples(
-            reader, days, tuple(chains), np.stack(masks), torch.from_numpy(calendar), group
-        )
+        return Samples(reader, days, tuple(chains), masks, torch.from_numpy(calendar), group)
 
     train = samples(train_days)
     fields |= _spectra(config, train)
@@ -92,12 +78,44 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
         train, patterns = _with_patterns(config, train)
         for entry, part in zip(config.data.variables, patterns, strict=True):
             fields |= to_fields(entry.name, part)
-    card = _card(config, first.grid, step_days, train_dates, chains, lags)
+    card = _card(config, grid, step_days, train_dates, chains, lags)
     return Dataset(card, fields, train, samples(validation_days), patterns)
+
+
+def _masks(config: DataConfig, statistics: Sequence[VariableStatistics]) -> Mask:
+    """Where each variable is observed often enough, shape (variables, ny, nx)."""
+    masks = np.stack([collected.mask(config.min_valid) for collected in statistics])
+    for entry, mask in zip(config.variables, masks, strict=True):
+        if not mask.any():
+            raise InputError(
+                f"no cell of {entry.name} is observed on {config.min_valid:.0%} of the training "
+                "days; lower data.min_valid"
+            )
+    return masks
+
+
+def _climatology(
+    name: str, collected: VariableStatistics, mask: Mask, chain: Chain
+) -> dict[str, Floats]:
+    """A variable's mean of each cell, and that as a conditioning field."""
+    mean = collected.climatology(mask)
+    pattern = normalised_pattern(mean, mask, chain)
+    return {climatology_field(name): mean, f"pattern_{name}": pattern}
 
 
 def _location(name: str, data: Path) -> cf.Location:
     return cf.Url(name) if "://" in name else data / name
+
+
+def _open_all(config: DataConfig, data: Path) -> list[cf.Field]:
+    """The fields of each variable, all on one grid."""
+    first, *others = opened = [_open(entry, config, data) for entry in config.variables]
+    for field in others:
+        if field.grid.digest != first.grid.digest:
+            raise InputError(
+                f"{cf.describe_paths(field.paths)}: the grid differs from that of {first.paths[0]}"
+            )
+    return opened
 
 
 def _open(entry: VariableConfig, config: DataConfig, data: Path) -> cf.Field:

@@ -1,7 +1,7 @@
-"""How long the detail lasts that a prior has to invent: the lag-one autocorrelations of its card.
+"""Lag-one autocorrelation of the fine detail that a prior draws, for its card.
 
-A cell's detail here is what the coarse means around it leave open, linearly. The rest of a field
-follows from its input, day by day, and has the input's persistence without any help.
+A cell's detail here is its residual from a linear regression on the coarse means around it. The
+rest of a field follows from its input, day by day, and with it the input's autocorrelation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from climdown.training.samples import Samples
 
 # At most so many pairs of steps and fine cells are looked at, evenly spread.
 _PAIRS, _CELLS = 512, 8192
-# A cell is regressed on its coarse cell and the eight around; fewer days could not tell them apart.
+# A cell is regressed on its coarse cell and the eight around; fewer days would not determine it.
 _AROUND = 9
 _FEWEST_DAYS = 10 * _AROUND
 
@@ -28,19 +28,17 @@ _FEWEST_DAYS = 10 * _AROUND
 def lag_one_autocorrelations(
     train: Samples, dates: Sequence[Any], step_days: float, *, factor: int
 ) -> list[float]:
-    """Lag-one autocorrelation of each variable's detail, normalised; empty where it cannot be told.
+    """Lag-one autocorrelation of each variable's detail, normalised; empty with too few days.
 
     Pairs are of consecutive steps, gaps are left out. Means are taken month by month, since the
-    cycle of the seasons is no weather's memory.
+    seasonal cycle is no autocorrelation of the weather.
 
     Args:
         dates: of all training fields.
         step_days: of the data.
         factor: fine cells per coarse cell, along each axis.
     """
-    steps = np.array([(b - a).total_seconds() / 86400.0 for a, b in itertools.pairwise(dates)])
-    # Calendar months differ by up to a tenth.
-    pairs = cf.evenly(np.flatnonzero(steps < 1.25 * step_days), _PAIRS)
+    pairs = _consecutive(dates, step_days)
     days = np.unique(np.concatenate([pairs, pairs + 1]))
     if len(days) < _FEWEST_DAYS:
         return []
@@ -50,19 +48,19 @@ def lag_one_autocorrelations(
     read = [blocks.of(train, part) for part in parts]
     cells, around = (np.concatenate(part) for part in zip(*read, strict=True))
     months = np.array([dates[i].month for i in days])
-    first = np.searchsorted(days, pairs)
-    second = np.searchsorted(days, pairs + 1)
+    first, second = np.searchsorted(days, pairs), np.searchsorted(days, pairs + 1)
     correlations = []
     for variable in range(cells.shape[1]):
-        residuals = np.stack(
-            [
-                _unexplained(cells[:, variable, k], around[:, variable, k], months)
-                for k in range(cells.shape[2])
-            ],
-            axis=1,
-        )
+        residuals = _residuals(cells[:, variable], around[:, variable], months)
         correlations.append(lag_correlation(residuals[first], residuals[second], blocks.areas))
     return correlations
+
+
+def _consecutive(dates: Sequence[Any], step_days: float) -> Index:
+    """Positions of dates that the next one follows by one step; some, where there are many."""
+    steps = np.array([(b - a).total_seconds() / 86400.0 for a, b in itertools.pairwise(dates)])
+    # Calendar months differ by up to a tenth.
+    return cf.evenly(np.flatnonzero(steps < 1.25 * step_days), _PAIRS)
 
 
 class _Blocks:
@@ -98,8 +96,14 @@ def _flat(values: Floats, rows: Index, columns: Index) -> Floats:
     return values[:, :, rows, columns].reshape(*values.shape[:2], len(rows), -1)
 
 
-def _unexplained(cells: Floats, around: Floats, months: Index) -> Floats:
-    """What a linear regression on the coarse cells around leaves, shape (days, cells)."""
+def _residuals(cells: Floats, around: Floats, months: Index) -> Floats:
+    """Of a variable's fine cells, block by block, shape (days, blocks, cells)."""
+    blocks = range(cells.shape[1])
+    return np.stack([_residual(cells[:, k], around[:, k], months) for k in blocks], axis=1)
+
+
+def _residual(cells: Floats, around: Floats, months: Index) -> Floats:
+    """From a linear regression on the coarse cells around, shape (days, cells)."""
     y, x = (_anomalies(part, months) for part in (cells, around))
     valid = np.isfinite(y)
     # What is missing on some days counts as its mean.
