@@ -34,7 +34,7 @@ from climdown.diffusion.guidance import misfit_gradient
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, latitude_weights
 from climdown.pipeline.observer import make_operators
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 PRIOR = "eobs-iberia-zssd"

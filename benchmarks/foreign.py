@@ -27,7 +27,7 @@ from climdown.errors import InputError
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
 from climdown.grid import Grid
 from climdown.metrics.scores import mean_absolute_error
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]

@@ -32,7 +32,7 @@ from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
 from climdown.grid import Grid
 from climdown.metrics import cells, scores
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]

@@ -39,7 +39,7 @@ from climdown.metrics import scores
 from climdown.metrics.autocorrelation import fine_detail, lag_correlation
 from climdown.pipeline.execution import execute
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]

@@ -41,7 +41,8 @@ from climdown.evaluation.unpaired import (
     spectral_rows,
 )
 from climdown.plots import maps
-from climdown.priors.card import Card, Prior
+from climdown.priors.card import Card
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 from climdown.transforms import Chain
 

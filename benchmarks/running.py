@@ -26,7 +26,7 @@ from climdown.pipeline.choices import choose
 from climdown.pipeline.execution import execute
 from climdown.pipeline.observer import Observer
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 
 Values = npt.NDArray[np.floating]
 Row = dict[str, Any]

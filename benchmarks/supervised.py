@@ -33,7 +33,7 @@ from climdown import cf
 from climdown.config import VariableConfig
 from climdown.diffusion.unet import UNet
 from climdown.priors.build import build_network
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 Values = npt.NDArray[np.floating]

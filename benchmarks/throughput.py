@@ -18,7 +18,7 @@ from climdown import regrid
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.methods.zssd import ZSSD
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 

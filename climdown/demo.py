@@ -23,7 +23,7 @@ from climdown.diffusion.noise import KeyedNoise
 from climdown.grid import Grid
 from climdown.metrics import scores
 from climdown.plots.maps import Panel, draw_panels
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 PRIOR = "eobs-iberia-zssd"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,17 +28,32 @@ def placed(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with renamed(path) as temporary:
+            yield temporary
+    except (OSError, RuntimeError) as error:
+        # The netCDF library and torch report a full disk as a RuntimeError.
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write {path}: {reason}") from None
+
+
+@contextmanager
+def renamed(path: Path) -> Iterator[Path]:
+    """As `placed`, with errors as they come, for callers that have a better remedy to offer."""
+    # Random, since neither threads nor the machines of a cluster differ by the number of a process.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
         flush_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        # The netCDF library and torch report a full disk as a RuntimeError.
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"cannot write {path}: {reason}") from None
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left half written of a file, which nobody is writing now."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

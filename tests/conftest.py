@@ -17,7 +17,7 @@ from climdown.config import (
     TrainingConfig,
     VariableConfig,
 )
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.training import train_diffusion
 from tests.commands import Shell
 from tests.factories import Floats, make_dataset

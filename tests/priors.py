@@ -12,13 +12,9 @@ from climdown.bias.quantile import nodes
 from climdown.config import NetworkConfig, SamplingConfig
 from climdown.grid import Grid
 from climdown.priors.build import build_denoiser
-from climdown.priors.card import (
-    Card,
-    Prior,
-    Variable,
-    write_prior,
-)
-from climdown.priors.fields import quantiles_field
+from climdown.priors.card import Card, Variable
+from climdown.priors.prior import Prior, write_prior
+from climdown.priors.tensors import quantiles_field
 
 FINE = Grid.regular(40.0, 43.0, -4.0, 0.0, 0.25)  # 12 x 16 cells
 TAS = Variable(

@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 from tests.commands import Shell, read_members
 from tests.factories import Floats

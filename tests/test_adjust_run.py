@@ -20,7 +20,7 @@ from climdown import pipeline, regrid
 from climdown.config import RunConfig
 from climdown.errors import ConvergenceError, InputError, PriorError, Requeue
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior, read_prior
+from climdown.priors.prior import Prior, read_prior
 from climdown.stream import parts_folder
 from tests.commands import SMALL_UNITS, Result, Shell, read_members, run_config
 from tests.factories import Floats

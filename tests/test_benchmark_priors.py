@@ -16,7 +16,7 @@ from torch import Tensor
 
 from climdown.config import PriorConfig
 from climdown.diffusion.noise import KeyedNoise
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.training import prepare
 
 judge: Any = importlib.import_module("benchmarks.priors")

@@ -19,7 +19,7 @@ from climdown import cf
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError
 from climdown.grid import Grid
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.commands import run_config
 from tests.factories import Floats, make_dataset, shared_data
 

@@ -23,8 +23,8 @@ from climdown.errors import ConfigError
 from climdown.methods.bridge import Bridge, ReferenceBridge
 from climdown.metrics.spectra import white_noise_power
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior, write_prior
-from climdown.priors.fields import spectrum_field
+from climdown.priors.prior import Prior, write_prior
+from climdown.priors.tensors import spectrum_field
 from tests.commands import Shell, read_members, run_config, write_tas
 from tests.denoisers import random_noise
 from tests.posterior import SHAPE, observe

@@ -18,16 +18,8 @@ from hypothesis import strategies as st
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import PriorError
 from climdown.grid import Grid
-from climdown.priors.card import (
-    CARD_FILE,
-    FIELDS_FILE,
-    FORMAT,
-    MODEL_FILE,
-    Card,
-    Prior,
-    read_prior,
-    write_prior,
-)
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, FORMAT, MODEL_FILE, Card
+from climdown.priors.prior import Prior, read_prior, write_prior
 from tests.priors import FINE, PR, TAS
 
 Entries = dict[str, Any]

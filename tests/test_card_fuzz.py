@@ -26,16 +26,9 @@ from climdown.config import NetworkConfig
 from climdown.diffusion.unet import UNet
 from climdown.errors import PriorError
 from climdown.files import file_digest
-from climdown.priors import bounds
-from climdown.priors.card import (
-    CARD_FILE,
-    FIELDS_FILE,
-    MODEL_FILE,
-    Card,
-    Prior,
-    read_card,
-    read_prior,
-)
+from climdown.priors import bounds, build
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, Card, check_card, read_card
+from climdown.priors.prior import Prior, read_prior
 
 Entries = dict[str, Any]
 MOST_BYTES = 48 << 20
@@ -154,7 +147,7 @@ def test_any_mutation_of_a_card_is_read_or_refused(
     assert card.coarse_grid.shape <= card.grid.shape
     assert prior.mask.shape == (len(card.variables), *card.grid.shape)
     # Weights fit, or are refused before a network is made that they cannot fill.
-    assert bounds._least_weights(card.network) < 1e12
+    assert build._least_weights(card.network) < 1e12
     try:
         parameters = sum(p.numel() for p in prior.denoiser().parameters())
     except PriorError:
@@ -410,7 +403,7 @@ def test_a_network_that_the_weights_cannot_fill_is_never_made(
     def never(*_: object) -> None:
         raise AssertionError("the network was made")
 
-    monkeypatch.setattr("climdown.priors.card.build_denoiser", never)
+    monkeypatch.setattr("climdown.priors.prior.build_denoiser", never)
     with pytest.raises(PriorError, match=r"weights do not load \(found 18170 numbers, the"):
         prior.denoiser()
 
@@ -431,14 +424,14 @@ def test_the_count_of_weights_is_a_close_bound_from_below(
     sizes = {k: v for k, v in asdict(network).items() if k not in ("patterns", "tile")}
     unet = UNet(variables=2, statics=3, **sizes)
     made = sum(parameter.numel() for parameter in unet.parameters())
-    assert bounds._least_weights(network) < made < 10 * bounds._least_weights(network)
+    assert build._least_weights(network) < made < 10 * build._least_weights(network)
 
 
 def test_the_bounds_leave_room_for_the_priors_of_the_recipes(tiny_prior: Prior) -> None:
     # The network of the consistency paper, on all of ERA5 at 0.25 degree.
     network = NetworkConfig(channels=(128, 128, 256, 256), blocks=2, attention=2, heads=4)
     card = replace(tiny_prior.card, network=network, months=tuple(range(1, 13)))
-    bounds.check_card(card)
+    check_card(card)
     assert bounds.MAX_CELLS / 10 > 721 * 1440
     bounds.check_json(json.loads(card.to_json()))
 

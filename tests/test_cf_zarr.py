@@ -18,7 +18,7 @@ from climdown.cf import Quantity, Url, open_field
 from climdown.errors import InputError
 from climdown.inputs import inspection
 from climdown.inputs.targets import named_grid
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.regrid import file
 from tests.archives import GRAVITY, archive_grid, write_arco_era5, write_weatherbench
 from tests.commands import Shell, read_members, write_tas

@@ -17,8 +17,9 @@ from climdown.methods.cm import ScaleAdaptiveCM
 from climdown.metrics.spectra import tapered_spectrum, white_noise_power
 from climdown.pipeline.choices import choose
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import FIELDS_FILE, Prior, read_prior, write_prior
-from climdown.priors.fields import spectrum_field
+from climdown.priors.card import FIELDS_FILE
+from climdown.priors.prior import Prior, read_prior, write_prior
+from climdown.priors.tensors import spectrum_field
 from tests.commands import Shell, read_members, run_config, write_tas
 from tests.denoisers import random_noise
 from tests.posterior import SHAPE, observe

@@ -18,7 +18,7 @@ from climdown.errors import ConfigError, Requeue
 from climdown.metrics.autocorrelation import lag_correlation
 from climdown.pipeline.plan import Plan, describe
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior, write_prior
+from climdown.priors.prior import Prior, write_prior
 from tests.commands import Shell, read_members, write_tas
 from tests.priors import FINE
 

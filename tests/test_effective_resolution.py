@@ -20,8 +20,8 @@ from climdown.metrics.spectra import tapered_spectrum
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import Averages
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior, write_prior
-from climdown.priors.fields import spectrum_field
+from climdown.priors.prior import Prior, write_prior
+from climdown.priors.tensors import spectrum_field
 from tests.factories import Floats, gaussian_grid, make_dataset
 from tests.priors import write_tiny_prior
 

@@ -19,9 +19,10 @@ from huggingface_hub import hf_hub_download, snapshot_download
 
 from climdown.errors import PriorError
 from climdown.priors import hub as client
-from climdown.priors.cache import PRIOR_FILES, Cache
-from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE, Prior, read_prior
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE
 from climdown.priors.fetch import fetch_prior
+from climdown.priors.hub_cache import PRIOR_FILES, Cache
+from climdown.priors.prior import Prior, read_prior
 from climdown.priors.store import find_prior, load_prior
 from tests.commands import Result, Shell, write_pr, write_tas
 from tests.hub import REPO, LoopbackHub, digest

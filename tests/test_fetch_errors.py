@@ -16,9 +16,9 @@ import pytest
 from huggingface_hub import constants
 
 from climdown.errors import ConfigError, OutputError, PriorError
-from climdown.priors.cache import Cache
 from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.priors.fetch import fetch_prior
+from climdown.priors.hub_cache import Cache
 from climdown.priors.refusals import HubUnavailableError
 from climdown.priors.store import find_prior
 from tests.commands import Shell
@@ -429,7 +429,7 @@ def test_a_write_that_fails_is_no_bug(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("climdown.priors.hub._write_all", fail)
-    monkeypatch.setattr("climdown.priors.cache.shutil.copyfile", fail)
+    monkeypatch.setattr("climdown.priors.hub_cache.shutil.copyfile", fail)
     with pytest.raises(OutputError, match=line):
         fetch_prior("era5-zssd", source=str(era5) if source == "folder" else None)
     assert list(Cache.at().fetched()) == []

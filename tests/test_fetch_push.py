@@ -16,9 +16,10 @@ from huggingface_hub import ModelCard, constants
 from climdown import __version__
 from climdown.errors import PriorError
 from climdown.files import file_digest
-from climdown.priors.cache import PRIOR_FILES
-from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE, Prior
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE
 from climdown.priors.fetch import fetch_prior
+from climdown.priors.hub_cache import PRIOR_FILES
+from climdown.priors.prior import Prior
 from climdown.priors.publish import model_card, push_prior
 from climdown.priors.refusals import HubUnavailableError
 from climdown.priors.store import bundled_folder, find_prior

@@ -24,7 +24,8 @@ from climdown.errors import ConfigError, PriorError
 from climdown.files import file_digest
 from climdown.methods.zssd import ZSSD
 from climdown.priors import gaussian
-from climdown.priors.card import CARD_FILE, FIELDS_FILE, read_prior
+from climdown.priors.card import CARD_FILE, FIELDS_FILE
+from climdown.priors.prior import read_prior
 from climdown.training import patterns as training_patterns
 from climdown.training import prepare, train_diffusion
 from climdown.training.patterns import find_patterns

@@ -22,7 +22,7 @@ from climdown.cf import Location
 from climdown.errors import InputError
 from climdown.inputs import inspection
 from climdown.inputs.inspection import VariableReport, inspect_sources, open_local
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.commands import Shell, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data, wave, write_damaged
 from tests.meshes import as_mesh, mesh_dataset, rotated_pole

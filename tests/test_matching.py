@@ -19,7 +19,8 @@ from climdown.inputs import checks, matching
 from climdown.inputs.checks import check_values
 from climdown.inputs.onto import onto
 from climdown.mesh import Mesh
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from tests.commands import rain, warmth, write_pr, write_tas
 from tests.factories import (
     FLOAT32_RTOL,

@@ -22,8 +22,8 @@ from climdown.errors import ConfigError, PriorError
 from climdown.methods.baselines import Delta
 from climdown.pipeline.choices import choose
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior, read_prior, write_prior
-from climdown.priors.fields import climatology_field
+from climdown.priors.prior import Prior, read_prior, write_prior
+from climdown.priors.tensors import climatology_field
 from tests.commands import (
     LAT,
     LON,

@@ -23,7 +23,7 @@ from climdown.methods.ot_diffusion import OTDiffusion, ReferenceOTDiffusion
 from climdown.methods.zssd import ZSSD
 from climdown.pipeline.choices import choose
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.commands import Shell, read_members, run_config, write_tas
 from tests.denoisers import random_noise
 from tests.operators import COARSE, FINE, STRADDLING, make_operator, random, some_mask

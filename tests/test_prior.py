@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,20 +18,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from climdown.errors import PriorError
+from climdown.errors import OutputError, PriorError
 from climdown.files import file_digest
 from climdown.priors.build import build_denoiser
-from climdown.priors.card import (
-    CARD_FILE,
-    FIELDS_FILE,
-    MODEL_FILE,
-    README_FILE,
-    Card,
-    Prior,
-    read_card,
-    read_prior,
-    write_prior,
-)
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE, Card, read_card
+from climdown.priors.prior import Prior, read_prior, write_prior
 from climdown.transforms import Chain
 from tests.priors import FINE, TAS, write_tiny_prior
 
@@ -67,6 +61,31 @@ def test_a_prior_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
     for name, tensor in read.denoiser().state_dict().items():
         assert torch.equal(tensor, weights[name])
     assert (tmp_path / "tiny" / README_FILE).read_text(encoding="utf-8") == "# tiny\n"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_of_a_prior_obey_the_umask(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        folder = write_tiny_prior(tmp_path / "tiny").folder
+        write_tiny_prior(tmp_path / "tiny", seed=1)  # and those that take the place of others
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes == dict.fromkeys((CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE), mode)
+
+
+def test_a_prior_that_cannot_be_written_gets_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
+    with pytest.raises(OutputError, match=rf"cannot write .*{FIELDS_FILE}: No space left"):
+        write_tiny_prior(tmp_path / "tiny")
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == [MODEL_FILE]
 
 
 def test_quantiles_come_back_from_disk_bit_for_bit(tmp_path: Path) -> None:

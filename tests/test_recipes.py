@@ -11,7 +11,8 @@ import xarray as xr
 from safetensors.numpy import load_file
 
 from climdown.config import PriorConfig, load_config
-from climdown.priors.card import FIELDS_FILE, read_prior
+from climdown.priors.card import FIELDS_FILE
+from climdown.priors.prior import read_prior
 from tests.archives import write_arco_era5, write_weatherbench
 from tests.commands import Shell
 

@@ -19,7 +19,7 @@ from climdown.mesh import Mesh
 from climdown.pipeline.choices import choose
 from climdown.pipeline.observer import Observer
 from climdown.pipeline.planning import make_plan
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from tests.commands import LAT, LON, Shell, rain, read_members, run_config, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data
 from tests.meshes import as_mesh, mesh_dataset, rotated_pole

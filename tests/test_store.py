@@ -9,7 +9,8 @@ import pytest
 
 from climdown.errors import PriorError
 from climdown.priors import store
-from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, Prior
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE
+from climdown.priors.prior import Prior
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 
 from climdown.errors import OutputError, PriorError
 from climdown.files import file_digest
-from climdown.priors.cache import PRIOR_FILES, Cache, default_folder, is_content, is_whole
-from climdown.priors.card import MODEL_FILE, README_FILE, Prior
+from climdown.priors.card import MODEL_FILE, README_FILE
+from climdown.priors.hub_cache import PRIOR_FILES, Cache, default_folder, is_complete, is_content
+from climdown.priors.prior import Prior
 from climdown.priors.store import find_prior, known_priors, load_prior, remove_prior
 from tests.commands import Shell
 
@@ -130,7 +131,7 @@ def test_what_others_link_to_stays_unless_it_is_damaged(cache: Cache, tiny_prior
     two = place(cache, tiny_prior, TWO, "v2", readme="two")
     cache.discard(REPO, ONE)
     assert not one.exists()
-    assert is_whole(two)
+    assert is_complete(two)
     assert cache.commit(REPO, "main") is None
     assert cache.find(REPO, "v2") == two
     assert not cache.blob(REPO, hashlib.sha256(b"one").hexdigest()).exists()
@@ -138,7 +139,7 @@ def test_what_others_link_to_stays_unless_it_is_damaged(cache: Cache, tiny_prior
     one = place(cache, tiny_prior, ONE, "main", readme="one")
     (one / MODEL_FILE).resolve().write_bytes(b"rot")
     cache.discard(REPO, ONE)
-    assert not is_whole(two), "a damaged content serves nobody"
+    assert not is_complete(two), "a damaged content serves nobody"
     cache.discard(REPO, ONE)  # nothing there: nothing happens
 
 
@@ -149,7 +150,7 @@ def test_a_prior_is_removed_whole(shell: Shell, cache: Cache, tiny_prior: Prior)
     result = shell("priors", "remove", "era5-zssd")
     assert result.code == 0, result.err
     assert [path.name for path in cache.root.iterdir()] == ["models--me--mine"]
-    assert is_whole(other)
+    assert is_complete(other)
     result = shell("priors", "remove", "era5-zssd")
     assert result.code == 5
     assert f"prior '{REPO}' has not been fetched into {cache.root}" in result.message
@@ -186,7 +187,7 @@ def test_folders_are_not_removed(shell: Shell, cache: Cache, tiny_prior: Prior) 
     result = shell("priors", "remove", "mine")
     assert result.code == 5
     assert "no prior 'mine'" in result.message
-    assert is_whole(Path("mine"))
+    assert is_complete(Path("mine"))
 
 
 def test_what_a_killed_fetch_left_is_removed(cache: Cache) -> None:
@@ -205,7 +206,7 @@ def test_a_removal_that_fails_is_no_bug(
     def fail(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("climdown.priors.cache.Path.rename", fail)
+    monkeypatch.setattr("climdown.priors.hub_cache.Path.rename", fail)
     with pytest.raises(OutputError, match=r"cannot write into the cache .* \(Permission denied\)"):
         remove_prior("era5-zssd")
 

@@ -19,7 +19,7 @@ from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.tiles import Tiles
 from climdown.errors import ConfigError
 from climdown.priors.build import build_denoiser
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.training import prepare, train_diffusion
 from climdown.training.trainer import Trainer
 from tests.commands import Shell, read_members, write_tas

@@ -19,7 +19,7 @@ from climdown.config import PriorConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
 from climdown.training import GRAVITY, Dataset, Samples, prepare
-from climdown.training.statistics import VariableStatistics
+from climdown.training.climatology import VariableStatistics
 from climdown.transforms import Chain
 from tests.factories import make_dataset
 from tests.training import with_data

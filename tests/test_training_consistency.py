@@ -17,7 +17,8 @@ from climdown.diffusion.consistency import Original
 from climdown.errors import ConfigError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.priors.build import build_denoiser
-from climdown.priors.card import Card, Prior, read_prior, write_prior
+from climdown.priors.card import Card
+from climdown.priors.prior import Prior, read_prior, write_prior
 from climdown.training import Dataset, Trainer, prepare, train_consistency, train_diffusion, trainer
 from climdown.training.objectives import Consistency
 from tests.commands import Shell

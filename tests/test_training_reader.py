@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climdown import cf
+from climdown.arrays import Float32
 from climdown.errors import InputError
 from climdown.training import reader as reader_module
-from climdown.training.reader import FieldReader, Order, read_ahead
+from climdown.training.reader import FieldReader, Order
 from tests.factories import PR, TAS, write_damaged
-
-Values = npt.NDArray[np.float32]
 
 
 class Counting(FieldReader):
@@ -36,7 +31,7 @@ class Counting(FieldReader):
         self.cache_bytes = kept * block * self.field_bytes
         self.loaded: list[int] = []
 
-    def _load(self, number: int) -> Values:
+    def _load(self, number: int) -> Float32:
         self.loaded.append(number)
         return super()._load(number)
 
@@ -53,7 +48,7 @@ def dates(fields: list[cf.Field]) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def truth(fields: list[cf.Field]) -> Values:
+def truth(fields: list[cf.Field]) -> Float32:
     """All values, shape (time, variables, ny, nx)."""
     return np.stack([field.read(slice(None)) for field in fields], axis=1)
 
@@ -70,7 +65,7 @@ def test_any_order_reads_what_the_fields_hold(
     kept: int,
     fields: list[cf.Field],
     dates: list[Any],
-    truth: Values,
+    truth: Float32,
 ) -> None:
     reader = Counting(fields, dates, block=block, kept=kept)
     assert len(reader) == 20
@@ -81,7 +76,7 @@ def test_any_order_reads_what_the_fields_hold(
 
 
 def test_the_dates_may_be_few_and_lie_at_other_places_of_each_variable(
-    fields: list[cf.Field], dates: list[Any], truth: Values
+    fields: list[cf.Field], dates: list[Any], truth: Float32
 ) -> None:
     chosen = [0, 1, 2, 5, 9, 10, 13, 17]
     later = fields[1].isel(slice(0, 18))
@@ -113,7 +108,7 @@ def test_blocks_used_least_recently_go_first(fields: list[cf.Field], dates: list
 
 
 def test_many_threads_read_the_right_values_and_each_block_once(
-    fields: list[cf.Field], dates: list[Any], truth: Values
+    fields: list[cf.Field], dates: list[Any], truth: Float32
 ) -> None:
     reader = Counting(fields, dates, block=3, kept=7)
     together = threading.Barrier(8)
@@ -130,7 +125,7 @@ def test_many_threads_read_the_right_values_and_each_block_once(
 
 
 def test_threads_that_share_a_small_cache_read_the_right_values(
-    fields: list[cf.Field], dates: list[Any], truth: Values
+    fields: list[cf.Field], dates: list[Any], truth: Float32
 ) -> None:
     reader = Counting(fields, dates, block=3, kept=1)
 
@@ -154,10 +149,10 @@ def test_a_damaged_file_is_an_error_each_time(tmp_path: Path) -> None:
 
 
 def test_a_read_that_failed_once_may_succeed_later(
-    fields: list[cf.Field], dates: list[Any], truth: Values
+    fields: list[cf.Field], dates: list[Any], truth: Float32
 ) -> None:
     class Flaky(Counting):
-        def _load(self, number: int) -> Values:
+        def _load(self, number: int) -> Float32:
             values = super()._load(number)
             if len(self.loaded) == 1:
                 raise InputError("the network is down")
@@ -240,89 +235,3 @@ def test_a_short_span_of_an_epoch_touches_few_blocks_and_mixes_their_fields() ->
     # And windows are made of blocks from anywhere.
     firsts = [blocks[i : i + span] for i in range(0, 1000 - span, span)]
     assert np.mean([np.ptp(part) for part in firsts]) > 40
-
-
-def reader_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("reader")}
-
-
-def test_what_is_read_ahead_comes_in_order() -> None:
-    rng = np.random.default_rng(0)
-    pauses = rng.uniform(0.0, 0.004, size=40)
-
-    others = reader_threads()
-
-    def load(step: int) -> int:
-        time.sleep(pauses[step])
-        return step * step
-
-    found = list(read_ahead(load, range(3, 40), depth=5, threads=3))
-    assert found == [step * step for step in range(3, 40)]
-    assert reader_threads() <= others
-
-
-def test_nothing_to_read_ends_at_once() -> None:
-    assert list(read_ahead(lambda step: step, range(5, 5))) == []
-
-
-@pytest.mark.parametrize("depth", [1, 4])
-def test_no_more_than_the_depth_is_read_ahead(depth: int) -> None:
-    begun: list[int] = []
-
-    def load(step: int) -> int:
-        begun.append(step)
-        return step
-
-    for step in read_ahead(load, range(30), depth=depth):
-        time.sleep(0.005)  # time enough for what should not be read
-        assert max(begun) < step + depth
-    assert sorted(begun) == list(range(30))
-
-
-def test_reading_goes_on_while_the_consumer_works() -> None:
-    begun = threading.Event()
-
-    def load(step: int) -> int:
-        if step == 3:
-            begun.set()
-        return step
-
-    batches = read_ahead(load, range(10), depth=4)
-    next(batches)
-    assert begun.wait(30.0)
-    close(batches)
-
-
-def test_an_error_comes_where_it_belongs() -> None:
-    others = reader_threads()
-
-    def load(step: int) -> int:
-        if step == 3:
-            raise InputError("damaged at 3")
-        return step
-
-    batches = read_ahead(load, range(10), depth=5)
-    assert list(itertools.islice(batches, 3)) == [0, 1, 2]
-    with pytest.raises(InputError, match="damaged at 3"):
-        next(batches)
-    assert reader_threads() <= others
-
-
-def test_the_threads_end_when_the_consumer_stops() -> None:
-    asked: list[int] = []
-    others = reader_threads()
-
-    def load(step: int) -> int:
-        asked.append(step)
-        return step
-
-    batches = read_ahead(load, range(1000), depth=4, threads=2)
-    next(batches)
-    assert reader_threads() - others
-    close(batches)
-    assert reader_threads() <= others
-    assert max(asked) < 4
-
-
-def close(batches: Iterator[int]) -> None:
-    batches.close()  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -20,13 +20,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from climdown.arrays import Index
 from climdown.config import PriorConfig, load_config
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, OutputError, Requeue, ResumeError
 from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.training import CHECKPOINT, LOG, Dataset, Step, Trainer, prepare, train_diffusion
 from climdown.training.objectives import VALIDATION_SIGMAS
-from climdown.training.reader import FieldReader, Index
+from climdown.training.reader import FieldReader
 from tests.training import advance, assert_same_bits, state_of, with_training
 from tests.training_data import rewrite
 
@@ -242,14 +243,32 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(
     trainer.save(path)
     content = path.read_bytes()
 
-    def full_disk(state: object, target: Path) -> None:
-        target.write_bytes(b"half")
+    def full_disk(state: object, target: IO[bytes]) -> None:
+        target.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint.pt: No space left"):
         trainer.save(path)
     assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_saves_left_is_removed_and_the_checkpoint_stays(
+    training_config: PriorConfig, training_data: Path, tmp_path: Path
+) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(Requeue):
+        train_diffusion(
+            training_config, data=training_data, output=tmp_path, should_stop=lambda: next(asked)
+        )
+    checkpoint = tmp_path / CHECKPOINT
+    leftover = checkpoint.with_name(f".{CHECKPOINT.name}.0123456789abcdef.tmp")
+    leftover.write_bytes(b"half")
+    steps: list[Step] = []
+    train_diffusion(training_config, data=training_data, output=tmp_path, progress=steps.append)
+    assert steps[0].number == 4
+    assert not leftover.exists()
 
 
 def test_the_prior_has_the_average_of_the_best_validation(

@@ -17,7 +17,8 @@ from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.inputs.onto import regridded_to
 from climdown.inputs.targets import target_grid
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from climdown.errors import ClimdownError
 if TYPE_CHECKING:
     from climdown.cf import Location, Sources
     from climdown.inputs.inspection import VariableReport
-    from climdown.priors.card import Prior
+    from climdown.priors.prior import Prior
 
 _WIDE = 10_000
 

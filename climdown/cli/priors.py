@@ -26,8 +26,8 @@ def list_priors(cache_dir: CacheDir = None) -> None:
     """List the bundled priors, the fetched ones, and those that can be fetched by name."""
     from climdown.errors import PriorError
     from climdown.priors import store
-    from climdown.priors.cache import Cache
     from climdown.priors.card import read_card
+    from climdown.priors.hub_cache import Cache
 
     table = Table()
     for title in ("name", "where", "variables", "grid", "months", "licence of its data"):

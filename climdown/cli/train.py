@@ -72,14 +72,14 @@ def _train(
     changes: list[str] | None,
 ) -> None:
     from climdown.compute.device import choose_device
+    from climdown.compute.ranks import own_rank
     from climdown.config import load_config
     from climdown.training import Step
-    from climdown.training.parallel import leads
 
     settings = load_config(config, changes or ())
     folder = output or Path(settings.name)
     where = choose_device(device).type
-    if not leads():  # one process of a team talks for all
+    if not own_rank().leads:  # one process of a team reports for all
         log.setLevel("WARNING")
         with stop_requested() as should_stop:
             train(settings, data=data, output=folder, device=where, should_stop=should_stop)

@@ -14,7 +14,8 @@ from climdown.errors import ClimdownError, GridError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.inputs.onto import onto, weights_onto
 from climdown.mesh import Mesh
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from climdown.priors.store import bundled_names, load_prior
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from climdown.config import RunConfig
     from climdown.pipeline.execution import Progress, Summary
-    from climdown.priors.card import Prior
+    from climdown.priors.prior import Prior
 
 
 def downscale(

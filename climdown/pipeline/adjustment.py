@@ -30,7 +30,8 @@ from climdown.files import file_fingerprint, flush_folder, placed
 from climdown.grid import Grid
 from climdown.inputs.matching import Matched, quantity
 from climdown.inputs.onto import regridded_to
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 
 log = logging.getLogger(__name__)
 

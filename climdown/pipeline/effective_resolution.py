@@ -22,7 +22,8 @@ from climdown.metrics.scales import (
     variance_within,
 )
 from climdown.metrics.spectra import taper, white_noise_power
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from climdown.arrays import AnyArray, Float64
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator, latitude_weights
 from climdown.grid import Grid
-from climdown.priors.card import Prior
+from climdown.priors.prior import Prior
 from climdown.transforms import Chain
 
 log = logging.getLogger(__name__)

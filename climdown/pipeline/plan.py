@@ -16,7 +16,8 @@ from climdown.grid import Grid
 from climdown.methods.method import Method, Problem
 from climdown.pipeline.adjustment import AdjustedInput
 from climdown.pipeline.autocorrelation import Autocorrelation
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 from climdown.version import __version__
 
 

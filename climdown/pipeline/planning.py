@@ -24,7 +24,8 @@ from climdown.pipeline.choices import Choices, choose
 from climdown.pipeline.observer import Observer
 from climdown.pipeline.plan import Plan
 from climdown.priors.build import make_tiles
-from climdown.priors.card import Prior, Variable
+from climdown.priors.card import Variable
+from climdown.priors.prior import Prior
 
 
 def make_plan(

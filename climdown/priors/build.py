@@ -1,16 +1,22 @@
-"""The network that a prior's card describes, in torch, which is imported when one is wanted."""
+"""The network that a prior's card describes, in torch, which is imported when one is built."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+from safetensors import safe_open
 
+from climdown.arrays import Floats
+from climdown.config import NetworkConfig
 from climdown.errors import ConfigError
 from climdown.priors import gaussian
+from climdown.priors.bounds import require
+from climdown.priors.card import Card
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +24,11 @@ if TYPE_CHECKING:
     from climdown.diffusion.denoiser import Denoiser
     from climdown.diffusion.tiles import Tiles
     from climdown.diffusion.unet import UNet
-    from climdown.priors.card import Card
 
 
 def build_denoiser(
     card: Card,
-    fields: Mapping[str, npt.NDArray[np.floating]],
+    fields: Mapping[str, Floats],
     patterns: Sequence[gaussian.Patterns] = (),
     *,
     tile: int | None = None,
@@ -41,8 +46,8 @@ def build_denoiser(
     tile = card.network.tile if tile is None else tile
     part = None
     if card.network.patterns:
-        found = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
-        part = gaussian.gaussian_part(card, fields["mask"], found)
+        patterns = patterns or [gaussian.from_fields(v.name, fields) for v in card.variables]
+        part = gaussian.gaussian_part(card, fields["mask"], patterns)
     network = build_network(
         card,
         inputs=len(card.variables) * (1 if part is None else 2),
@@ -106,3 +111,26 @@ def to_device(model: Denoiser, device: torch.device) -> Denoiser:
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def check_weights(path: Path, card: Card) -> None:
+    """Refuse weights too few for the card's network, before a network of that size is made.
+
+    Raises:
+        ConfigError: says how many numbers the file holds and how many are needed.
+        SafetensorError: the file is no safetensors.
+    """
+    with safe_open(path, framework="np") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    count, least = sum(map(math.prod, shapes)), _least_weights(card.network)
+    require(count >= least, f"found {count} numbers, the card's network has more than {least}")
+
+
+def _least_weights(network: NetworkConfig) -> int:
+    """Fewer numbers than the U-Net has, and more than a tenth of them.
+
+    Counted are the square 3 x 3 convolutions and the modulation of each residual block.
+    """
+    blocks = 2 * network.blocks + 1
+    per_level = (9 * width**2 + 2 * width * network.embedding for width in network.channels)
+    return blocks * sum(per_level) + network.embedding**2

@@ -1,44 +1,25 @@
-"""A prior on disk: a card that says what it needs, weights and fields in safetensors.
+"""The card of a prior, `card.json`: what it is, what it needs, and the hashes of its other files.
 
-The folder holds `card.json`, `model.safetensors` (weights), `fields.safetensors` (masks,
-statics, climatologies) and `README.md`. Nothing in it is executed when it is read.
+Every entry is checked before anything is built from it: a card may come from anywhere.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError
+from typing import Any, Literal
 
 from climdown.config import NetworkConfig, SamplingConfig
 from climdown.errors import ConfigError, GridError, PriorError
-from climdown.files import file_digest
 from climdown.grid import Grid
 from climdown.options import from_mapping
-from climdown.priors.bounds import check_card, check_json, check_weights, max_bytes
-from climdown.priors.build import build_denoiser, make_tiles, to_device
-from climdown.priors.fields import (
-    climatology_field,
-    quantiles_field,
-    read_fields,
-    spectrum_field,
-    stored,
-)
-from climdown.transforms import Chain
-
-if TYPE_CHECKING:
-    import torch
-
-    from climdown.diffusion.denoiser import Denoiser
+from climdown.priors import bounds
+from climdown.priors.bounds import check_json, max_bytes, require, within
 
 FORMAT = 1
 CARD_FILE = "card.json"
@@ -46,6 +27,7 @@ MODEL_FILE = "model.safetensors"
 FIELDS_FILE = "fields.safetensors"
 README_FILE = "README.md"
 _SHA256 = re.compile("[0-9a-f]{64}")
+_MAX_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -69,15 +51,15 @@ class Card:
     """What `card.json` says.
 
     Attributes:
-        months: the months the prior knows.
+        months: the months it was trained on.
         step_days: the time step of the training data, in days.
         coarse_factor: cells of the fine grid per cell of the coarse grid, along each axis.
         statics: names of the conditioning fields, in channel order.
         sigma_min: the noise level at which a consistency function is the identity; 0 for diffusion.
         training: data, periods, licence and results, for people.
         files: SHA-256 of each other file.
-        lag_correlation: lag-one autocorrelation, by variable, of what the coarse cells around it do
-            not tell of a cell; empty where it is not known.
+        lag_correlation: lag-one autocorrelation, by variable, of what a linear regression on the
+            coarse cells around leaves of a cell; empty where it was not computed.
     """
 
     name: str
@@ -128,19 +110,21 @@ class Card:
             raise PriorError("the card is not valid JSON") from None
         if not isinstance(entries, dict):
             raise PriorError("the card is not a JSON object")
-        version = entries.get("format")
-        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise PriorError(f"the card's format is {version!r:.40}; expected a number from 1")
-        if version > FORMAT:
-            raise PriorError(
-                f"the card has format {version!r:.20}; this climdown reads up to {FORMAT}: "
-                "upgrade it"
-            )
+        _check_format(entries.get("format"))
         try:
             check_json(entries)
             return _card(entries)
         except (ConfigError, GridError, OverflowError) as error:
             raise PriorError(f"the card is damaged: {_short(error)}") from None
+
+
+def _check_format(version: object) -> None:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise PriorError(f"the card's format is {version!r:.40}; expected a number from 1")
+    if version > FORMAT:
+        raise PriorError(
+            f"the card has format {version!r:.20}; this climdown reads up to {FORMAT}: upgrade it"
+        )
 
 
 def _card(entries: dict[str, Any]) -> Card:
@@ -164,107 +148,14 @@ def _short(error: Exception) -> str:
     return line if len(line) <= 300 else f"{line[:300]}..."
 
 
-@dataclass(frozen=True, eq=False)
-class Prior:
-    """A prior that has been read and verified.
-
-    Attributes:
-        folder: where it lies.
-        digest: SHA-256 of the card, which holds the hashes of the other files: one hash of it all.
-        fields: "mask" of shape (variables, ny, nx), and statics and climatologies of (ny, nx).
-    """
-
-    folder: Path
-    card: Card
-    digest: str
-    fields: Mapping[str, npt.NDArray[np.float32]] = field(repr=False)
-
-    @property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """Where each variable has values, shape (variables, ny, nx)."""
-        return self.fields["mask"] > 0.5
-
-    def quantiles(self, variable: str) -> npt.NDArray[np.float32] | None:
-        """Quantiles per coarse cell, shape (months + 1, nodes, ny, nx), or None without them.
-
-        Entries follow the card's months, the last one is over all of them; in the variable's
-        units, at the nodes of `bias.quantile.nodes`.
-        """
-        return self.fields.get(quantiles_field(variable))
-
-    def climatology(self, variable: str) -> npt.NDArray[np.float32] | None:
-        """Mean of each cell over the training days, shape (ny, nx), or None without it.
-
-        In the variable's units, zero outside its mask.
-        """
-        return self.fields.get(climatology_field(variable))
-
-    def spectrum(self, variable: str) -> npt.NDArray[np.float32] | None:
-        """Power of the normalised training fields by wavenumber, shape (rings,), or None.
-
-        As `evaluation.spectra.tapered_spectrum` has it, over the variable's valid cells.
-        """
-        return self.fields.get(spectrum_field(variable))
-
-    @cached_property
-    def transforms(self) -> dict[str, Chain]:
-        """Physical units to normalised, by variable name.
-
-        Raises:
-            PriorError: a transform on the card is unknown, or its parameters are wrong.
-        """
-        climatologies = {k: np.asarray(v, np.float64) for k, v in self.fields.items()}
-        try:
-            return {
-                v.name: Chain.from_list(v.transform, climatologies) for v in self.card.variables
-            }
-        except (ConfigError, OverflowError) as error:
-            raise PriorError(f"prior {self.folder}: the card is damaged: {error}") from None
-
-    def denoiser(self, device: str | torch.device = "cpu", *, tile: int | None = None) -> Denoiser:
-        """The network with its weights, in evaluation mode, its parameters frozen.
-
-        Args:
-            tile: cells along each side of the tiles in which it is applied; None does as on the
-                card.
-
-        Raises:
-            PriorError: the weights do not fit the network on the card.
-            ConfigError: tiles too small for the network.
-        """
-        if tile is not None:
-            make_tiles(self.card, tile)
-        import torch
-        from safetensors.torch import load_file
-
-        try:
-            check_weights(self.folder / MODEL_FILE, self.card)
-            model = build_denoiser(self.card, self.fields, tile=tile)
-            model.load_state_dict(load_file(self.folder / MODEL_FILE))
-        except (ConfigError, RuntimeError, ValueError, SafetensorError) as error:
-            # torch's first line names only the class; the second says what does not fit.
-            line = " ".join(str(error).split())[:200]
-            raise PriorError(f"prior {self.folder}: the weights do not load ({line})") from None
-        model.eval().requires_grad_(False)
-        return to_device(model, torch.device(device))
-
-
 def read_card(folder: Path) -> Card:
     """The card of a prior, without looking at its other files.
 
     Raises:
         PriorError: there is none, or it is damaged.
     """
-    path = folder / CARD_FILE
     try:
-        # A pipe or a device would block, or never end.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise PriorError(f"{path} is no regular file")
-        with path.open("rb") as stream:
-            content = stream.read(max_bytes(CARD_FILE) + 1)
-        if len(content) > max_bytes(CARD_FILE):
-            raise PriorError(f"{path} is larger than {max_bytes(CARD_FILE)} bytes; that is no card")
-        text = content.decode("utf-8")
+        text = _read_bounded(folder / CARD_FILE).decode("utf-8")
     except OSError as error:
         raise PriorError(f"{folder} is not a prior: {CARD_FILE}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -275,45 +166,105 @@ def read_card(folder: Path) -> Card:
         raise PriorError(f"prior {folder}: {error}") from None
 
 
-def read_prior(folder: Path) -> Prior:
-    """Read a prior and verify every hash and shape.
+def _read_bounded(path: Path) -> bytes:
+    """A file's content, never more of it than a card may have."""
+    # A pipe or a device would block, or never end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise PriorError(f"{path} is no regular file")
+    with path.open("rb") as stream:
+        content = stream.read(max_bytes(CARD_FILE) + 1)
+    if len(content) > max_bytes(CARD_FILE):
+        raise PriorError(f"{path} is larger than {max_bytes(CARD_FILE)} bytes; that is no card")
+    return content
+
+
+def check_card(card: Card) -> None:
+    """Refuse a card with numbers that are not finite, out of bounds or without meaning.
 
     Raises:
-        PriorError: a file is missing, has another hash than the card says, or lacks a field.
+        ConfigError: names the entry, what was found and what was expected.
+        GridError: the grid cannot be coarsened by the card's factor.
     """
-    card = read_card(folder)
-    for name, expected in card.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise PriorError(f"prior {folder}: the file {name} is missing; fetch the prior again")
-        if (size := path.stat().st_size) > max_bytes(name):
-            raise PriorError(f"prior {folder}: {name} has {size} bytes; at most {max_bytes(name)}")
-        if (found := file_digest(path)) != expected:
-            raise PriorError(
-                f"prior {folder}: {name} has SHA-256 {found[:12]}..., the card says "
-                f"{expected[:12]}...; the file is damaged, fetch the prior again"
-            )
-    fields = read_fields(folder / FIELDS_FILE, card)
-    return Prior(folder, card, file_digest(folder / CARD_FILE), fields)
+    _check_name("name", card.name)
+    within("the number of variables", len(card.variables), 1, bounds.MAX_VARIABLES)
+    within("the number of statics", len(card.statics), 0, bounds.MAX_VARIABLES)
+    names = [variable.name for variable in card.variables]
+    require(len(set(names)) == len(names), f"variables {names} are not all different")
+    for i, variable in enumerate(card.variables):
+        _check_variable(f"variables[{i}]", variable)
+    _check_months(card.months)
+    _check_scales(card)
+    _check_lags(card.lag_correlation, names)
+    _check_finite("sampling.", asdict(card.sampling))
+    within("sampling.steps", card.sampling.steps, 1, bounds.MAX_STEPS)
+    _check_network(card.network)
+    ny, nx = card.grid.shape
+    within("the number of cells of the grid", ny * nx, 1, bounds.MAX_CELLS)
+    _ = card.coarse_grid  # raises where the factor does not fit
 
 
-def write_prior(
-    folder: Path,
-    card: Card,
-    weights: Mapping[str, torch.Tensor],
-    fields: Mapping[str, npt.NDArray[np.floating]],
-    readme: str,
-) -> Prior:
-    """Write a prior's files; the card, written last, gets their hashes."""
-    from dataclasses import replace
+def _check_variable(where: str, variable: Variable) -> None:
+    _check_name(f"{where}.name", variable.name)
+    require(len(variable.standard_names) > 0, f"{where}.standard_names is empty")
+    _check_finite(f"{where}.", asdict(variable))
+    _check_transform(f"{where}.transform", variable.transform)
 
-    from safetensors.numpy import save_file as save_fields
-    from safetensors.torch import save_file as save_weights
 
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights({k: v.contiguous() for k, v in weights.items()}, folder / MODEL_FILE)
-    save_fields({k: stored(v) for k, v in fields.items()}, folder / FIELDS_FILE)
-    (folder / README_FILE).write_text(readme, encoding="utf-8")
-    hashes = {name: file_digest(folder / name) for name in (MODEL_FILE, FIELDS_FILE)}
-    (folder / CARD_FILE).write_text(replace(card, files=hashes).to_json(), encoding="utf-8")
-    return read_prior(folder)
+def _check_months(months: tuple[int, ...]) -> None:
+    require(
+        len(months) == len(set(months)) and set(months) <= set(range(1, 13)) and len(months) > 0,
+        f"months is {list(months)[:20]}; expected different numbers from 1 to 12",
+    )
+
+
+def _check_scales(card: Card) -> None:
+    """The time step and the scales of data and noise."""
+    for name in ("step_days", "sigma_data"):
+        value = getattr(card, name)
+        require(0 < value < 1e6, f"{name} is {value}; expected a number > 0, within reason")
+    require(
+        0 <= card.sigma_min < 1e6 and (card.sigma_min > 0) == (card.kind == "consistency"),
+        f"sigma_min is {card.sigma_min}; expected a number > 0 for consistency, 0 for diffusion",
+    )
+
+
+def _check_name(where: str, name: str) -> None:
+    """Names become parts of messages, of variable and of file names."""
+    good = 0 < len(name) <= _MAX_NAME and not name.startswith(".") and name == name.strip()
+    require(
+        good and not any(c in name for c in "/\\\n\t"),
+        f"{where} is {name[:_MAX_NAME]!r}; expected 1 to {_MAX_NAME} characters without slashes",
+    )
+
+
+def _check_transform(where: str, steps: tuple[dict[str, Any], ...]) -> None:
+    within(f"the length of {where}", len(steps), 0, bounds.MAX_TRANSFORMS)
+    for step in steps:
+        for key, value in step.items():
+            if key in ("kind", "field"):
+                require(isinstance(value, str), f"{where}: '{key}' is not a text")
+            else:
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                require(number and math.isfinite(value), f"{where}: '{key}' is no finite number")
+
+
+def _check_lags(lags: Mapping[str, float], names: list[str]) -> None:
+    for name, value in lags.items():
+        require(name in names, f"lag_correlation names {name[:40]!r}; expected of {names}")
+        require(-1 <= value <= 1, f"lag_correlation.{name} is {value}; expected -1 to 1")
+
+
+def _check_network(network: NetworkConfig) -> None:
+    within("the number of network.channels", len(network.channels), 1, bounds.MAX_LEVELS)
+    within("network.channels", max(network.channels), 1, bounds.MAX_WIDTH)
+    within("network.embedding", network.embedding, 1, bounds.MAX_WIDTH)
+    within("network.heads", network.heads, 1, bounds.MAX_WIDTH)
+    within("network.blocks", network.blocks, 1, bounds.MAX_BLOCKS)
+    within("network.attention", network.attention, 0, bounds.MAX_LEVELS)
+    within("network.patterns", network.patterns, 0, bounds.MAX_PATTERNS)
+
+
+def _check_finite(where: str, entries: Mapping[str, Any]) -> None:
+    for name, value in entries.items():
+        if isinstance(value, float):
+            require(math.isfinite(value), f"{where}{name} is {value}; expected a finite number")

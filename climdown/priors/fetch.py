@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from climdown.errors import ConfigError, OutputError, PriorError
-from climdown.priors.cache import PRIOR_FILES, Cache, is_whole, writing
-from climdown.priors.card import CARD_FILE, read_card, read_prior
+from climdown.priors.card import CARD_FILE, read_card
+from climdown.priors.hub_cache import PRIOR_FILES, Cache, is_complete, is_intact, writing
+from climdown.priors.prior import read_prior
 from climdown.priors.store import (
     NAMED,
     Reference,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Called with the bytes that are there, the bytes in all, and the name of the file under way.
+# Called with the bytes fetched, the bytes in all, and the name of the current file.
 Progress = Callable[[int, int, str], None]
 
 
@@ -41,10 +42,10 @@ def fetch_prior(
 ) -> Path:
     """Fetch a prior and verify it; gives its folder.
 
-    What is there already is not fetched again, and a transfer that broke off goes on where it was.
+    Files in the cache are not fetched again; an interrupted transfer is resumed.
 
     Args:
-        name: bundled (there at once), named, or a repository ORG/NAME; may end in @REVISION.
+        name: bundled (nothing to fetch), named, or a repository ORG/NAME; may end in @REVISION.
         revision: branch, tag or commit.
         source: a prior's folder, a folder that holds NAME/, or the address of a mirror of the Hub;
             None takes HF_ENDPOINT, else the Hub itself.
@@ -52,7 +53,7 @@ def fetch_prior(
         offline: take only what is in the cache; HF_HUB_OFFLINE says the same.
 
     Raises:
-        PriorError: unknown, not to be had, or damaged.
+        PriorError: unknown, not available, or damaged.
         OutputError: the cache cannot be written, or the disk is full.
         ConfigError: options that contradict each other.
     """
@@ -107,9 +108,9 @@ def _from_folder(reference: Reference, source: Path, cache: Cache) -> Path:
         raise PriorError(
             f"{source} is neither a prior's folder nor holds {reference.name}/ (no {CARD_FILE})"
         )
-    found = read_card(folder).name
-    if reference.name in NAMED and found != reference.name:
-        raise PriorError(f"{folder} holds the prior '{found}', not '{reference.name}'")
+    held = read_card(folder).name
+    if reference.name in NAMED and held != reference.name:
+        raise PriorError(f"{folder} holds the prior '{held}', not '{reference.name}'")
     with writing(cache.root):
         commit = cache.adopt(reference.repo_id, folder)
         cache.point(reference.repo_id, reference.revision, commit)
@@ -120,17 +121,17 @@ def _from_hub(hub: Hub, reference: Reference, cache: Cache, progress: Progress) 
     from climdown.priors.refusals import HubUnavailableError
 
     repo_id, revision = reference.repo_id, reference.revision
-    kept = cache.find(repo_id, revision)
-    if kept is not None and kept.name == revision and _is_good(kept):
-        return kept  # a commit never changes: nothing to ask
+    cached = cache.find(repo_id, revision)
+    if cached is not None and cached.name == revision and is_intact(cached):
+        return cached  # a commit never changes: nothing to ask
     try:
         card = hub.describe(repo_id, revision, CARD_FILE, root=cache.root)
     except HubUnavailableError as error:
-        if kept is None:
+        if cached is None:
             raise
-        read_prior(kept)
+        read_prior(cached)
         log.warning("%s; taking the copy fetched before", error)
-        return kept
+        return cached
     folder = _place(hub, card, cache, progress)
     with writing(cache.root):
         cache.point(repo_id, revision, card.commit)
@@ -142,7 +143,7 @@ def _place(hub: Hub, card: RemoteFile, cache: Cache, progress: Progress) -> Path
     """Fetch what the cache lacks of a commit and verify it; what is damaged, once more."""
     folder, again = cache.snapshot(card.repo_id, card.commit), False
     while True:
-        if not is_whole(folder):
+        if not is_complete(folder):
             _download(hub, card, cache, progress)
         try:
             read_prior(folder)
@@ -194,11 +195,3 @@ def _check_room(files: Sequence[RemoteFile], cache: Cache) -> None:
             f"no space left for the cache {cache.root}: {needed / 1e6:.1f} MB needed, "
             f"{free / 1e6:.1f} MB free; free some, or choose another folder by --cache-dir"
         )
-
-
-def _is_good(folder: Path) -> bool:
-    try:
-        read_prior(folder)
-    except PriorError:
-        return False
-    return True

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats
 from climdown.errors import ConfigError
+from climdown.priors.card import Card
 
 if TYPE_CHECKING:
     from climdown.diffusion.gaussian import GaussianPart
-    from climdown.priors.card import Card
 
-Fields = Mapping[str, npt.NDArray[np.floating]]
+Fields = Mapping[str, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Patterns:
         floor: variance of new fields along any other direction.
     """
 
-    mean: npt.NDArray[np.floating]
-    patterns: npt.NDArray[np.floating]
-    variances: npt.NDArray[np.floating]
+    mean: Floats
+    patterns: Floats
+    variances: Floats
     floor: float
 
 
@@ -44,12 +44,12 @@ def field_names(variable: str) -> tuple[str, str, str]:
     return f"mean_{variable}", f"patterns_{variable}", f"variances_{variable}"
 
 
-def to_fields(variable: str, found: Patterns) -> dict[str, npt.NDArray[np.floating]]:
+def to_fields(variable: str, part: Patterns) -> dict[str, Floats]:
     """What is stored: the patterns of all training fields."""
     values = (
-        found.mean[0].astype(np.float32),
-        found.patterns[0].astype(np.float16),
-        np.append(found.variances, found.floor).astype(np.float32),
+        part.mean[0].astype(np.float32),
+        part.patterns[0].astype(np.float16),
+        np.append(part.variances, part.floor).astype(np.float32),
     )
     return dict(zip(field_names(variable), values, strict=True))
 
@@ -80,22 +80,20 @@ def check_fields(card: Card, fields: Fields) -> None:
             raise ConfigError(f"field '{name}' holds variances that are not above 0")
 
 
-def gaussian_part(
-    card: Card, mask: npt.NDArray[np.floating], found: Sequence[Patterns]
-) -> GaussianPart:
+def gaussian_part(card: Card, mask: Floats, patterns: Sequence[Patterns]) -> GaussianPart:
     """The module, from the patterns of each variable."""
     import torch
 
     from climdown.diffusion.gaussian import GaussianPart
 
-    def single(values: npt.NDArray[np.floating]) -> torch.Tensor:
+    def single(values: Floats) -> torch.Tensor:
         return torch.from_numpy(np.array(values, dtype=np.float32))
 
     return GaussianPart(
         mask=single(mask),
-        mean=[single(part.mean) for part in found],
-        patterns=[single(part.patterns) for part in found],
-        variances=[single(part.variances) for part in found],
-        floor=torch.tensor([part.floor for part in found], dtype=torch.float32),
+        mean=[single(part.mean) for part in patterns],
+        patterns=[single(part.patterns) for part in patterns],
+        variances=[single(part.variances) for part in patterns],
+        floor=torch.tensor([part.floor for part in patterns], dtype=torch.float32),
         sigma_min=card.sigma_min,
     )

@@ -34,10 +34,9 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError
 
-from climdown import __version__
 from climdown.errors import ConfigError, PriorError
 from climdown.priors.bounds import max_bytes
-from climdown.priors.cache import Cache, is_content
+from climdown.priors.hub_cache import Cache, is_content
 from climdown.priors.refusals import (
     SLOW_DOWN,
     Attempt,
@@ -46,6 +45,7 @@ from climdown.priors.refusals import (
     explained,
     status_of,
 )
+from climdown.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +95,14 @@ class Hub:
         """Ask what a file is at a revision.
 
         Raises:
-            PriorError: the Hub cannot be reached, refuses, or does not know the file.
+            PriorError: the Hub cannot be reached, refuses, or lacks the file.
         """
         url = hf_hub_url(repo_id, name, revision=revision, endpoint=self.endpoint)
         with explained(self._attempt(repo_id, revision, root)):
-            found = _patiently(
+            metadata = _patiently(
                 lambda: get_hf_file_metadata(url, endpoint=self.endpoint, **_LIBRARY)
             )
-        digest, commit, size = found.etag or "", found.commit_hash or "", found.size
+        digest, commit, size = metadata.etag or "", metadata.commit_hash or "", metadata.size
         # Both become names of files: nothing but hashes may.
         hashed = _HASH.fullmatch(digest) and _COMMIT.fullmatch(commit)
         if not hashed or size is None or size < 0:
@@ -117,10 +117,10 @@ class Hub:
         return RemoteFile(repo_id, commit, name, digest, size)
 
     def store(self, file: RemoteFile, cache: Cache, report: Callable[[int], None]) -> None:
-        """Fetch a file into the cache, where it is not there yet.
+        """Fetch a file into the cache, unless its content is in it.
 
         Args:
-            report: called with the bytes of the file that are there.
+            report: called with the bytes of the file fetched so far.
 
         Raises:
             PriorError: the Hub cannot be reached, refuses, or twice sends another content.
@@ -170,13 +170,13 @@ class Hub:
         """Append to a file until it is whole, patient with connections that break off."""
         failures = 0
         report(_size(partial))
-        while (have := _size(partial)) != file.size or not partial.exists():
-            if have > file.size:
+        while (offset := _size(partial)) != file.size or not partial.exists():
+            if offset > file.size:
                 partial.unlink()
                 continue
             try:
-                self._stream(file, partial, have, report)
-                gained = _size(partial) > have
+                self._stream(file, partial, offset, report)
+                gained = _size(partial) > offset
                 broken: Exception = PriorError(
                     f"{file.repo_id}: {file.name} breaks off after {_size(partial)} bytes of "
                     f"{file.size}; try again later"
@@ -184,7 +184,7 @@ class Hub:
             except HTTPError as error:
                 if status_of(error) not in {None, *_MOMENTARY}:
                     raise
-                gained, broken = _size(partial) > have, error
+                gained, broken = _size(partial) > offset, error
             if _size(partial) == file.size:
                 return
             failures = 0 if gained else failures + 1
@@ -193,14 +193,14 @@ class Hub:
             _pause(failures, broken)
 
     def _stream(
-        self, file: RemoteFile, partial: Path, have: int, report: Callable[[int], None]
+        self, file: RemoteFile, partial: Path, offset: int, report: Callable[[int], None]
     ) -> None:
         # By commit, since what a branch holds may change. Large contents are elsewhere: the client
         # follows, and leaves the token behind.
         url = hf_hub_url(file.repo_id, file.name, revision=file.commit, endpoint=self.endpoint)
         headers = _utils.build_hf_headers(**_LIBRARY) | {"Accept-Encoding": "identity"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         with get_session().stream(
             "GET", url, headers=headers, timeout=timeout, follow_redirects=True
@@ -212,7 +212,7 @@ class Hub:
             mode = "ab" if response.status_code == 206 else "wb"
             # Unbuffered: what has arrived survives a kill.
             with partial.open(mode, buffering=0) as out:
-                done = have if mode == "ab" else 0
+                done = offset if mode == "ab" else 0
                 for piece in response.iter_bytes():
                     done += len(piece)
                     if done > file.size:
@@ -225,9 +225,9 @@ class Hub:
 
 
 def _write_all(out: object, piece: bytes) -> None:
-    left = memoryview(piece)
-    while left:
-        left = left[out.write(left) :]  # type: ignore[attr-defined]
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[out.write(rest) :]  # type: ignore[attr-defined]
 
 
 def _patiently(call: Callable[[], T]) -> T:

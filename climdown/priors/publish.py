@@ -11,13 +11,14 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCardData, utils
 
-from climdown import __version__
 from climdown.errors import PriorError
-from climdown.priors.cache import DEFAULT_REVISION, PRIOR_FILES, check_plain
-from climdown.priors.card import README_FILE, Card, read_prior
+from climdown.priors.card import README_FILE, Card
 from climdown.priors.hub import Hub
+from climdown.priors.hub_cache import DEFAULT_REVISION, PRIOR_FILES, check_plain
+from climdown.priors.prior import read_prior
 from climdown.priors.refusals import Attempt, explained
 from climdown.priors.store import check_revision, is_repo_id
+from climdown.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +87,10 @@ def push_prior(
 
 
 @contextmanager
-def _bars(wanted: bool) -> Iterator[None]:
+def _bars(shown: bool) -> Iterator[None]:
     """The client's progress bars, or none."""
     before = _utils.are_progress_bars_disabled()
-    if wanted or before:
+    if shown or before:
         yield
         return
     _utils.disable_progress_bars()

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 
 from climdown.errors import ClimdownError, PriorError
-from climdown.priors.cache import write_error
+from climdown.priors.hub_cache import write_error
 from climdown.priors.store import NAMED, names_of_bundled, suggestion
 
 # The base class of all failures of the HTTP library that huggingface_hub is built on, whichever
@@ -134,8 +134,8 @@ def _refused(error: HfHubHTTPError, attempt: Attempt) -> PriorError:
         return HubUnavailableError(
             f"{attempt.endpoint} fails for now ({status}): try again later{_otherwise(attempt)}"
         )
-    said = getattr(error, "server_message", None) or error
-    return PriorError(f"{place}: the Hub answers {status} ({_line(said)})")
+    answer = getattr(error, "server_message", None) or error
+    return PriorError(f"{place}: the Hub answers {status} ({_line(answer)})")
 
 
 def _no_repository(attempt: Attempt) -> PriorError:
@@ -153,15 +153,15 @@ def _no_repository(attempt: Attempt) -> PriorError:
 
 def _no_revision(attempt: Attempt) -> PriorError:
     try:
-        found = attempt.revisions()
-    except (HTTPError, OSError, ValueError, KeyError):  # a mirror may not tell
-        found = []
-    near = difflib.get_close_matches(attempt.revision, found, n=1, cutoff=0.5)
+        revisions = attempt.revisions()
+    except (HTTPError, OSError, ValueError, KeyError):  # a mirror may not list them
+        revisions = []
+    near = difflib.get_close_matches(attempt.revision, revisions, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    have = f"it has {', '.join(found[:10])}" if found else "look at its page for branches and tags"
-    return PriorError(
-        f"{attempt.endpoint}/{attempt.repo_id} has no revision '{attempt.revision}': {hint}{have}"
-    )
+    names = ", ".join(revisions[:10])
+    hint += f"it has {names}" if revisions else "look at its page for branches and tags"
+    place = f"{attempt.endpoint}/{attempt.repo_id}"
+    return PriorError(f"{place} has no revision '{attempt.revision}': {hint}")
 
 
 def _bundled() -> str:

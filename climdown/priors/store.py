@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from climdown.errors import PriorError
-from climdown.priors.cache import DEFAULT_REVISION, Cache, writing
-from climdown.priors.card import CARD_FILE, Prior, read_prior
+from climdown.priors.card import CARD_FILE
+from climdown.priors.hub_cache import DEFAULT_REVISION, Cache, writing
+from climdown.priors.prior import Prior, read_prior
 
 # Repositories of the priors that are too large to bundle.
 NAMED = {"era5-cm": "climdown/era5-cm", "era5-zssd": "climdown/era5-zssd"}
@@ -38,7 +39,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Known:
+class ListedPrior:
     """A prior that has a name, and where it is: `folder` is None until it has been fetched."""
 
     name: str
@@ -47,7 +48,7 @@ class Known:
 
 
 def bundled_folder() -> Path:
-    """Where the priors that come with the package lie."""
+    """The folder of the priors that come with the package."""
     return Path(str(resources.files("climdown.priors") / "bundled"))
 
 
@@ -56,19 +57,19 @@ def bundled_names() -> list[str]:
     return sorted(path.parent.name for path in bundled_folder().glob(f"*/{CARD_FILE}"))
 
 
-def known_priors(cache: Cache) -> list[Known]:
+def known_priors(cache: Cache) -> list[ListedPrior]:
     """The bundled priors, the fetched ones, and the named ones that have not been fetched."""
-    found = [Known(name, "bundled", bundled_folder() / name) for name in bundled_names()]
+    bundled = [ListedPrior(name, "bundled", bundled_folder() / name) for name in bundled_names()]
     aliases = {repo_id: name for name, repo_id in NAMED.items()}
     fetched = []
     for prior in cache.fetched():
         name = aliases.get(prior.repo_id, prior.repo_id)
         for revision in prior.revisions or (prior.commit,):
             text = Reference(name, prior.repo_id, revision).text
-            fetched.append(Known(text, "fetched", prior.folder))
-    there = {known.name for known in fetched}
-    missing = [Known(name, "not fetched", None) for name in NAMED if name not in there]
-    return [*found, *fetched, *missing]
+            fetched.append(ListedPrior(text, "fetched", prior.folder))
+    names = {prior.name for prior in fetched}
+    missing = [ListedPrior(name, "not fetched", None) for name in NAMED if name not in names]
+    return [*bundled, *fetched, *missing]
 
 
 def parse_reference(name: str, revision: str | None = None) -> Reference:
@@ -91,7 +92,7 @@ def check_revision(revision: str) -> None:
     """Refuse what is no name of a branch, tag or commit: it becomes the name of a file.
 
     Raises:
-        PriorError: says so.
+        PriorError: the text cannot be a revision.
     """
     if not _REVISION.fullmatch(revision) or ".." in revision or revision.endswith("/"):
         raise PriorError(f"'{revision}' is no revision; expected a branch, a tag or a commit")
@@ -117,10 +118,10 @@ def find_prior(name: str | Path, cache_dir: str | Path | None = None) -> Path:
     cache = Cache.at(cache_dir)
     if (folder := cache.find(reference.repo_id, reference.revision)) is not None:
         return folder
-    others = [r for prior in cache.fetched(reference.repo_id) for r in prior.revisions]
-    have = f"fetched are its revisions {', '.join(others)}; " if others else ""
+    revisions = [r for prior in cache.fetched(reference.repo_id) for r in prior.revisions]
+    others = f"fetched are its revisions {', '.join(revisions)}; " if revisions else ""
     raise PriorError(
-        f"no prior '{text}' here: it is no folder and was not fetched into {cache.root}; {have}"
+        f"no prior '{text}' here: it is no folder and was not fetched into {cache.root}; {others}"
         f"run `climdown fetch-prior {text}`, or use a bundled one: {names_of_bundled()}"
     )
 

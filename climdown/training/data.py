@@ -2,100 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from climdown import cf, regrid
+from climdown.arrays import Float32, Floats, Index, Mask
 from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
 from climdown.inputs.targets import target_grid
 from climdown.metrics.spectra import tapered_spectrum
 from climdown.priors.card import Card, Variable
-from climdown.priors.fields import quantiles_field, spectrum_field
 from climdown.priors.gaussian import Patterns, to_fields
-from climdown.training.lags import lag_correlations
+from climdown.priors.tensors import climatology_field, quantiles_field, spectrum_field
+from climdown.training.climatology import VariableStatistics, normalised_pattern
+from climdown.training.lags import lag_one_autocorrelations
 from climdown.training.patterns import BLOCKS, find_patterns
-from climdown.training.reader import FieldReader, Index
-from climdown.training.statistics import VariableStatistics, normalised_pattern
+from climdown.training.reader import FieldReader
+from climdown.training.samples import Dataset, Samples
 from climdown.transforms import Chain
 
 GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
 _SIGMA_DATA = 1.0
 _SPECTRUM_FIELDS = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Fields with their conditions, read and normalised when they are taken.
-
-    Attributes:
-        index: of each field among the reader's dates, shape (n,).
-        chains: from physical to normalised values, one per variable.
-        mask: cells that a variable has, shape (variables, ny, nx).
-        calendar: (month, day, hour), shape (n, 3).
-        group: patterns of the Gaussian part that each field had no share in, shape (n,).
-    """
-
-    reader: FieldReader
-    index: Index
-    chains: tuple[Chain, ...]
-    mask: npt.NDArray[np.bool_]
-    calendar: Tensor
-    group: Tensor
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def take(
-        self, index: Tensor | Index, device: torch.device | str = "cpu"
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch on a device.
-
-        Returns:
-            x normalised, zero where missing, shape (n, variables, ny, nx); 1 where it was
-            observed, same shape; calendar, shape (n, 3).
-        """
-        chosen = torch.as_tensor(index)
-        values = self.reader.read(self.index[chosen.numpy()])
-        valid = np.isfinite(values) & self.mask
-        for variable, chain in enumerate(self.chains):
-            values[:, variable] = chain.forward(values[:, variable])
-        x = np.where(valid, values, np.float32(0.0))
-        known = torch.from_numpy(valid.astype(np.float32))
-        return torch.from_numpy(x).to(device), known.to(device), self.calendar[chosen].to(device)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Everything a prior is made of, but for its weights.
-
-    Attributes:
-        patterns: of the Gaussian part, by variable; empty without one.
-    """
-
-    card: Card
-    fields: dict[str, npt.NDArray[np.floating]]
-    train: Samples
-    validation: Samples
-    patterns: tuple[Patterns, ...] = ()
-
-    @cached_property
-    def digest(self) -> str:
-        """A hash of the card and of all statistics of the training data."""
-        digest = hashlib.sha256(self.card.to_json().encode())
-        for name in sorted(self.fields):
-            digest.update(np.ascontiguousarray(self.fields[name]).tobytes())
-        return digest.hexdigest()
 
 
 def prepare(config: PriorConfig, data: Path) -> Dataset:
@@ -108,61 +43,79 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
         InputError: a file or variable is missing, grids or times differ between variables.
         ConfigError: training and validation periods overlap.
     """
-    opened = [_open(entry, config.data, data) for entry in config.data.variables]
-    first = opened[0]
-    for field in opened[1:]:
-        if field.grid.digest != first.grid.digest:
-            raise InputError(
-                f"{cf.describe_paths(field.paths)}: the grid differs from that of {first.paths[0]}"
-            )
+    opened = _open_all(config.data, data)
+    grid = opened[0].grid
     dates = _chosen_dates(config.data, opened)
-    train_days, validation_days = _split(config, first, dates)
+    train_days, validation_days = _split(config, opened[0], dates)
     reader = FieldReader(opened, dates, cache_bytes=int(config.data.cache_gib * 2**30))
     counted = cf.evenly(train_days, config.data.statistics_fields)
-    statistics = _collect(config, reader, counted, first.grid)
+    statistics = _collect(config, reader, counted, grid)
     orography = _location(config.data.orography, data)
-    fields = _static_fields(orography, first.grid, dates[train_days[0]])
-    masks = [s.mask(config.data.min_valid) for s in statistics]
-    fields["mask"] = np.stack(masks).astype(np.float32)
+    fields = _static_fields(orography, grid, dates[train_days[0]])
+    masks = _masks(config.data, statistics)
+    fields["mask"] = masks.astype(np.float32)
     months = [int(dates[i].month) for i in counted]
-    known = sorted({int(dates[i].month) for i in train_days})
+    train_months = sorted({int(dates[i].month) for i in train_days})
     chains = []
     for entry, collected, mask in zip(config.data.variables, statistics, masks, strict=True):
-        if not mask.any():
-            raise InputError(
-                f"no cell of {entry.name} is observed on {config.data.min_valid:.0%} of the "
-                "training days; lower data.min_valid"
-            )
         chain = collected.transform(entry.name, mask)
-        climatology = collected.climatology(mask)
         chains.append(chain)
-        fields[f"climatology_{entry.name}"] = climatology
-        fields[f"pattern_{entry.name}"] = normalised_pattern(climatology, mask, chain)
-        fields[quantiles_field(entry.name)] = collected.quantiles(months, among=known)
-    step_days = _step_days(dates, first)
+        fields |= _climatology(entry.name, collected, mask, chain)
+        fields[quantiles_field(entry.name)] = collected.quantiles(months, among=train_months)
+    step_days = _step_days(dates, opened[0])
 
     def samples(days: Index) -> Samples:
         calendar = cf.calendar_conditions([dates[i] for i in days], step_days)
         group = torch.zeros(len(days), dtype=torch.long)
-        return Samples(
-            reader, days, tuple(chains), np.stack(masks), torch.from_numpy(calendar), group
-        )
+        return Samples(reader, days, tuple(chains), masks, torch.from_numpy(calendar), group)
 
     train = samples(train_days)
     fields |= _spectra(config, train)
     train_dates = [dates[i] for i in train_days]
-    lags = lag_correlations(train, train_dates, step_days, factor=config.data.coarse_factor)
+    lags = lag_one_autocorrelations(train, train_dates, step_days, factor=config.data.coarse_factor)
     patterns: tuple[Patterns, ...] = ()
     if config.network.patterns:
         train, patterns = _with_patterns(config, train)
-        for entry, found in zip(config.data.variables, patterns, strict=True):
-            fields |= to_fields(entry.name, found)
-    card = _card(config, first.grid, step_days, train_dates, chains, lags)
+        for entry, part in zip(config.data.variables, patterns, strict=True):
+            fields |= to_fields(entry.name, part)
+    card = _card(config, grid, step_days, train_dates, chains, lags)
     return Dataset(card, fields, train, samples(validation_days), patterns)
+
+
+def _masks(config: DataConfig, statistics: Sequence[VariableStatistics]) -> Mask:
+    """Where each variable is observed often enough, shape (variables, ny, nx)."""
+    masks = np.stack([collected.mask(config.min_valid) for collected in statistics])
+    for entry, mask in zip(config.variables, masks, strict=True):
+        if not mask.any():
+            raise InputError(
+                f"no cell of {entry.name} is observed on {config.min_valid:.0%} of the training "
+                "days; lower data.min_valid"
+            )
+    return masks
+
+
+def _climatology(
+    name: str, collected: VariableStatistics, mask: Mask, chain: Chain
+) -> dict[str, Floats]:
+    """A variable's mean of each cell, and that as a conditioning field."""
+    mean = collected.climatology(mask)
+    pattern = normalised_pattern(mean, mask, chain)
+    return {climatology_field(name): mean, f"pattern_{name}": pattern}
 
 
 def _location(name: str, data: Path) -> cf.Location:
     return cf.Url(name) if "://" in name else data / name
+
+
+def _open_all(config: DataConfig, data: Path) -> list[cf.Field]:
+    """The fields of each variable, all on one grid."""
+    first, *others = opened = [_open(entry, config, data) for entry in config.variables]
+    for field in others:
+        if field.grid.digest != first.grid.digest:
+            raise InputError(
+                f"{cf.describe_paths(field.paths)}: the grid differs from that of {first.paths[0]}"
+            )
+    return opened
 
 
 def _open(entry: VariableConfig, config: DataConfig, data: Path) -> cf.Field:
@@ -220,14 +173,14 @@ def _collect(
     return statistics
 
 
-def _spectra(config: PriorConfig, train: Samples) -> dict[str, npt.NDArray[np.float32]]:
+def _spectra(config: PriorConfig, train: Samples) -> dict[str, Float32]:
     """Spectra of the normalised fields, from some spread over training."""
     x, _, _ = train.take(cf.evenly(np.arange(len(train)), _SPECTRUM_FIELDS))
-    found = {}
+    spectra = {}
     for i, entry in enumerate(config.data.variables):
         _, power = tapered_spectrum(x[:, i].double().numpy(), train.mask[i])
-        found[spectrum_field(entry.name)] = power.astype(np.float32)
-    return found
+        spectra[spectrum_field(entry.name)] = power.astype(np.float32)
+    return spectra
 
 
 def _with_patterns(config: PriorConfig, train: Samples) -> tuple[Samples, tuple[Patterns, ...]]:
@@ -236,15 +189,15 @@ def _with_patterns(config: PriorConfig, train: Samples) -> tuple[Samples, tuple[
     group = np.arange(n) * BLOCKS // n
     chosen = cf.evenly(np.arange(n), config.data.statistics_fields)
     blocks = [np.flatnonzero(group[chosen] == block) for block in range(BLOCKS)]
-    found = []
+    patterns = []
     for variable, mask in enumerate(train.mask):
         # One variable at a time: all days of it are held in memory.
         rows = [
             train.take(chosen[start : start + train.reader.block])[0][:, variable].numpy()[:, mask]
             for start in range(0, len(chosen), train.reader.block)
         ]
-        found.append(find_patterns(np.concatenate(rows), blocks, config.network.patterns))
-    return replace(train, group=torch.from_numpy(group + 1)), tuple(found)
+        patterns.append(find_patterns(np.concatenate(rows), blocks, config.network.patterns))
+    return replace(train, group=torch.from_numpy(group + 1)), tuple(patterns)
 
 
 def _split(config: PriorConfig, field: cf.Field, dates: Sequence[Any]) -> tuple[Index, Index]:
@@ -271,14 +224,14 @@ _STATICS = (
 )
 
 
-def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, npt.NDArray[np.floating]]:
+def _static_fields(path: cf.Location, grid: Grid, date: Any) -> dict[str, Floats]:
     """Orography (km) and land fraction on a grid, from surface geopotential or altitude.
 
     Archives repeat static fields at every step, even at such as hold no data yet: `date` is one
     that does.
     """
     dataset = cf.open_dataset(path)
-    fields: dict[str, npt.NDArray[np.floating]] = {}
+    fields: dict[str, Floats] = {}
     for name in cf.gridded_variables(dataset):
         standard_name = str(dataset[name].attrs.get("standard_name"))
         for target, standard_names, names, scale in _STATICS:

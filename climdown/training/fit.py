@@ -13,11 +13,14 @@ from torch import Tensor
 
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError, InputError, OutputError, Requeue
-from climdown.priors.card import CARD_FILE, Card, Prior, read_prior, write_prior
+from climdown.files import remove_leftovers
+from climdown.priors.card import CARD_FILE, Card
+from climdown.priors.prior import Prior, read_prior, write_prior
 from climdown.priors.store import load_prior
-from climdown.training.data import Dataset, prepare
+from climdown.training.data import prepare
 from climdown.training.parallel import Team, joined
 from climdown.training.record import Log, draw_samples
+from climdown.training.samples import Dataset
 from climdown.training.trainer import Step, Trainer
 
 log = logging.getLogger(__name__)
@@ -110,6 +113,7 @@ def _train(
         if team.leads:
             _announce(config, dataset, team)
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(checkpoint)
         if checkpoint.is_file():
             trainer.restore(checkpoint)
             log.info("resuming at step %d", trainer.step)

@@ -13,7 +13,7 @@ from climdown.diffusion import consistency, schedule
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.losses import edm_loss
 from climdown.diffusion.tiles import Window
-from climdown.training.data import Samples
+from climdown.training.samples import Samples
 
 VALIDATION_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 _VALIDATION_DAYS = 30

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from climdown.compute.ranks import own_rank
 from climdown.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and tells."""
+        """Whether this process writes and reports for all."""
         return self.rank == 0
 
     def share(self, count: int) -> list[int]:
@@ -47,31 +47,39 @@ class Team:
             dist.barrier()
 
 
-def leads() -> bool:
-    """Whether this process is the one that writes and tells, before the team has met."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
-    """This process's team, from the variables that `torchrun` sets, and its own device.
+    """The team that this process was started in, and its own device.
 
     Raises:
         ConfigError: more processes on a machine than it has CUDA devices, or no contact with them.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    rank = own_rank()
+    if rank.size == 1:
         yield Team(), device
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
-        if local >= torch.cuda.device_count():
-            raise ConfigError(
-                f"process {local} has no CUDA device of its own, this machine has "
-                f"{torch.cuda.device_count()}; start one process per device"
-            )
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
+        device = _own_device(rank.local)
+    _meet(device)
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()
+
+
+def _own_device(local: int) -> torch.device:
+    if local >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {local} has no CUDA device of its own, this machine has "
+            f"{torch.cuda.device_count()}; start one process per device"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _meet(device: torch.device) -> None:
+    """Join the process group, by the addresses that the launcher set."""
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
@@ -79,7 +87,3 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         raise ConfigError(
             f"cannot join the other training processes ({line}); start them with torchrun"
         ) from None
-    try:
-        yield Team(dist.get_rank(), dist.get_world_size()), device
-    finally:
-        dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The Gaussian part of a denoiser: leading patterns of the training fields, with honest variances.
+"""The Gaussian part of a denoiser: leading patterns of the training fields, and their variances.
 
 Patterns follow the very fields they were found in: these have more variance along the leading ones
 than new fields have, and too little along all others. So the fields are cut into blocks of
@@ -12,18 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats, Index
 from climdown.errors import ConfigError
 from climdown.priors.gaussian import Patterns
 
 BLOCKS = 6
 _MOST_BYTES = 4 << 30
 
-Values = npt.NDArray[np.floating]
 
-
-def find_patterns(x: Values, blocks: Sequence[npt.NDArray[np.intp]], count: int) -> Patterns:
+def find_patterns(x: Floats, blocks: Sequence[Index], count: int) -> Patterns:
     """Patterns of fields (empirical orthogonal functions), all and without each block.
 
     Args:
@@ -46,30 +44,30 @@ def find_patterns(x: Values, blocks: Sequence[npt.NDArray[np.intp]], count: int)
             "to 0"
         )
     mean, patterns = _leading(x, count)
-    means, found = [mean], [patterns]
+    means, groups = [mean], [patterns]
     along, across = np.zeros(count), 0.0
     for block in blocks:
         mean, patterns = _leading(np.delete(x, block, axis=0), count)
-        away = x[block] - mean
-        squares = (away @ patterns.T) ** 2
+        anomalies = x[block] - mean
+        squares = (anomalies @ patterns.T) ** 2
         along += squares.sum(axis=0)
-        across += float((away**2).sum() - squares.sum())
+        across += float((anomalies**2).sum() - squares.sum())
         means.append(mean)
-        found.append(patterns)
-    return Patterns(np.stack(means), np.stack(found), along / n, across / n / (cells - count))
+        groups.append(patterns)
+    return Patterns(np.stack(means), np.stack(groups), along / n, across / n / (cells - count))
 
 
-def _leading(x: Values, count: int) -> tuple[Values, Values]:
+def _leading(x: Floats, count: int) -> tuple[Floats, Floats]:
     """The mean, and the patterns of largest variance, shape (count, cells)."""
     mean = x.mean(axis=0)
-    away = x - mean
+    anomalies = x - mean
     # From the smaller of the two matrices of products: fields with fields, or cells with cells.
     if len(x) <= x.shape[1]:
-        _, vectors = np.linalg.eigh((away @ away.T).astype(np.float64))
-        rows = vectors[:, ::-1][:, :count].T @ away
+        _, vectors = np.linalg.eigh((anomalies @ anomalies.T).astype(np.float64))
+        rows = vectors[:, ::-1][:, :count].T @ anomalies
         # Orthonormal to rounding, which dividing by small singular values would not leave.
         patterns = np.linalg.qr(rows.T)[0].T
     else:
-        _, vectors = np.linalg.eigh((away.T @ away).astype(np.float64))
+        _, vectors = np.linalg.eigh((anomalies.T @ anomalies).astype(np.float64))
         patterns = vectors[:, ::-1][:, :count].T
     return mean.astype(np.float32), np.ascontiguousarray(patterns, dtype=np.float32)

@@ -1,21 +1,18 @@
-"""Training data out of core: blocks of time steps in a bounded cache, and batches read ahead."""
+"""Training data out of core: blocks of time steps in a bounded cache, and their order."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import lru_cache
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
-
-T = TypeVar("T")
-Index = npt.NDArray[np.intp]
+from climdown.arrays import Float32, Index
 
 # A block is about so large, so that neither opening a file nor a block's surplus costs much.
 _BLOCK_BYTES = 8 << 20
@@ -41,7 +38,7 @@ class FieldReader:
         self.block = max(1, min(_MOST_STEPS, _BLOCK_BYTES // self.field_bytes))
         self.cache_bytes = cache_bytes
         self._positions = [_positions(field, self.dates) for field in self.fields]
-        self._blocks: OrderedDict[int, Future[npt.NDArray[np.float32]]] = OrderedDict()
+        self._blocks: OrderedDict[int, Future[Float32]] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -52,7 +49,7 @@ class FieldReader:
         """Blocks that the cache holds, at least one."""
         return max(1, self.cache_bytes // (self.block * self.field_bytes))
 
-    def read(self, index: Index) -> npt.NDArray[np.float32]:
+    def read(self, index: Index) -> Float32:
         """Values in each variable's units, NaN where missing, shape (n, variables, ny, nx).
 
         Raises:
@@ -65,16 +62,16 @@ class FieldReader:
             result[rows] = self._block(number)[index[rows] - number * self.block]
         return result
 
-    def _block(self, number: int) -> npt.NDArray[np.float32]:
+    def _block(self, number: int) -> Float32:
         with self._lock:
             future = self._blocks.get(number)
-            mine = future is None
+            first = future is None
             if future is None:
                 future = self._blocks[number] = Future()
             self._blocks.move_to_end(number)
             while len(self._blocks) > self.kept_blocks:
                 self._blocks.popitem(last=False)
-        if mine:
+        if first:
             try:
                 future.set_result(self._load(number))
             except BaseException as error:
@@ -83,7 +80,7 @@ class FieldReader:
                 future.set_exception(error)
         return future.result()
 
-    def _load(self, number: int) -> npt.NDArray[np.float32]:
+    def _load(self, number: int) -> Float32:
         steps = slice(number * self.block, min((number + 1) * self.block, len(self)))
         values = np.empty((steps.stop - steps.start, *self.shape), dtype=np.float32)
         for variable, field in enumerate(self.fields):
@@ -144,19 +141,3 @@ class Order:
             ]
             parts.append(rng.permutation(np.concatenate(chosen)))
         return np.concatenate(parts).astype(np.intp)
-
-
-def read_ahead(
-    load: Callable[[int], T], steps: range, *, depth: int = 4, threads: int = 2
-) -> Iterator[T]:
-    """Yield load(step) in order, computed ahead in threads; errors come where they belong."""
-    waiting: OrderedDict[int, Future[T]] = OrderedDict()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
-    try:
-        for step in steps:
-            for ahead in range(step, min(step + depth, steps.stop)):
-                if ahead not in waiting:
-                    waiting[ahead] = pool.submit(load, ahead)
-            yield waiting.pop(step).result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from climdown.arrays import Floats, Mask
 from climdown.diffusion import consistency, schedule, solvers
 from climdown.diffusion.denoiser import Denoiser
 from climdown.diffusion.noise import KeyedNoise
+from climdown.files import placed
 from climdown.plots.maps import Panel, draw_panels
 from climdown.priors.card import Card
-from climdown.training.data import Dataset
+from climdown.training.samples import Dataset
 from climdown.training.trainer import Step
 
 _PANELS = 4
@@ -36,9 +37,9 @@ class Log:
         rows: list[list[str]] = []
         if step > 0 and path.is_file():
             with path.open(newline="", encoding="utf-8") as stream:
-                whole = [row for row in csv.reader(stream) if len(row) >= len(_COLUMNS)]
-            rows = [row for row in whole if _number(row[0]) <= step]
-        with path.open("w", newline="", encoding="utf-8") as stream:
+                complete = [row for row in csv.reader(stream) if len(row) >= len(_COLUMNS)]
+            rows = [row for row in complete if _number(row[0]) <= step]
+        with placed(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([list(_COLUMNS), *rows[1:]])
 
     def add(self, step: Step, seconds: float) -> None:
@@ -80,8 +81,8 @@ def draw_samples(dataset: Dataset, model: Denoiser, device: torch.device, path: 
     for variable, name in enumerate(v.name for v in card.variables):
         chain = dataset.train.chains[variable]
         fields = [
-            (f"{name}, {title}", _physical(x[:, variable], chain, known))
-            for title, x, known in (
+            (f"{name}, {title}", _physical(x[:, variable], chain, cells))
+            for title, x, cells in (
                 ("sample", drawn.float().cpu(), dataset.train.mask[variable]),
                 ("real", real, valid[:, variable].numpy() > 0),
             )
@@ -96,9 +97,9 @@ def draw_samples(dataset: Dataset, model: Denoiser, device: torch.device, path: 
     draw_panels(rows, path, title=f"{card.name}: samples and real days")
 
 
-def _physical(x: Tensor, chain: Any, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
+def _physical(x: Tensor, chain: Any, mask: Mask) -> Floats:
     values = chain.inverse(x.numpy().astype(np.float64))
-    return np.where(known, values, np.nan)
+    return np.where(mask, values, np.nan)
 
 
 def _colours(card: Card, variable: int) -> str:

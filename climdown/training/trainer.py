@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from climdown.compute.ahead import read_ahead
 from climdown.config import PriorConfig
 from climdown.diffusion.denoiser import Denoiser
 from climdown.errors import ConfigError, ResumeError
+from climdown.files import placed
 from climdown.priors.build import build_denoiser, to_device
 from climdown.training import averages
-from climdown.training.data import Dataset
 from climdown.training.objectives import Batch, make_objective
 from climdown.training.parallel import Team
-from climdown.training.reader import Order, read_ahead
+from climdown.training.reader import Order
+from climdown.training.samples import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +151,13 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * self._schedule()
         loss = self._accumulate(batch.to(self.device))
-        # Told together with the gradients: the sum of losses, and whether any process must stop.
-        told = torch.stack([loss, loss.new_tensor(float(stop))])
-        self.team.add_up([*self._gradients(), told])
+        # Summed together with the gradients: losses, and how many processes must stop.
+        sums = torch.stack([loss, loss.new_tensor(float(stop))])
+        self.team.add_up([*self._gradients(), sums])
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimiser.step()
         self._update_averages()
-        total, stopping = told.tolist()
+        total, stopping = sums.tolist()
         return total, float(norm), stopping > 0
 
     def _key(self, step: int, place: int) -> int:
@@ -247,10 +249,10 @@ class Trainer:
         """Scores of the best average; the leading process keeps its weights if best yet."""
         if not self.team.leads:
             return {}
-        found: list[dict[str, float]] = []
+        candidates: list[dict[str, float]] = []
         for average, value in zip(self.averages, self.config.training.ema, strict=True):
             scores = self.scores(average)
-            found.append(scores)
+            candidates.append(scores)
             score = float(np.mean(list(scores.values())))
             if not math.isfinite(score):
                 raise ConfigError(
@@ -260,7 +262,7 @@ class Trainer:
             if score < self.best_loss:
                 self.best_loss, self.best_ema = score, value
                 self.best = {k: v.clone() for k, v in average.state_dict().items()}
-        return min(found, key=lambda scores: float(np.mean(list(scores.values()))))
+        return min(candidates, key=lambda scores: float(np.mean(list(scores.values()))))
 
     @torch.no_grad()
     def scores(self, model: Denoiser) -> dict[str, float]:
@@ -271,7 +273,11 @@ class Trainer:
             )
 
     def save(self, path: Path) -> None:
-        """Write the whole state, atomically."""
+        """Place a file with all that `restore` needs.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
         state = {
             "identity": self.identity,
             "step": self.step,
@@ -283,9 +289,9 @@ class Trainer:
             "best_ema": self.best_ema,
             "best": self.best,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        # Given a path, torch would write its name into the file.
+        with placed(path) as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)
 
     def restore(self, path: Path) -> None:
         """Take up a state that `save` wrote.

@@ -1,4 +1,4 @@
-"""Where fetched priors lie: the cache of huggingface_hub, in that library's own layout.
+"""The cache of fetched priors: that of huggingface_hub, in that library's own layout.
 
 A repository ORG/NAME has the folder `models--ORG--NAME`: contents in `blobs/`, each named by its
 hash; a folder `snapshots/COMMIT/` of links to them; files `refs/REVISION` with the commit that a
@@ -21,15 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climdown.errors import OutputError, PriorError
-from climdown.files import file_digest
+from climdown.files import file_digest, flush_folder, renamed
 from climdown.priors.bounds import max_bytes
-from climdown.priors.card import (
-    CARD_FILE,
-    FIELDS_FILE,
-    MODEL_FILE,
-    README_FILE,
-    read_prior,
-)
+from climdown.priors.card import CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE
+from climdown.priors.prior import read_prior
 
 # The card first: it is small and says whether the others are worth fetching.
 PRIOR_FILES = (CARD_FILE, FIELDS_FILE, MODEL_FILE, README_FILE)
@@ -72,7 +67,7 @@ class Cache:
         return self.root / "--".join(["models", *repo_id.split("/")])
 
     def blob(self, repo_id: str, digest: str) -> Path:
-        """Where a content lies."""
+        """The path of a content."""
         return self.home(repo_id) / "blobs" / digest
 
     def lock(self, repo_id: str, digest: str) -> Path:
@@ -97,7 +92,7 @@ class Cache:
         """The folder of a fetched prior, not yet verified, or None."""
         commit = self.commit(repo_id, revision)
         folder = None if commit is None else self.snapshot(repo_id, commit)
-        return folder if folder is not None and is_whole(folder) else None
+        return folder if folder is not None and is_complete(folder) else None
 
     def fetched(self, repo_id: str | None = None) -> Iterator[Fetched]:
         """All priors in the cache, or those of a repository."""
@@ -105,7 +100,7 @@ class Cache:
         for home in sorted(homes):
             name = "/".join(home.name.split("--")[1:])
             for folder in sorted((home / "snapshots").glob("*")):
-                if _COMMIT.fullmatch(folder.name) and is_whole(folder):
+                if _COMMIT.fullmatch(folder.name) and is_complete(folder):
                     revisions = tuple(_revisions(home, folder.name))
                     yield Fetched(name, folder.name, revisions, folder)
 
@@ -115,9 +110,8 @@ class Cache:
             return
         path = self.home(repo_id) / "refs" / revision
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        temporary.write_text(commit, encoding="ascii")
-        temporary.replace(path)
+        with renamed(path) as temporary:
+            temporary.write_text(commit, encoding="ascii")
 
     def discard(self, repo_id: str, commit: str) -> None:
         """Remove a snapshot, its contents, and the revisions that point at it.
@@ -138,7 +132,7 @@ class Cache:
                 content.unlink()
         for revision in _revisions(home, commit):
             (home / "refs" / revision).unlink()
-        with suppress(OSError):  # not there, or other files of the repository are
+        with suppress(OSError):  # absent, or not empty
             folder.rmdir()
 
     def remove(self, repo_id: str, revision: str | None = None) -> None:
@@ -159,10 +153,10 @@ class Cache:
                 raise PriorError(f"prior '{repo_id}' has no revision '{revision}' in {self.root}")
             self.discard(repo_id, commit)
         else:
-            # Out of sight at once, so that nobody finds half of it.
-            rubbish = self.root / f".removed-{uuid.uuid4().hex}"
-            home.rename(rubbish)
-            shutil.rmtree(rubbish)
+            # Renamed first, so that no reader meets a half-removed prior.
+            removed = self.root / f".removed-{uuid.uuid4().hex}"
+            home.rename(removed)
+            shutil.rmtree(removed)
 
     def adopt(self, repo_id: str, source: Path) -> str:
         """Copy a prior's folder into the cache, verified, as a snapshot; gives its commit.
@@ -182,17 +176,27 @@ class Cache:
             for name in PRIOR_FILES:
                 shutil.copyfile(source / name, temporary / name)
             commit = read_prior(temporary).digest[:40]
-            if not _verifies(snapshots / commit):
+            if not is_intact(snapshots / commit):
                 self.discard(repo_id, commit)
                 temporary.rename(snapshots / commit)
+                flush_folder(snapshots)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return commit
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether all files of a prior are in a folder."""
     return all((folder / name).is_file() for name in PRIOR_FILES)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether a folder holds a prior of which every hash and shape is right."""
+    try:
+        read_prior(folder)
+    except PriorError:
+        return False
+    return is_complete(folder)
 
 
 def is_content(path: Path, digest: str) -> bool:
@@ -212,17 +216,17 @@ def check_plain(folder: Path, name: str) -> None:
     Links as huggingface_hub makes them, from a snapshot to the contents beside it, are good.
 
     Raises:
-        PriorError: says what was found.
+        PriorError: says what the path is.
     """
     path = folder / name
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise PriorError(f"{folder} is not a prior: {name}: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise PriorError(f"{path} is no plain file")
-    if found.st_size > max_bytes(name):
-        raise PriorError(f"{path} has {found.st_size} bytes; at most {max_bytes(name)} are read")
+    if status.st_size > max_bytes(name):
+        raise PriorError(f"{path} has {status.st_size} bytes; at most {max_bytes(name)} are read")
     base, target = folder.resolve(), path.resolve()
     contents = base.parent.parent / "blobs" if base.parent.name == "snapshots" else base
     if target.parent not in (base, contents):
@@ -256,18 +260,10 @@ def write_error(error: OSError, folder: Path) -> OutputError:
     )
 
 
-def _verifies(folder: Path) -> bool:
-    try:
-        read_prior(folder)
-    except PriorError:
-        return False
-    return is_whole(folder)
-
-
 def _revisions(home: Path, commit: str) -> list[str]:
     """Branches and tags that stand for a commit."""
     refs = home / "refs"
-    found = []
+    revisions = []
     for path in sorted(refs.rglob("*")):
         if path.is_file() and not path.name.startswith("."):
             try:
@@ -275,5 +271,5 @@ def _revisions(home: Path, commit: str) -> list[str]:
             except (OSError, UnicodeDecodeError):
                 continue
             if text == commit:
-                found.append(path.relative_to(refs).as_posix())
-    return found
+                revisions.append(path.relative_to(refs).as_posix())
+    return revisions

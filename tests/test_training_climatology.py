@@ -19,7 +19,7 @@ from climdown.config import PriorConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
 from climdown.training import prepare
-from climdown.training.statistics import VariableStatistics, normalised_pattern
+from climdown.training.climatology import VariableStatistics, normalised_pattern
 from climdown.transforms import Anomaly, Chain, Standardise
 from tests.factories import Floats, make_dataset
 from tests.training import with_data
