@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from climdown.arrays import Float64, Index, Mask
 from climdown.errors import GridError
-from climdown.grid import FloatArray, span
+from climdown.grid import span
 
 # A cell wider than this is no cell: its corners are wrong.
 _WIDEST_CELL = 60.0  # degrees
@@ -41,10 +42,10 @@ class Mesh:
         GridError: shapes that do not fit, no cell at all, or latitudes beyond the poles.
     """
 
-    lat: FloatArray
-    lon: FloatArray
-    lat_vertices: FloatArray | None
-    lon_vertices: FloatArray | None
+    lat: Float64
+    lon: Float64
+    lat_vertices: Float64 | None
+    lon_vertices: Float64 | None
 
     def __post_init__(self) -> None:
         if self.lat.ndim not in (1, 2) or self.lat.shape != self.lon.shape:
@@ -99,12 +100,12 @@ class Mesh:
         return self.lat.shape
 
     @cached_property
-    def valid(self) -> npt.NDArray[np.bool_]:
+    def valid(self) -> Mask:
         """Which cells have corners that can be one cell, shape of the mesh."""
         return np.asarray(self._has_corners & ~self.damaged)
 
     @cached_property
-    def damaged(self) -> npt.NDArray[np.bool_]:
+    def damaged(self) -> Mask:
         """Which cells have corners that cannot be theirs: too far apart, or not around them."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
@@ -117,7 +118,7 @@ class Mesh:
         return np.asarray(self._has_corners & wrong)
 
     @cached_property
-    def reach(self) -> FloatArray:
+    def reach(self) -> Float64:
         """Distance from each centre to its farthest corner, in radii; NaN without corners."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.full(self.shape, np.nan)
@@ -126,7 +127,7 @@ class Mesh:
         return np.where(self.valid, away.max(axis=-1), np.nan)
 
     @cached_property
-    def _has_corners(self) -> npt.NDArray[np.bool_]:
+    def _has_corners(self) -> Mask:
         """Corners are known, and not all the same: some models write that for no cell."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
@@ -135,11 +136,11 @@ class Mesh:
         return np.asarray(known.all(axis=-1) & (spread > 0))
 
     @cached_property
-    def copies(self) -> npt.NDArray[np.intp]:
+    def copies(self) -> Index:
         """How many cells have each cell's centre, shape of the mesh; 1 where it is unknown."""
         return _copies(self.lat, self.lon)
 
-    def filled_copies(self, values: FloatArray) -> FloatArray:
+    def filled_copies(self, values: Float64) -> Float64:
         """Values, shape (cells, fields), with those missing in a copy of a cell taken from others.
 
         Models mask their halos, and ocean grids repeat a row along their fold.
@@ -228,13 +229,13 @@ class Mesh:
         return f"{kind}, {size} cells{spacing}, {span((south, north), 'N', 'S')}, {extent}{corners}"
 
 
-def unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:
+def unit_vectors(lat: Float64, lon: Float64) -> Float64:
     """Points on the unit sphere, shape (..., 3), from degrees."""
     phi, lam = np.radians(lat), np.radians(lon)
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
-def _box(lat: FloatArray, lon: FloatArray) -> tuple[float, float, float, float]:
+def _box(lat: Float64, lon: Float64) -> tuple[float, float, float, float]:
     """South, north, and the meridians beside the widest gap, 360 apart where it is narrow."""
     south, north = float(lat.min()), float(lat.max())
     meridians = np.unique(np.round(np.mod(lon, 360.0), 6))
@@ -248,14 +249,14 @@ def _box(lat: FloatArray, lon: FloatArray) -> tuple[float, float, float, float]:
     return south, north, west - turn, east - turn
 
 
-def places(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.int64]:
+def places(lat: Float64, lon: Float64) -> npt.NDArray[np.int64]:
     """Numbers that are equal for equal places, whatever the longitude convention."""
     turn = round(360.0 / _SAME_PLACE)
     east = np.round(lon / _SAME_PLACE).astype(np.int64) % turn
     return np.asarray(np.round((lat + 90.0) / _SAME_PLACE).astype(np.int64) * turn + east)
 
 
-def _copies(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.intp]:
+def _copies(lat: Float64, lon: Float64) -> Index:
     copies = np.ones(lat.shape, dtype=np.intp)
     known = np.isfinite(lat) & np.isfinite(lon)
     _, inverse, counts = np.unique(
@@ -265,7 +266,7 @@ def _copies(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.intp]:
     return copies
 
 
-def _padded(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _padded(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     """Corners with those beyond a pole moved to it, and missing ones repeating the one before."""
     beyond = np.abs(lat) > 90.0
     lat = np.where(beyond & (np.abs(lat) <= 90.0 + _BEYOND_POLE), np.sign(lat) * 90.0, lat)
@@ -285,7 +286,7 @@ def _padded(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
     return lat, lon
 
 
-def _infer_vertices(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     """Corners midway between the four centres around them, outermost ones extrapolated."""
     frame = ((1, 1), (1, 1), (0, 0))
     points = np.pad(unit_vectors(lat, lon), frame, constant_values=np.nan)
@@ -297,14 +298,14 @@ def _infer_vertices(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, Float
     node_lon = np.degrees(np.arctan2(nodes[..., 1], nodes[..., 0]))
     known = np.isfinite(lat)[..., None]
 
-    def around(node: FloatArray) -> FloatArray:
+    def around(node: Float64) -> Float64:
         corners = [node[:-1, :-1], node[:-1, 1:], node[1:, 1:], node[1:, :-1]]
         return np.where(known, np.stack(corners, axis=-1), np.nan)
 
     return around(node_lat), around(node_lon)
 
 
-def _continued(points: FloatArray) -> FloatArray:
+def _continued(points: Float64) -> Float64:
     """Missing points in line with two known ones beside them, the mean over directions."""
     total, count = np.zeros(points.shape), np.zeros(points.shape)
     for axis in (0, 1):
@@ -317,7 +318,7 @@ def _continued(points: FloatArray) -> FloatArray:
     return np.where(np.isfinite(points), points, guesses)
 
 
-def _shifted(points: FloatArray, step: int, axis: int) -> FloatArray:
+def _shifted(points: Float64, step: int, axis: int) -> Float64:
     """The entries `step` before each along an axis, NaN where there are none."""
     moved = np.moveaxis(np.full_like(points, np.nan), axis, 0)
     size = len(moved)

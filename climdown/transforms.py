@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from climdown.arrays import Float64
 from climdown.errors import ConfigError
-from climdown.grid import FloatArray
 
 # An array of NumPy or of torch: what the two share has no common static type.
 Array = Any
@@ -88,7 +88,7 @@ class Anomaly:
     The climatology is stored with a prior's fields under `field`.
     """
 
-    climatology: FloatArray
+    climatology: Float64
     field: str
     kind: ClassVar[str] = "anomaly"
 
@@ -131,13 +131,13 @@ class Chain:
 
     @classmethod
     def from_list(
-        cls, entries: Sequence[Mapping[str, Any]], fields: Mapping[str, FloatArray]
+        cls, entries: Sequence[Mapping[str, Any]], fields: Mapping[str, Float64]
     ) -> Chain:
         """Rebuild a chain; `fields` holds the climatologies its steps name."""
         return cls(tuple(_build(entry, fields) for entry in entries))
 
 
-def _build(entry: Mapping[str, Any], fields: Mapping[str, FloatArray]) -> Transform:
+def _build(entry: Mapping[str, Any], fields: Mapping[str, Float64]) -> Transform:
     parameters = dict(entry)
     kind = parameters.pop("kind", None)
     try:

@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from climdown.arrays import Float32, Float64
 
 # Values worked on at once: what stays in the second-level cache.
 _CHUNK = 1 << 16
@@ -20,8 +20,8 @@ _BITS = 23  # so many, and a half, float32 holds exactly
 
 
 def jitter_dry(
-    values: Floats, threshold: float, *, seed: int, stream: str, first_cell: int = 0
-) -> Floats:
+    values: Float32, threshold: float, *, seed: int, stream: str, first_cell: int = 0
+) -> Float32:
     """Give values below the threshold one between 0 and it, even and independent.
 
     Each is a hash of (seed, stream, time step, cell): the result does not depend on how the cells
@@ -51,14 +51,12 @@ def jitter_dry(
     return result
 
 
-def dry_below(values: Floats, threshold: float) -> Floats:
+def dry_below(values: Float32, threshold: float) -> Float32:
     """Values below the threshold as zero; NaN stays."""
     return np.where(values < np.float32(threshold), np.float32(0.0), values)
 
 
-def spread_dry_quantiles(
-    quantiles: Floats, nodes: npt.NDArray[np.float64], threshold: float
-) -> Floats:
+def spread_dry_quantiles(quantiles: Float32, nodes: Float64, threshold: float) -> Float32:
     """Quantiles below the threshold, laid out evenly between 0 and it.
 
     What the quantiles of a series would be whose dry days went through `jitter_dry`.

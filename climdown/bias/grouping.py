@@ -13,14 +13,13 @@ from typing import Any, Literal, get_args
 import array_api_compat
 import cftime
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Dates, Index
 from climdown.errors import ConfigError
 
 Kind = Literal["none", "month", "dayofyear"]
-# Calendar-aware dates, as cftime gives them.
-Dates = Sequence[cftime.datetime] | npt.NDArray[np.object_]
-Indices = npt.NDArray[np.int64]
+# Calendar-aware dates in any CF calendar, as a list or an array.
+DateSequence = Sequence[cftime.datetime] | Dates
 # An array of NumPy or of torch: what the two share has no common static type.
 Array = Any
 
@@ -60,10 +59,10 @@ class Grouping:
         """Number of groups."""
         return {"none": 1, "month": 12, "dayofyear": DAYS}[self.kind]
 
-    def group_of(self, dates: Dates) -> Indices:
+    def group_of(self, dates: DateSequence) -> Index:
         """The group whose map each date uses, shape (time,), from 0 to `count` - 1.
 
-        Dates may be in any CF calendar. For days of the year see `day_of_year`; months are
+        DateSequence may be in any CF calendar. For days of the year see `day_of_year`; months are
         those the dates bear, in a 360-day calendar too.
         """
         if self.kind == "dayofyear":
@@ -72,15 +71,15 @@ class Grouping:
             return np.fromiter((date.month for date in dates), np.int64, len(dates)) - 1
         return np.zeros(len(dates), dtype=np.int64)
 
-    def members(self, dates: Dates) -> Indices:
-        """Indices of the time steps that belong to each group, shape (groups, longest).
+    def members(self, dates: DateSequence) -> Index:
+        """Index of the time steps that belong to each group, shape (groups, longest).
 
         Rows are padded with -1 up to the length of the longest group. Those of a day of the year
         lie within half a window of it, around the turn of the year too. A group may be empty.
         """
         return self.windows(self.group_of(dates)).members()
 
-    def windows(self, groups: Indices) -> Windows:
+    def windows(self, groups: Index) -> Windows:
         """The members as runs, for time steps whose groups `group_of` gave."""
         reach = self.window // 2 if self.kind == "dayofyear" else 0
         order = np.argsort(groups, kind="stable")
@@ -102,16 +101,16 @@ class Windows:
         first, length: of the run of each group in `order`, shape (groups,).
     """
 
-    order: Indices
-    first: Indices
-    length: Indices
+    order: Index
+    first: Index
+    length: Index
 
     @property
     def longest(self) -> int:
         """Length of the longest run."""
         return int(self.length.max(initial=0))
 
-    def members(self, padding: int = -1) -> Indices:
+    def members(self, padding: int = -1) -> Index:
         """The runs as rows, shape (groups, longest), padded at their ends."""
         slots = np.arange(self.longest)
         padded = np.append(self.order, padding)
@@ -119,7 +118,7 @@ class Windows:
         return np.where(slots < self.length[:, None], padded[index], padding)
 
     @classmethod
-    def of_members(cls, members: Indices) -> Windows:
+    def of_members(cls, members: Index) -> Windows:
         """Windows whose `members` are these, padded with -1 at the ends of rows."""
         length = (members >= 0).sum(axis=1)
         return cls(members[members >= 0], np.cumsum(length) - length, length)
@@ -150,7 +149,7 @@ class Windows:
             tail[...] = xp.where(beyond[:, None], xp.full_like(tail, padding), tail)
         return found
 
-    def valid(self, rows: Array) -> Indices:
+    def valid(self, rows: Array) -> Index:
         """Values of rows (cells, time) in each group that are not missing, shape (cells, groups).
 
         Or (1, groups), where none is missing.
@@ -169,7 +168,7 @@ def home(array: Array) -> tuple[Any, Any]:
     return array_api_compat.array_namespace(array), array_api_compat.device(array)
 
 
-def day_of_year(dates: Dates) -> Indices:
+def day_of_year(dates: DateSequence) -> Index:
     """Position of each date in a year of 365 days, shape (time,), from 0 to 364.
 
     Calendars with the months we know use month and day, so that a date is the same day in all of
@@ -186,7 +185,7 @@ def day_of_year(dates: Dates) -> Indices:
     return np.asarray(_FIRST_OF_MONTH[month] + day - 1 - leap_day, dtype=np.int64)
 
 
-def calendar_of(dates: Dates) -> str:
+def calendar_of(dates: DateSequence) -> str:
     """The CF calendar of dates; plain datetimes have the standard one."""
     first: Any = dates[0]
     return str(getattr(first, "calendar", "standard"))

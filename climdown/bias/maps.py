@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Float32, Float64
 from climdown.bias import grouping, quantile
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
@@ -82,10 +82,10 @@ class StoredMap:
 
     path: Path
     grid: Grid
-    nodes: npt.NDArray[np.float64]
+    nodes: Float64
     settings: MapSettings
 
-    def read(self, cells: slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def read(self, cells: slice) -> tuple[Float32, Float32]:
         """Reference and historical quantiles of flat cells, shape (groups, nodes, width) each.
 
         Raises:
@@ -99,7 +99,7 @@ class StoredMap:
                 f"{self.path}: the quantile map cannot be read ({error}); make it again"
             ) from None
 
-    def _quantiles(self, variable: netCDF4.Variable[Any], cells: slice) -> npt.NDArray[np.float32]:
+    def _quantiles(self, variable: netCDF4.Variable[Any], cells: slice) -> Float32:
         rows = (variable[y, columns] for y, columns, _ in rows_of(cells, self.grid.lon.size))
         filled = [np.ma.filled(row.astype(np.float32), np.nan) for row in rows]
         return np.moveaxis(np.concatenate(filled), 0, -1)

@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from climdown.bias.grouping import Array, Dates, Grouping, Indices, Windows, home
+from climdown.arrays import Float64, Index
+from climdown.bias.grouping import Array, DateSequence, Grouping, Windows, home
 from climdown.bias.ranks import RankPlan, disjoint_ranks, plan_ranks, window_ranks
 from climdown.bias.rows import (
     in_blocks,
@@ -29,7 +30,6 @@ from climdown.bias.rows import (
 )
 from climdown.errors import ConfigError, InputError
 
-Floats = npt.NDArray[np.float64]
 Kind = Literal["additive", "multiplicative"]
 Tails = Literal["constant", "extremes"]
 Interpolation = Literal["linear", "nearest"]
@@ -38,7 +38,7 @@ Interpolation = Literal["linear", "nearest"]
 FEWEST = 10
 
 
-def nodes(count: int) -> Floats:
+def nodes(count: int) -> Float64:
     """The middles of `count` equal parts of (0, 1): (i + 0.5) / count.
 
     Raises:
@@ -51,8 +51,8 @@ def nodes(count: int) -> Floats:
 
 def group_quantiles(
     values: Array,
-    members: Indices | Windows,
-    nodes: Floats,
+    members: Index | Windows,
+    nodes: Float64,
     *,
     threads: int = 1,
     block_bytes: int | None = None,
@@ -101,7 +101,7 @@ class QuantileMap:
 
     kind: Kind
     grouping: Grouping
-    nodes: Floats
+    nodes: Float64
     ref: Array
     hist: Array
 
@@ -142,8 +142,8 @@ def train(
     ref: Array,
     hist: Array,
     *,
-    ref_dates: Dates,
-    hist_dates: Dates,
+    ref_dates: DateSequence,
+    hist_dates: DateSequence,
     kind: Kind,
     grouping: Grouping,
     quantiles: int | npt.ArrayLike = 50,
@@ -190,8 +190,8 @@ def train_from_quantiles(
     ref_quantiles: Array,
     hist: Array,
     *,
-    nodes: Floats,
-    hist_dates: Dates,
+    nodes: Float64,
+    hist_dates: DateSequence,
     kind: Kind,
     grouping: Grouping,
     threads: int = 1,
@@ -232,12 +232,12 @@ class Adjusted:
 def adjust(
     trained: QuantileMap,
     sim: Array,
-    dates: Dates,
+    dates: DateSequence,
     *,
     interpolation: Interpolation = "linear",
     max_ratio: float = 10.0,
     pool: Array | None = None,
-    pool_dates: Dates | None = None,
+    pool_dates: DateSequence | None = None,
     threads: int = 1,
     block_bytes: int | None = None,
 ) -> Adjusted:
@@ -322,12 +322,12 @@ class _RankTable(NamedTuple):
         weight: of the node after it, shape (entries,).
     """
 
-    start: Indices
-    low: Indices
-    weight: Floats
+    start: Index
+    low: Index
+    weight: Float64
 
 
-def _rank_table(counts: Indices, nodes: Floats, interpolation: str) -> _RankTable:
+def _rank_table(counts: Index, nodes: Float64, interpolation: str) -> _RankTable:
     distinct, which = np.unique(np.maximum(counts, 2), return_inverse=True)
     sizes = 2 * distinct - 1
     ends = np.cumsum(sizes)
@@ -342,7 +342,7 @@ def _rank_table(counts: Indices, nodes: Floats, interpolation: str) -> _RankTabl
 
 
 def _at_nodes(
-    correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Indices
+    correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Index
 ) -> tuple[Array, Array | None]:
     """Corrections of (cells, groups, nodes) at each step's tau, and where a bound had a part."""
     xp, device = home(correction)
@@ -367,7 +367,7 @@ def _at_nodes(
     return found, near
 
 
-def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
+def _quantiles(rows: Array, windows: Windows, nodes: Float64) -> Array:
     """Quantiles of rows (cells, time), shape (cells, groups, nodes)."""
     xp, device = home(rows)
     counts, runs = windows.valid(rows).T[..., None], windows.runs(rows)
@@ -388,7 +388,7 @@ def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
     return found
 
 
-def _select(window: Array, index: Indices) -> Array:
+def _select(window: Array, index: Index) -> Array:
     """Values at some places of each row of windows (groups, cells, longest).
 
     The places are of shape (groups, cells or 1, places), the result is (groups, cells, places).
@@ -399,7 +399,7 @@ def _select(window: Array, index: Indices) -> Array:
     return pick(xp.reshape(window, (-1,)), starts_of(window) + xp.asarray(index, device=device))
 
 
-def _probabilities(quantiles: npt.ArrayLike) -> Floats:
+def _probabilities(quantiles: npt.ArrayLike) -> Float64:
     found = np.asarray(quantiles, dtype=np.float64)
     ascend = found.ndim == 1 and len(found) > 1 and bool((np.diff(found) > 0).all())
     if not ascend or found[0] < 0 or found[-1] > 1:
@@ -420,7 +420,7 @@ def _check_cells(trained: QuantileMap, sim: Array, pool: Array) -> None:
         )
 
 
-def _check_series(name: str, values: Array, dates: Dates) -> None:
+def _check_series(name: str, values: Array, dates: DateSequence) -> None:
     if values.ndim != 2 or values.shape[0] != len(dates) or len(dates) == 0:
         raise InputError(
             f"{name} has shape {tuple(values.shape)} for {len(dates)} dates; expected (time, cells)"

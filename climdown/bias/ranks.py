@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from climdown.bias.grouping import Array, Dates, Grouping, Indices, Windows, home
+from climdown.arrays import Index, Mask
+from climdown.bias.grouping import Array, DateSequence, Grouping, Windows, home
 from climdown.bias.rows import missing_last, parts_of, pick, starts_of
 from climdown.errors import InputError
 
@@ -26,13 +26,15 @@ class RankPlan:
     """
 
     windows: Windows
-    own: npt.NDArray[np.bool_]
-    groups: Indices
-    kept: Indices | None
+    own: Mask
+    groups: Index
+    kept: Index | None
     disjoint: bool
 
 
-def plan_ranks(grouping: Grouping, dates: Dates, pool_dates: Dates | None) -> RankPlan:
+def plan_ranks(
+    grouping: Grouping, dates: DateSequence, pool_dates: DateSequence | None
+) -> RankPlan:
     groups = grouping.group_of(dates)
     kept, pool_groups = None, groups
     marks = np.append(groups, -1)

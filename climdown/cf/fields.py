@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import Float64
 from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
 from climdown.cf.files import (
     Location,
@@ -27,7 +28,7 @@ from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
 from climdown.cf.units import convert_units, readable_units
 from climdown.errors import ClimdownError, GridError, InputError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
 
 # Source values held at once while they are read.
@@ -75,7 +76,7 @@ class Field:
     scalars: dict[str, xr.DataArray]
     paths: tuple[Location, ...]
     _segments: tuple[xr.DataArray, ...]
-    step_days: FloatArray | None = None
+    step_days: Float64 | None = None
     _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
 
     @property
@@ -152,7 +153,7 @@ class Field:
             for first in range(0, segment.sizes["time"], steps):
                 yield segment.isel(time=slice(first, first + steps))
 
-    def _values(self, block: xr.DataArray) -> FloatArray:
+    def _values(self, block: xr.DataArray) -> Float64:
         """Values of a piece, shape (time, *cells)."""
         axes = [block.get_axis_num(name) for name in _ORDER if name in block.dims]
         try:
@@ -390,7 +391,7 @@ def _join_times(fields: Sequence[Field]) -> TimeAxis:
         raise InputError(f"{where}: {error}") from None
 
 
-def _touching(edges: FloatArray, low: float, high: float) -> npt.NDArray[np.intp] | None:
+def _touching(edges: Float64, low: float, high: float) -> npt.NDArray[np.intp] | None:
     inside = np.flatnonzero((edges[1:] > low + 1e-6) & (edges[:-1] < high - 1e-6))
     return inside if inside.size else None
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats, Mask
 from climdown.metrics import scores, spectra
 
-Values = npt.NDArray[np.floating]
 Row = dict[str, float | str | None]
 
 # Wavelengths in cells, from and below.
@@ -24,23 +23,23 @@ PAIRED = ("mae", "p99_mean", "p99_member", "crps", "spread_skill", *SPECTRAL)
 class Forecast:
     """Fields of a method, shape (time, member, ny, nx), and what each cost."""
 
-    values: Values
+    values: Floats
     seconds: float | None = None
     evaluations: int | None = None
 
 
-def single(values: Values) -> Forecast:
+def single(values: Floats) -> Forecast:
     """One field per day, for nothing."""
     return Forecast(values[:, None])
 
 
 def paired_rows(
     label: str,
-    truth: Values,
+    truth: Floats,
     forecasts: Mapping[str, Forecast],
-    areas: Values,
-    climatology: Values,
-    inside: npt.NDArray[np.bool_],
+    areas: Floats,
+    climatology: Floats,
+    inside: Mask,
 ) -> list[Row]:
     """A row for each method, all scored on the cells and days that all of them have.
 
@@ -61,11 +60,11 @@ def paired_rows(
     return rows
 
 
-def paired(ensemble: Values, target: Values, areas: Values, climatology: Values) -> Row:
+def paired(ensemble: Floats, target: Floats, areas: Floats, climatology: Floats) -> Row:
     """Scores of an ensemble; the CRPS of a single field is its absolute error."""
     mean, members = ensemble.mean(axis=1), ensemble.shape[1]
 
-    def p99(forecast: Values) -> float:
+    def p99(forecast: Floats) -> float:
         return scores.quantile_error(forecast, target, areas, quantile=0.99)
 
     mae = scores.mean_absolute_error(mean, target, areas)
@@ -83,9 +82,7 @@ def paired(ensemble: Values, target: Values, areas: Values, climatology: Values)
     return found | spectral(ensemble[complete], target[complete], known, climatology)
 
 
-def spectral(
-    ensemble: Values, target: Values, known: npt.NDArray[np.bool_], climatology: Values
-) -> Row:
+def spectral(ensemble: Floats, target: Floats, known: Mask, climatology: Floats) -> Row:
     """Power of members relative to the truth's, whose days may be others.
 
     Args:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats
 from climdown.grid import Grid
 from climdown.metrics import cells, scores, spectra
 from climdown.metrics.distances import nearest_neighbour_distances
 
-Values = npt.NDArray[np.floating]
-Trio = tuple[Values, Values, Values]
+Trio = tuple[Floats, Floats, Floats]
 
 # Wavelengths in cells, from and below.
 _BANDS = ((2.0, 4.0), (4.0, 8.0), (8.0, math.inf))
@@ -57,7 +56,7 @@ class Neighbours:
 
 def climate_rows(field: str, days: Trio, grid: Grid, *, wet: float | None = None) -> Iterator[Row]:
     """Mean, standard deviation and 99th percentile by cell, and wet days from `wet` up."""
-    statistics: dict[str, Callable[[Values], Values]] = {
+    statistics: dict[str, Callable[[Floats], Floats]] = {
         "mean": cells.mean_by_cell,
         "standard deviation": cells.deviation_by_cell,
         "99th percentile": partial(cells.quantile_by_cell, quantile=0.99),
@@ -105,7 +104,7 @@ def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
 
 
 def neighbour_rows(
-    held_out: Values, generated: Values, training: Values, *, episode: int = 7
+    held_out: Floats, generated: Floats, training: Floats, *, episode: int = 7
 ) -> list[Neighbours]:
     """How near fields lie to others, shape (time, variables, ny, nx) in normalised units.
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import regrid
+from climdown.arrays import Floats
 from climdown.grid import Grid
 
-Values = npt.NDArray[np.floating]
 
-
-def fine_detail(fields: Values, fine: Grid, coarse: Grid) -> Values:
+def fine_detail(fields: Floats, fine: Grid, coarse: Grid) -> Floats:
     """Fields minus their coarse means, interpolated bilinearly; shape (..., ny, nx), as given.
 
     NaN where a field is missing, or all coarse cells around.
@@ -20,7 +18,7 @@ def fine_detail(fields: Values, fine: Grid, coarse: Grid) -> Values:
     return fields - regrid.weights(coarse, fine, "bilinear").apply(means)
 
 
-def lag_correlation(first: Values, second: Values, areas: Values) -> float:
+def lag_correlation(first: Floats, second: Floats, areas: Floats) -> float:
     """Correlation of pairs of fields one step apart, pooled over cells by their area.
 
     Each cell's means over the pairs are taken off: what stands still is no persistence.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Values = npt.NDArray[np.floating]
+from climdown.arrays import Floats
+
 _ROWS = 256
 
 
-def nearest_neighbour_distances(a: Values, b: Values, *, exclude: int | None = None) -> Values:
+def nearest_neighbour_distances(a: Floats, b: Floats, *, exclude: int | None = None) -> Floats:
     """Distance of each field of `a` to its nearest in `b`, root mean square over cells.
 
     sqrt(sum_c (a_c - b_c)^2 / n) over the n cells (of all variables) that both fields have, so
@@ -43,7 +43,7 @@ def nearest_neighbour_distances(a: Values, b: Values, *, exclude: int | None = N
     return np.asarray(np.sqrt(nearest))
 
 
-def _mean_squares(a: Values, b: Values) -> Values:
+def _mean_squares(a: Floats, b: Floats) -> Floats:
     """Mean squared difference of each pair over shared cells, infinite without any, (n, m)."""
     known_a, known_b = (np.isfinite(x).reshape(len(x), -1) for x in (a, b))
     x, y = (

@@ -7,15 +7,13 @@ missing in the truth are left out.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import cdist, pdist
 
+from climdown.arrays import Floats
 from climdown.metrics.cells import correlation_by_cell, mean_by_cell
 
-Values = npt.NDArray[np.floating]
 
-
-def weighted_mean(values: Values, areas: Values) -> float:
+def weighted_mean(values: Floats, areas: Floats) -> float:
     """Mean over all finite values, each weighted by its cell's area."""
     weights = np.broadcast_to(areas, values.shape)
     finite = np.isfinite(values)
@@ -24,12 +22,12 @@ def weighted_mean(values: Values, areas: Values) -> float:
     return float(np.average(values[finite], weights=weights[finite]))
 
 
-def mean_absolute_error(forecast: Values, truth: Values, areas: Values) -> float:
+def mean_absolute_error(forecast: Floats, truth: Floats, areas: Floats) -> float:
     """Area-weighted mean of |forecast - truth|."""
     return weighted_mean(np.abs(forecast - truth), areas)
 
 
-def quantile_error(forecast: Values, truth: Values, areas: Values, *, quantile: float) -> float:
+def quantile_error(forecast: Floats, truth: Floats, areas: Floats, *, quantile: float) -> float:
     """Area-weighted mean absolute error of each cell's own quantile over time."""
     missing = ~np.isfinite(truth) | ~np.isfinite(forecast)
     known = ~missing.all(axis=0)
@@ -39,7 +37,7 @@ def quantile_error(forecast: Values, truth: Values, areas: Values, *, quantile: 
     return weighted_mean(np.abs(error), areas[known])
 
 
-def fair_crps(ensemble: Values, truth: Values, areas: Values) -> float:
+def fair_crps(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     """Area-weighted continuous ranked probability score, fair to the ensemble's size.
 
     mean |x_i - y| - 1 / (2 M (M - 1)) sum_ij |x_i - x_j| (Ferro 2014, doi:10.1002/qj.2270).
@@ -58,7 +56,7 @@ def fair_crps(ensemble: Values, truth: Values, areas: Values) -> float:
     return weighted_mean(skill - spread, areas)
 
 
-def spread_skill_ratio(ensemble: Values, truth: Values, areas: Values) -> float:
+def spread_skill_ratio(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     """Spread over error of the ensemble mean, 1 for a reliable ensemble of any size.
 
     sqrt((M + 1) / M mean variance) / RMSE (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1).
@@ -70,7 +68,7 @@ def spread_skill_ratio(ensemble: Values, truth: Values, areas: Values) -> float:
     return float(np.sqrt((members + 1) / members * variance / error))
 
 
-def coarse_correlation(ensemble: Values, coarse: Values, areas: Values) -> float:
+def coarse_correlation(ensemble: Floats, coarse: Floats, areas: Floats) -> float:
     """How far members follow their input: correlation over time in each coarse cell, averaged.
 
     As Hess et al. (2024, arXiv 2403.02774, Table 1) pool fields before they correlate them; here
@@ -85,7 +83,7 @@ def coarse_correlation(ensemble: Values, coarse: Values, areas: Values) -> float
     return weighted_mean(np.stack(found), areas)
 
 
-def mean_change(before: Values, after: Values, areas: Values) -> float:
+def mean_change(before: Floats, after: Floats, areas: Floats) -> float:
     """Change of the area-weighted mean between two periods, shapes (n, ny, nx) and (m, ny, nx).
 
     Over the cells that have values in both; ensembles may be given as one long series.
@@ -94,7 +92,7 @@ def mean_change(before: Values, after: Values, areas: Values) -> float:
 
 
 def change_error(
-    before: Values, after: Values, coarse_before: Values, coarse_after: Values, areas: Values
+    before: Floats, after: Floats, coarse_before: Floats, coarse_after: Floats, areas: Floats
 ) -> float:
     """Area-weighted mean absolute difference between two changes of the mean of each cell.
 
@@ -107,7 +105,7 @@ def change_error(
     return mean_absolute_error(ours, theirs, areas)
 
 
-def sliced_wasserstein(a: Values, b: Values, *, projections: int = 200, seed: int = 0) -> float:
+def sliced_wasserstein(a: Floats, b: Floats, *, projections: int = 200, seed: int = 0) -> float:
     """Sliced 2-Wasserstein distance between two samples of points (n, d) and (m, d).
 
     The root of the mean squared Wasserstein distance over random directions, in the columns'
@@ -125,7 +123,7 @@ def sliced_wasserstein(a: Values, b: Values, *, projections: int = 200, seed: in
     return float(distance)
 
 
-def maximum_mean_discrepancy(a: Values, b: Values, bandwidth: float | None = None) -> float:
+def maximum_mean_discrepancy(a: Floats, b: Floats, bandwidth: float | None = None) -> float:
     """Squared maximum mean discrepancy of two samples of points (n, d) and (m, d), unbiased.
 
     Kernel exp(-|x - y|^2 / (2 bandwidth^2)); its mean over repeated samples of one distribution
@@ -153,7 +151,7 @@ def maximum_mean_discrepancy(a: Values, b: Values, bandwidth: float | None = Non
     return within_a + within_b - 2.0 * _kernel_sum(a, b, width) / (n * m)
 
 
-def _kernel_sum(a: Values, b: Values, width: float) -> float:
+def _kernel_sum(a: Floats, b: Floats, width: float) -> float:
     # By blocks of rows, so that memory stays linear in the samples.
     blocks = (a[start : start + 512] for start in range(0, len(a), 512))
     return sum(
@@ -161,12 +159,12 @@ def _kernel_sum(a: Values, b: Values, width: float) -> float:
     )
 
 
-def _median_distance(a: Values, b: Values) -> float:
+def _median_distance(a: Floats, b: Floats) -> float:
     spaced = [x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(int)] for x in (a, b)]
     return float(np.median(pdist(np.concatenate(spaced))))
 
 
-def _check_samples(a: Values, b: Values) -> None:
+def _check_samples(a: Floats, b: Floats) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"samples need rows of the same columns, found {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-Values = npt.NDArray[np.floating]
+from climdown.arrays import Floats, Mask
 
 
 def rapsd(
-    fields: Values, spacing: tuple[float, float] = (1.0, 1.0), *, window: Values | None = None
-) -> tuple[Values, Values]:
+    fields: Floats, spacing: tuple[float, float] = (1.0, 1.0), *, window: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Radially averaged power spectral density, mean over the fields.
 
     Each field loses the mean over its known cells, and missing cells become zero: compare only
@@ -56,7 +55,7 @@ def rapsd(
     return rings * width, np.asarray(total[rings], dtype=np.float64)
 
 
-def taper(known: npt.NDArray[np.bool_], width: float = 5.0) -> Values:
+def taper(known: Mask, width: float = 5.0) -> Floats:
     """A window that fades to zero towards the edges of the domain and of the known cells.
 
     sin^2(pi d / (2 width)) of the distance d, in cells, to the nearest cell that is missing or
@@ -75,7 +74,7 @@ def taper(known: npt.NDArray[np.bool_], width: float = 5.0) -> Values:
     return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance / width, 1.0)) ** 2)
 
 
-def tapered_spectrum(fields: Values, known: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
+def tapered_spectrum(fields: Floats, known: Mask) -> tuple[Floats, Floats]:
     """`rapsd` of fields over their known cells, tapered towards the edges of these.
 
     Args:
@@ -88,7 +87,7 @@ def tapered_spectrum(fields: Values, known: npt.NDArray[np.bool_]) -> tuple[Valu
     return rapsd(np.where(known, fields, np.nan), window=taper(known))
 
 
-def white_noise_power(shape: tuple[int, int]) -> Values:
+def white_noise_power(shape: tuple[int, int]) -> Floats:
     """Expected `rapsd` of independent standard normal cells, whatever the window; shape (rings,).
 
     The mean that each field loses is left aside.
@@ -100,7 +99,7 @@ def white_noise_power(shape: tuple[int, int]) -> Values:
     return np.asarray(count[count > 0] / (ny * nx))
 
 
-def spectral_ratio(spectrum: Values, reference: Values) -> Values:
+def spectral_ratio(spectrum: Floats, reference: Floats) -> Floats:
     """Power over the reference's power, by wavenumber, shape (rings,).
 
     Raises:
@@ -116,7 +115,7 @@ def spectral_ratio(spectrum: Values, reference: Values) -> Values:
 
 
 def largest_deviation(
-    wavenumbers: Values, spectrum: Values, reference: Values, *, shortest: float = 2.0
+    wavenumbers: Floats, spectrum: Floats, reference: Floats, *, shortest: float = 2.0
 ) -> tuple[float, float]:
     """The ring whose power departs most from the reference's: E / E_ref - 1 and its wavelength.
 
@@ -140,7 +139,7 @@ def largest_deviation(
 
 
 def band_power(
-    wavenumbers: Values, spectrum: Values, reference: Values, low: float, high: float
+    wavenumbers: Floats, spectrum: Floats, reference: Floats, low: float, high: float
 ) -> float:
     """Power over the reference's of wavelengths from `low` to below `high`; NaN without any."""
     length = 1.0 / wavenumbers
@@ -148,7 +147,7 @@ def band_power(
     return float(spectrum[band].sum() / reference[band].sum()) if band.any() else float("nan")
 
 
-def log_spectral_distance(spectrum: Values, reference: Values) -> float:
+def log_spectral_distance(spectrum: Floats, reference: Floats) -> float:
     """Distance of two spectra in dB, symmetric: sqrt(mean_k (10 log10 (E / E_ref))^2).
 
     The log spectral distance of Rabiner and Juang (1993, Fundamentals of Speech Recognition,
@@ -161,7 +160,7 @@ def log_spectral_distance(spectrum: Values, reference: Values) -> float:
     return float(np.sqrt(np.mean(decibels**2)))
 
 
-def melr(spectrum: Values, reference: Values, *, weighted: bool = False) -> float:
+def melr(spectrum: Floats, reference: Floats, *, weighted: bool = False) -> float:
     """Mean energy log ratio: sum_k w_k |ln (E_k / E_ref,k)| (Wan et al. 2023, arXiv 2305.15618).
 
     Args:

@@ -10,10 +10,11 @@ import numpy.typing as npt
 from scipy.fft import next_fast_len
 
 from climdown import cf, regrid
+from climdown.arrays import Floats as Values
 from climdown.errors import ConfigError
 from climdown.grid import Grid
 from climdown.inputs import matching
-from climdown.metrics.spectra import Values, rapsd, taper, white_noise_power
+from climdown.metrics.spectra import rapsd, taper, white_noise_power
 from climdown.priors.card import Prior, Variable
 
 log = logging.getLogger(__name__)

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats, Mask
 from climdown.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
-
-Values = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +23,7 @@ class Panel:
 
     title: str
     grid: Grid
-    values: Values
+    values: Floats
     scale: str
     colours: str
 
@@ -54,8 +52,8 @@ def draw_panels(rows: Sequence[Sequence[Panel]], path: Path, *, title: str) -> N
 
 
 def draw_montage(
-    samples: Mapping[str, Values],
-    reals: Mapping[str, Values],
+    samples: Mapping[str, Floats],
+    reals: Mapping[str, Floats],
     path: Path,
     *,
     grid: Grid,
@@ -63,7 +61,7 @@ def draw_montage(
     colours: Mapping[str, str] | None = None,
     side: int = 4,
     blind: int | None = None,
-) -> npt.NDArray[np.bool_]:
+) -> Mask:
     """Draw a square of samples beside a square of real days for each variable into a PNG.
 
     All maps of a variable share one colour scale.
@@ -115,7 +113,7 @@ def draw_montage(
     return order < count
 
 
-def _limits(fields: Values | Sequence[Values]) -> tuple[float, float]:
+def _limits(fields: Floats | Sequence[Floats]) -> tuple[float, float]:
     """The colour range of fields: up to a high quantile, lest one cell dim all others."""
     finite = np.concatenate([values[np.isfinite(values)] for values in fields])
     return float(finite.min()), float(np.quantile(finite, 0.998))

@@ -13,12 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
-from climdown.grid import FloatArray
+from climdown.arrays import Float64, Index, Mask
 from climdown.mesh import unit_vectors
-
-Index = npt.NDArray[np.intp]
 
 _CIRCLE = 2 * np.pi
 _POLE_PIECES = 4
@@ -37,19 +34,19 @@ class Arcs:
     """
 
     cell: Index
-    start: FloatArray
-    stop: FloatArray
-    apex: FloatArray
-    sine: FloatArray
-    cosine: FloatArray
-    low: FloatArray
-    high: FloatArray
+    start: Float64
+    stop: Float64
+    apex: Float64
+    sine: Float64
+    cosine: Float64
+    low: Float64
+    high: Float64
 
     def __getitem__(self, part: slice | Index) -> Arcs:
         return Arcs(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
-def arcs_around(lat: FloatArray, lon: FloatArray) -> Arcs:
+def arcs_around(lat: Float64, lon: Float64) -> Arcs:
     """The arcs between corners of cells, degrees, shape (cells, corners), and along a pole.
 
     The way around a cell that holds a pole, or has a corner there whose longitude says nothing,
@@ -71,7 +68,7 @@ def arcs_around(lat: FloatArray, lon: FloatArray) -> Arcs:
     return _joined(edges, _along_pole(around, stop[around, -1], start[around, 0], pole))
 
 
-def area_north_of(arcs: Arcs, start: FloatArray, stop: FloatArray, level: FloatArray) -> FloatArray:
+def area_north_of(arcs: Arcs, start: Float64, stop: Float64, level: Float64) -> Float64:
     """Integral of max(z - level, 0) over longitude, along arcs from `start` to `stop`.
 
     Args:
@@ -83,7 +80,7 @@ def area_north_of(arcs: Arcs, start: FloatArray, stop: FloatArray, level: FloatA
     # The circle lies north of the parallel this far to either side of its apex.
     reach = np.arccos(np.clip(slope, -1.0, 1.0))
 
-    def primitive(angle: FloatArray) -> FloatArray:
+    def primitive(angle: Float64) -> Float64:
         sine = np.sin(angle)
         # arcsin(k sin u), without its loss of digits near a right angle.
         height = np.arctan2(arcs.sine * sine, np.hypot(np.cos(angle), arcs.cosine * sine))
@@ -100,15 +97,13 @@ def area_north_of(arcs: Arcs, start: FloatArray, stop: FloatArray, level: FloatA
     return total
 
 
-def signed_areas(arcs: Arcs, cells: int) -> FloatArray:
+def signed_areas(arcs: Arcs, cells: int) -> Float64:
     """Areas of cells, steradian, shape (cells,); negative where corners run anticlockwise."""
     parts = area_north_of(arcs, arcs.start, arcs.stop, np.full(arcs.cell.shape, -1.0))
     return np.asarray(np.bincount(arcs.cell, parts, minlength=cells), dtype=np.float64)
 
 
-def _circles(
-    lat: FloatArray, lon: FloatArray, steps: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _circles(lat: Float64, lon: Float64, steps: Float64) -> tuple[Float64, Float64, Float64]:
     """Apex, and sine and cosine of the inclination, of the circles through successive corners."""
     x, y, z = np.moveaxis(unit_vectors(lat, lon), -1, 0)
     next_x, next_y, next_z = (np.roll(values, -1, axis=1) for values in (x, y, z))
@@ -125,17 +120,17 @@ def _circles(
 
 def _with_range(
     cell: Index,
-    start: FloatArray,
-    stop: FloatArray,
-    apex: FloatArray,
-    sine: FloatArray,
-    cosine: FloatArray,
-    ends: tuple[FloatArray, FloatArray],
+    start: Float64,
+    stop: Float64,
+    apex: Float64,
+    sine: Float64,
+    cosine: Float64,
+    ends: tuple[Float64, Float64],
 ) -> Arcs:
     """Complete arcs by the z that they reach, at an end or where the circle turns."""
     west, east = np.minimum(start, stop) - apex, np.maximum(start, stop) - apex
 
-    def holds(angle: float) -> npt.NDArray[np.bool_]:
+    def holds(angle: float) -> Mask:
         turns = np.floor((east - angle) / _CIRCLE) - np.floor((west - angle) / _CIRCLE)
         return np.asarray(turns > 0)
 
@@ -144,7 +139,7 @@ def _with_range(
     return Arcs(cell, start, stop, apex, sine, cosine, low, high)
 
 
-def _along_pole(cell: Index, start: FloatArray, stop: FloatArray, pole: FloatArray) -> Arcs:
+def _along_pole(cell: Index, start: Float64, stop: Float64, pole: Float64) -> Arcs:
     """Arcs on the pole at z = `pole`, in pieces shorter than half a circle."""
     edges = np.linspace(start, stop, _POLE_PIECES + 1)
     begin, end = edges[:-1].ravel(), edges[1:].ravel()

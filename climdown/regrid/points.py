@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.spatial import Delaunay, KDTree, QhullError
 
+from climdown.arrays import Float64, Index
 from climdown.errors import GridError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh, places, unit_vectors
 
 # Neighbours that tell how far a cell without corners reaches; of a square grid's eight, four lie
@@ -62,7 +62,7 @@ def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
     return _matrix(rows, columns, values, spread, len(wanted))
 
 
-def _triangles(points: FloatArray, sign: float) -> Delaunay | None:
+def _triangles(points: Float64, sign: float) -> Delaunay | None:
     """None for fewer than three points, and for those on one line."""
     try:
         return Delaunay(_stereographic(points, sign)) if len(points) > 2 else None
@@ -72,13 +72,13 @@ def _triangles(points: FloatArray, sign: float) -> Delaunay | None:
 
 def _triangle_weights(
     triangles: Delaunay,
-    points: FloatArray,
-    near: npt.NDArray[np.intp],
-    wanted: FloatArray,
-    rows: npt.NDArray[np.intp],
+    points: Float64,
+    near: Index,
+    wanted: Float64,
+    rows: Index,
     sign: float,
     longest: float,
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
+) -> tuple[Index, Index, Float64]:
     simplex = triangles.find_simplex(_stereographic(wanted[rows], sign))
     rows, simplex = rows[simplex >= 0], simplex[simplex >= 0]
     shares = _shares(points[near[triangles.simplices[simplex]]], wanted[rows])
@@ -98,7 +98,7 @@ def _triangle_weights(
     return np.repeat(rows, 3)[keep.ravel()], corners[keep], shares[keep]
 
 
-def _shares(corners: FloatArray, wanted: FloatArray) -> FloatArray:
+def _shares(corners: Float64, wanted: Float64) -> Float64:
     """Barycentric coordinates, in flat triangles, of where the rays through points meet them."""
     a, b, c = np.moveaxis(corners, 1, 0)
     volumes = [(wanted * np.cross(p, q)).sum(axis=1) for p, q in ((b, c), (c, a), (a, b))]
@@ -106,22 +106,22 @@ def _shares(corners: FloatArray, wanted: FloatArray) -> FloatArray:
     return np.asarray(np.stack(volumes, axis=1) / np.where(total == 0, 1.0, total)[:, None])
 
 
-def _side(corners: FloatArray) -> FloatArray:
+def _side(corners: Float64) -> Float64:
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)
     return np.asarray(sides.max(axis=1))
 
 
-def _typical_side(points: FloatArray) -> float:
+def _typical_side(points: Float64) -> float:
     """The distance to the nearest neighbour that 19 in 20 points keep."""
     sample = points[:: max(1, len(points) // 2000)]
     return float(np.quantile(KDTree(points).query(sample, k=2)[0][:, 1], 0.95))
 
 
-def _stereographic(points: FloatArray, sign: float) -> FloatArray:
+def _stereographic(points: Float64, sign: float) -> Float64:
     return np.asarray(points[:, :2] / (1.0 + sign * points[:, 2:]))
 
 
-def _distinct_points(source: Mesh) -> tuple[FloatArray, sp.csr_array, npt.NDArray[np.intp]]:
+def _distinct_points(source: Mesh) -> tuple[Float64, sp.csr_array, Index]:
     """Distinct centres: unit vectors, matrix (centres, cells) of means over copies, a cell of each.
 
     Ocean grids repeat rows and columns, and a copy may be missing where another is not.
@@ -137,15 +137,15 @@ def _distinct_points(source: Mesh) -> tuple[FloatArray, sp.csr_array, npt.NDArra
     return unit_vectors(lat[first], lon[first]), spread, known[first]
 
 
-def _target_points(target: Grid) -> FloatArray:
+def _target_points(target: Grid) -> Float64:
     lat, lon = np.meshgrid(target.lat, target.lon, indexing="ij")
     return unit_vectors(lat, lon).reshape(-1, 3)
 
 
 def _matrix(
-    rows: npt.NDArray[np.intp],
-    centres: npt.NDArray[np.intp],
-    values: FloatArray,
+    rows: Index,
+    centres: Index,
+    values: Float64,
     spread: sp.csr_array,
     targets: int,
 ) -> sp.csr_array:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
+from climdown.arrays import Float64, Index
 from climdown.errors import GridError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
-from climdown.regrid.arcs import Arcs, Index, arcs_around, area_north_of, signed_areas
+from climdown.regrid.arcs import Arcs, arcs_around, area_north_of, signed_areas
 from climdown.regrid.rings import untangled
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def conservative_weights(source: Mesh, target: Grid) -> sp.csr_array:
     return sp.csr_array((shares, (rows, columns)), shape=shape)
 
 
-def cell_areas(source: Mesh) -> FloatArray:
+def cell_areas(source: Mesh) -> Float64:
     """Areas of the cells, steradian, shape of the mesh; NaN where there is no cell.
 
     Raises:
@@ -62,7 +63,7 @@ def cell_areas(source: Mesh) -> FloatArray:
     return result.reshape(source.shape)
 
 
-def _cells(source: Mesh) -> tuple[Index, Arcs, FloatArray]:
+def _cells(source: Mesh) -> tuple[Index, Arcs, Float64]:
     """Flat indices of the cells that have corners, their arcs, and their signed areas."""
     if source.lat_vertices is None or source.lon_vertices is None:
         raise GridError(
@@ -113,11 +114,11 @@ def _rows(arcs: Arcs, first: Index, target: Grid) -> tuple[Index, Index]:
     return np.maximum(low, 0), np.minimum(high, target.lat.size - 1)
 
 
-def _levels(target: Grid) -> FloatArray:
+def _levels(target: Grid) -> Float64:
     return np.asarray(np.sin(np.radians(np.clip(target.lat_edges, -90.0, 90.0))))
 
 
-def _overlaps(arcs: Arcs, areas: FloatArray, target: Grid) -> tuple[Index, Index, FloatArray]:
+def _overlaps(arcs: Arcs, areas: Float64, target: Grid) -> tuple[Index, Index, Float64]:
     """Target cells (flat), source cells and the areas they share, steradian."""
     first = np.flatnonzero(np.diff(arcs.cell, prepend=-1))
     low, high = (
@@ -146,7 +147,7 @@ def _overlaps(arcs: Arcs, areas: FloatArray, target: Grid) -> tuple[Index, Index
     return total.col[kept].astype(np.intp), total.row[kept] + base, overlap[kept]
 
 
-def _pieces(arcs: Arcs, target: Grid) -> tuple[Index, Index, FloatArray, FloatArray]:
+def _pieces(arcs: Arcs, target: Grid) -> tuple[Index, Index, Float64, Float64]:
     """Arcs cut at the target's meridians: number of the arc, column, start and stop."""
     edges = np.radians(target.lon_edges)
     west, east = np.minimum(arcs.start, arcs.stop), np.maximum(arcs.start, arcs.stop)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from climdown.grid import FloatArray, Grid
+from climdown.arrays import Float64
+from climdown.grid import Grid
 from climdown.regrid.weights import Method
 
 
-def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray, FloatArray]:
+def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, Float64]:
     """The per-axis factors of the weights: dense (ny', ny) in latitude and (nx', nx) in longitude.
 
     For "conservative", row i of a factor holds the fraction of target interval i that falls
@@ -35,7 +36,7 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray
     return _largest(lat), _largest(lon)
 
 
-def _largest(linear: FloatArray) -> FloatArray:
+def _largest(linear: Float64) -> Float64:
     """One where a row of linear interpolation weights is largest: the nearest centre."""
     chosen = np.zeros_like(linear)
     rows = np.flatnonzero(linear.any(axis=1))
@@ -52,17 +53,17 @@ def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_ar
     return sp.csr_array(matrix)
 
 
-def _sin(degrees: FloatArray) -> FloatArray:
+def _sin(degrees: Float64) -> Float64:
     return np.asarray(np.sin(np.radians(degrees)), dtype=np.float64)
 
 
-def _overlap_fractions(source_edges: FloatArray, target_edges: FloatArray) -> FloatArray:
+def _overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
     low = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
     high = np.minimum(target_edges[1:, None], source_edges[None, 1:])
     return np.asarray(np.clip(high - low, 0.0, None) / np.diff(target_edges)[:, None])
 
 
-def _periodic_overlap_fractions(source_edges: FloatArray, target_edges: FloatArray) -> FloatArray:
+def _periodic_overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
     # Shift the target by whole circles so that every convention meets every other.
     first = int(np.floor((source_edges[0] - target_edges[-1]) / 360.0))
     last = int(np.ceil((source_edges[-1] - target_edges[0]) / 360.0))
@@ -71,7 +72,7 @@ def _periodic_overlap_fractions(source_edges: FloatArray, target_edges: FloatArr
     return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
-def _linear(centres: FloatArray, edges: FloatArray, points: FloatArray) -> FloatArray:
+def _linear(centres: Float64, edges: Float64, points: Float64) -> Float64:
     """Rows of linear interpolation weights; zero rows for points outside the edges."""
     matrix = np.zeros((points.size, centres.size))
     inside = (points >= edges[0] - 1e-9) & (points <= edges[-1] + 1e-9)
@@ -87,7 +88,7 @@ def _linear(centres: FloatArray, edges: FloatArray, points: FloatArray) -> Float
     return matrix
 
 
-def _linear_longitude(source: Grid, points: FloatArray) -> FloatArray:
+def _linear_longitude(source: Grid, points: Float64) -> Float64:
     """Interpolation weights in longitude; a periodic source is extended across its seam."""
     base = source.lon_edges[0]
     wrapped = base + np.mod(points - base, 360.0)
@@ -104,7 +105,7 @@ def _linear_longitude(source: Grid, points: FloatArray) -> FloatArray:
     return matrix[:, 1:-1]
 
 
-def _polar_correction(source: Grid, target: Grid, lon: FloatArray) -> sp.csr_array:
+def _polar_correction(source: Grid, target: Grid, lon: Float64) -> sp.csr_array:
     """Between the last row and the pole, interpolate towards the row's zonal mean.
 
     The value at a pole is one value; the zonal mean of the nearest row is its best estimate,

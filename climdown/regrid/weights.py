@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
+from climdown.arrays import Float64, Floats
 from climdown.errors import GridError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
 
 Method = Literal["conservative", "bilinear", "nearest"]
@@ -35,14 +35,12 @@ class Weights:
     method: Method
 
     @cached_property
-    def coverage(self) -> FloatArray:
+    def coverage(self) -> Float64:
         """Fraction of each target cell that the source covers, shape (ny, nx)."""
         # The order of summation of `apply`: a step's values never depend on its neighbours'.
         return np.asarray(self.matrix @ np.ones(self.matrix.shape[1])).reshape(self.target.shape)
 
-    def apply(
-        self, values: npt.NDArray[np.floating], *, min_coverage: float = 1e-6
-    ) -> npt.NDArray[np.floating]:
+    def apply(self, values: Floats, *, min_coverage: float = 1e-6) -> Floats:
         """Regrid fields, ignoring missing values and renormalising by what is left.
 
         Args:

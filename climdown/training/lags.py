@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf, regrid
+from climdown.arrays import Floats as Values
 from climdown.grid import Grid
-from climdown.metrics.autocorrelation import Values, lag_correlation
+from climdown.metrics.autocorrelation import lag_correlation
 from climdown.training.reader import Index
 
 if TYPE_CHECKING:
