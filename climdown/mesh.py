@@ -131,9 +131,9 @@ class Mesh:
         """Corners are known, and not all the same: some models write that for no cell."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
-        known = np.isfinite(self.lat_vertices) & np.isfinite(self.lon_vertices)
+        finite = np.isfinite(self.lat_vertices) & np.isfinite(self.lon_vertices)
         spread = np.ptp(self.lat_vertices, axis=-1) + np.ptp(self.lon_vertices, axis=-1)
-        return np.asarray(known.all(axis=-1) & (spread > 0))
+        return np.asarray(finite.all(axis=-1) & (spread > 0))
 
     @cached_property
     def copies(self) -> Index:
@@ -193,8 +193,8 @@ class Mesh:
 
         The longitudes are those outside the widest gap between meridians that hold cells.
         """
-        known = np.isfinite(self.lat)
-        return _box(self.lat[known], self.lon[known])
+        located = np.isfinite(self.lat)
+        return _box(self.lat[located], self.lon[located])
 
     @cached_property
     def extent(self) -> tuple[float, float, float, float]:
@@ -223,8 +223,8 @@ class Mesh:
         south, north, west, east = self.box
         extent = "global longitudes" if east - west >= 360 else span((west, east), "E", "W")
         corners = "" if self.lat_vertices is not None else ", corners unknown"
-        known = np.isfinite(self.lat)
-        several = np.unique(places(self.lat[known], self.lon[known])).size > 1
+        located = np.isfinite(self.lat)
+        several = np.unique(places(self.lat[located], self.lon[located])).size > 1
         spacing = f" of about {self.spacing:.3g} deg" if several else ""
         return f"{kind}, {size} cells{spacing}, {span((south, north), 'N', 'S')}, {extent}{corners}"
 
@@ -258,11 +258,11 @@ def places(lat: Float64, lon: Float64) -> npt.NDArray[np.int64]:
 
 def _copies(lat: Float64, lon: Float64) -> Index:
     copies = np.ones(lat.shape, dtype=np.intp)
-    known = np.isfinite(lat) & np.isfinite(lon)
+    located = np.isfinite(lat) & np.isfinite(lon)
     _, inverse, counts = np.unique(
-        places(lat[known], lon[known]), return_inverse=True, return_counts=True
+        places(lat[located], lon[located]), return_inverse=True, return_counts=True
     )
-    copies[known] = counts[inverse]
+    copies[located] = counts[inverse]
     return copies
 
 
@@ -296,11 +296,11 @@ def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     nodes /= np.linalg.norm(nodes, axis=-1, keepdims=True)
     node_lat = np.degrees(np.arcsin(np.clip(nodes[..., 2], -1.0, 1.0)))
     node_lon = np.degrees(np.arctan2(nodes[..., 1], nodes[..., 0]))
-    known = np.isfinite(lat)[..., None]
+    exists = np.isfinite(lat)[..., None]
 
     def around(node: Float64) -> Float64:
         corners = [node[:-1, :-1], node[:-1, 1:], node[1:, 1:], node[1:, :-1]]
-        return np.where(known, np.stack(corners, axis=-1), np.nan)
+        return np.where(exists, np.stack(corners, axis=-1), np.nan)
 
     return around(node_lat), around(node_lon)
 
@@ -311,9 +311,9 @@ def _continued(points: Float64) -> Float64:
     for axis in (0, 1):
         for step in (1, -1):
             guess = 2 * _shifted(points, step, axis) - _shifted(points, 2 * step, axis)
-            known = np.isfinite(guess)
-            total += np.where(known, guess, 0.0)
-            count += known
+            finite = np.isfinite(guess)
+            total += np.where(finite, guess, 0.0)
+            count += finite
     guesses = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return np.where(np.isfinite(points), points, guesses)
 

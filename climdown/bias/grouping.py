@@ -140,14 +140,14 @@ class Windows:
     def cut(self, runs: Array, part: slice, padding: float) -> Array:
         """Values of some of the groups, shape (groups, cells, longest), padded at their ends."""
         xp, device = home(runs)
-        found = runs[xp.asarray(self.first[part], device=device)]
+        values = runs[xp.asarray(self.first[part], device=device)]
         length, longest = self.length[part], self.longest
         shortest = int(length.min(initial=longest))
         if shortest < longest:
             beyond = xp.asarray(np.arange(shortest, longest) >= length[:, None], device=device)
-            tail = found[..., shortest:]
+            tail = values[..., shortest:]
             tail[...] = xp.where(beyond[:, None], xp.full_like(tail, padding), tail)
-        return found
+        return values
 
     def valid(self, rows: Array) -> Index:
         """Values of rows (cells, time) in each group that are not missing, shape (cells, groups).

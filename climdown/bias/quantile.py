@@ -74,13 +74,13 @@ def group_quantiles(
     xp, device = home(values)
     # Cells come first in memory, so that turning the axes again later copies nothing.
     shape = (values.shape[1], len(windows.first), len(nodes))
-    found = xp.empty(shape, dtype=values.dtype, device=device)
+    quantiles = xp.empty(shape, dtype=values.dtype, device=device)
 
     def work(cells: slice) -> None:
-        found[cells] = _quantiles(rows_of_cells(values[:, cells]), windows, nodes)
+        quantiles[cells] = _quantiles(rows_of_cells(values[:, cells]), windows, nodes)
 
     in_blocks(work, values, threads, block_bytes)
-    return xp.moveaxis(found, 0, -1)
+    return xp.moveaxis(quantiles, 0, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +169,15 @@ def train(
         InputError: dates, reference and model do not fit together.
     """
     _check_option("tails", tails, Tails)
-    known = nodes(quantiles) if isinstance(quantiles, int) else _probabilities(quantiles)
+    probabilities = nodes(quantiles) if isinstance(quantiles, int) else _probabilities(quantiles)
     if tails == "extremes":
-        known = np.union1d(known, [0.0, 1.0])
+        probabilities = np.union1d(probabilities, [0.0, 1.0])
     _check_series("ref", ref, ref_dates)
     windows = grouping.windows(grouping.group_of(ref_dates))
     return train_from_quantiles(
-        group_quantiles(ref, windows, known, threads=threads, block_bytes=block_bytes),
+        group_quantiles(ref, windows, probabilities, threads=threads, block_bytes=block_bytes),
         hist,
-        nodes=known,
+        nodes=probabilities,
         hist_dates=hist_dates,
         kind=kind,
         grouping=grouping,
@@ -209,8 +209,8 @@ def train_from_quantiles(
     """
     _check_series("hist", hist, hist_dates)
     windows = grouping.windows(grouping.group_of(hist_dates))
-    found = group_quantiles(hist, windows, nodes, threads=threads, block_bytes=block_bytes)
-    return QuantileMap(kind, grouping, nodes, ref_quantiles, found)
+    hist_quantiles = group_quantiles(hist, windows, nodes, threads=threads, block_bytes=block_bytes)
+    return QuantileMap(kind, grouping, nodes, ref_quantiles, hist_quantiles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,8 +277,8 @@ def adjust(
 
     def work(cells: slice) -> tuple[int, int]:
         block = trained.cells(cells), sim[:, cells], pool[:, cells]
-        found, bounded, unmapped = _adjust_block(plan, *block, interpolation, max_ratio)
-        values[:, cells] = found.T
+        scen, bounded, unmapped = _adjust_block(plan, *block, interpolation, max_ratio)
+        values[:, cells] = scen.T
         return bounded, unmapped
 
     counts = in_blocks(work, pool, threads, block_bytes)
@@ -296,21 +296,21 @@ def _adjust_block(
     """scen of a block of cells, shape (cells, time), and the two counts of `Adjusted`."""
     xp, device = home(sim)
     rows = rows_of_cells(pool)
-    x = rows if plan.kept is None else rows_of_cells(sim)
+    x = rows if plan.sim_steps is None else rows_of_cells(sim)
     counts = plan.windows.valid(rows)
     twice = (disjoint_ranks if plan.disjoint else window_ranks)(rows, plan)
-    if plan.kept is not None:
-        twice = xp.take(twice, xp.asarray(plan.kept, device=device), axis=1)
-    correction, bounded = trained.corrections(max_ratio)
-    correction = xp.astype(correction, x.dtype, copy=False)
+    if plan.sim_steps is not None:
+        twice = xp.take(twice, xp.asarray(plan.sim_steps, device=device), axis=1)
+    node_corrections, bounded = trained.corrections(max_ratio)
+    node_corrections = xp.astype(node_corrections, x.dtype, copy=False)
     if (counts < FEWEST).any():
         few = xp.asarray(counts < FEWEST, device=device)[..., None]
-        correction = xp.where(few, xp.full_like(correction, xp.nan), correction)
+        node_corrections = xp.where(few, xp.full_like(node_corrections, xp.nan), node_corrections)
     table = _rank_table(counts, trained.nodes, interpolation)
-    found, near = _at_nodes(correction, bounded, twice, table, plan.groups)
-    scen = x + found if trained.kind == "additive" else x * found
+    correction, at_bound = _interpolated(node_corrections, bounded, twice, table, plan.groups)
+    scen = x + correction if trained.kind == "additive" else x * correction
     unmapped = int(xp.sum(xp.isnan(scen))) - int(xp.sum(xp.isnan(x)))
-    return scen, 0 if near is None else int(xp.sum(near & ~xp.isnan(scen))), unmapped
+    return scen, 0 if at_bound is None else int(xp.sum(at_bound & ~xp.isnan(scen))), unmapped
 
 
 class _RankTable(NamedTuple):
@@ -341,7 +341,7 @@ def _rank_table(counts: Index, nodes: Float64, interpolation: str) -> _RankTable
     return _RankTable((ends - sizes)[which.reshape(counts.shape)], low.astype(np.int64), weight)
 
 
-def _at_nodes(
+def _interpolated(
     correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Index
 ) -> tuple[Array, Array | None]:
     """Corrections of (cells, groups, nodes) at each step's tau, and where a bound had a part."""
@@ -355,23 +355,23 @@ def _at_nodes(
     at += xp.asarray(groups * nodes, device=device)
     at += count * nodes * xp.reshape(xp.arange(cells, device=device), (-1, 1))
     values, flags = xp.reshape(correction, (-1,)), xp.reshape(bounded, (-1,))
-    found = pick(values, at)
-    near = pick(flags, at) if bool(xp.any(flags)) else None
+    at_tau = pick(values, at)
+    at_bound = pick(flags, at) if bool(xp.any(flags)) else None
     if table.weight.any():
         weight = xp.asarray(np.pad(table.weight, spare), dtype=values.dtype, device=device)
         weight = pick(weight, entry)
         at += 1
-        found += (pick(values, at) - found) * weight
-        if near is not None:
-            near |= pick(flags, at) & (weight > 0)
-    return found, near
+        at_tau += (pick(values, at) - at_tau) * weight
+        if at_bound is not None:
+            at_bound |= pick(flags, at) & (weight > 0)
+    return at_tau, at_bound
 
 
 def _quantiles(rows: Array, windows: Windows, nodes: Float64) -> Array:
     """Quantiles of rows (cells, time), shape (cells, groups, nodes)."""
     xp, device = home(rows)
     counts, runs = windows.valid(rows).T[..., None], windows.runs(rows)
-    found = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
+    quantiles = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
     for part in parts_of(runs, windows):
         window = xp.sort(windows.cut(runs, part, xp.nan), axis=-1, stable=False)
         last = np.maximum(counts[part] - 1, 0)
@@ -384,8 +384,8 @@ def _quantiles(rows: Array, windows: Windows, nodes: Float64) -> Array:
         if few.any():
             missing = xp.full_like(value, xp.nan)
             value = xp.where(xp.asarray(few, device=device), missing, value)
-        found[:, part] = xp.moveaxis(value, 0, 1)
-    return found
+        quantiles[:, part] = xp.moveaxis(value, 0, 1)
+    return quantiles
 
 
 def _select(window: Array, index: Index) -> Array:
@@ -400,11 +400,15 @@ def _select(window: Array, index: Index) -> Array:
 
 
 def _probabilities(quantiles: npt.ArrayLike) -> Float64:
-    found = np.asarray(quantiles, dtype=np.float64)
-    ascend = found.ndim == 1 and len(found) > 1 and bool((np.diff(found) > 0).all())
-    if not ascend or found[0] < 0 or found[-1] > 1:
+    probabilities = np.asarray(quantiles, dtype=np.float64)
+    ascend = (
+        probabilities.ndim == 1
+        and len(probabilities) > 1
+        and bool((np.diff(probabilities) > 0).all())
+    )
+    if not ascend or probabilities[0] < 0 or probabilities[-1] > 1:
         raise ConfigError("quantiles must be at least two probabilities that ascend from 0 to 1")
-    return found
+    return probabilities
 
 
 def _check_option(name: str, value: str, options: Any) -> None:

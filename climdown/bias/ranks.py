@@ -19,16 +19,16 @@ class RankPlan:
 
     Attributes:
         windows: of the pool.
-        own: whether a member is a step of sim that uses this group's map, (groups, longest).
+        ranked: whether a member is a step of sim that uses this group's map, (groups, longest).
         groups: of each step of sim, shape (time,).
-        kept: where the steps of sim lie in the pool, shape (time,); None if sim is the pool.
+        sim_steps: positions of sim's steps in the pool, shape (time,); None if sim is the pool.
         disjoint: no step of the pool belongs to two groups.
     """
 
     windows: Windows
-    own: Mask
+    ranked: Mask
     groups: Index
-    kept: Index | None
+    sim_steps: Index | None
     disjoint: bool
 
 
@@ -36,7 +36,7 @@ def plan_ranks(
     grouping: Grouping, dates: DateSequence, pool_dates: DateSequence | None
 ) -> RankPlan:
     groups = grouping.group_of(dates)
-    kept, pool_groups = None, groups
+    sim_steps, pool_groups = None, groups
     marks = np.append(groups, -1)
     if pool_dates is not None:
         pool_groups = grouping.group_of(pool_dates)
@@ -44,13 +44,13 @@ def plan_ranks(
         missing = [date for date in dates if date not in index]
         if missing:
             raise InputError(f"the pool to rank among lacks {missing[0]}, a step of sim")
-        kept = np.array([index[date] for date in dates], dtype=np.int64)
+        sim_steps = np.array([index[date] for date in dates], dtype=np.int64)
         marks = np.full(len(pool_groups) + 1, -1)
-        marks[kept] = groups
+        marks[sim_steps] = groups
     windows = grouping.windows(pool_groups)
-    own = marks[windows.members()] == np.arange(grouping.count)[:, None]
+    ranked = marks[windows.members()] == np.arange(grouping.count)[:, None]
     disjoint = grouping.kind != "dayofyear" or grouping.window == 1
-    return RankPlan(windows, own, groups, kept, disjoint)
+    return RankPlan(windows, ranked, groups, sim_steps, disjoint)
 
 
 def disjoint_ranks(rows: Array, plan: RankPlan) -> Array:
@@ -69,17 +69,17 @@ def disjoint_ranks(rows: Array, plan: RankPlan) -> Array:
     source = source + (steps + 1) * xp.reshape(xp.arange(cells, device=device), (-1, 1))
     source = pick(xp.reshape(source, (-1,)), order)
     longest = values.shape[-1]
-    found = xp.empty(cells * (steps + 1), dtype=xp.int32, device=device)
+    ranks = xp.empty(cells * (steps + 1), dtype=xp.int32, device=device)
     twice = 2 * xp.arange(longest, dtype=xp.int32, device=device)
-    found[source] = xp.broadcast_to(twice, source.shape)
+    ranks[source] = xp.broadcast_to(twice, source.shape)
     ties = _ties(pick(xp.reshape(values, (-1,)), order))
     shared = xp.astype(ties.first % longest + ties.last % longest, xp.int32)
-    found[xp.take(xp.reshape(source, (-1,)), ties.place, axis=0)] = shared
-    return xp.reshape(found, (cells, steps + 1))[:, :-1]
+    ranks[xp.take(xp.reshape(source, (-1,)), ties.place, axis=0)] = shared
+    return xp.reshape(ranks, (cells, steps + 1))[:, :-1]
 
 
 def window_ranks(rows: Array, plan: RankPlan) -> Array:
-    """As `disjoint_ranks`, where windows overlap; steps that are not kept have no rank there.
+    """As `disjoint_ranks`, where windows overlap; steps that only the pool has get no rank.
 
     Every window is sorted, so values are first replaced by their place in the whole row: short
     integers, with one more bit that marks the steps the window is for.
@@ -95,10 +95,10 @@ def window_ranks(rows: Array, plan: RankPlan) -> Array:
     keys = xp.empty(cells * steps, dtype=dtype, device=device)
     keys[order] = xp.astype(2 * xp.arange(steps, device=device) + lowest, dtype)
     runs, order = plan.windows.runs(xp.reshape(keys, rows.shape)), xp.reshape(order, (-1,))
-    found = xp.zeros(cells * steps, dtype=xp.int32, device=device)
+    ranks = xp.zeros(cells * steps, dtype=xp.int32, device=device)
     for part in parts_of(runs, plan.windows):
         window = plan.windows.cut(runs, part, padding)
-        window += xp.astype(xp.asarray(plan.own[part], device=device), dtype)[:, None]
+        window += xp.astype(xp.asarray(plan.ranked[part], device=device), dtype)[:, None]
         window = xp.reshape(xp.sort(window, axis=-1, stable=False), (-1,))
         (marked,) = xp.nonzero(xp.astype(window & 1, xp.bool))
         row = marked // longest
@@ -113,8 +113,8 @@ def window_ranks(rows: Array, plan: RankPlan) -> Array:
             bounds = 2 * (bounds - place[tied] // steps * steps) + lowest
             below = _count_below(window, row[tied], longest, bounds)
             twice[tied] = xp.sum(below, axis=0) - 1
-        found[xp.take(order, place, axis=0)] = xp.astype(twice, xp.int32)
-    return xp.reshape(found, rows.shape)
+        ranks[xp.take(order, place, axis=0)] = xp.astype(twice, xp.int32)
+    return xp.reshape(ranks, rows.shape)
 
 
 class _Ties(NamedTuple):
@@ -156,10 +156,10 @@ def _count_below(flat: Array, first: Array, length: int, bounds: Array) -> Array
         bounds: shape (..., queries), as is the result.
     """
     xp, _ = home(flat)
-    found, end = xp.zeros_like(bounds), xp.full_like(bounds, length)
+    below, end = xp.zeros_like(bounds), xp.full_like(bounds, length)
     step = 1 << (length.bit_length() - 1)
     while step:
-        probe = xp.minimum(found + step, end)
-        found = xp.where(pick(flat, first + probe - 1) < bounds, probe, found)
+        probe = xp.minimum(below + step, end)
+        below = xp.where(pick(flat, first + probe - 1) < bounds, probe, below)
         step //= 2
-    return found
+    return below

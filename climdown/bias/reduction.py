@@ -118,6 +118,6 @@ def leading_eofs(
     if count is None:
         # The last share is 1 exactly, or the samples have no variance at all.
         count = 1 + sum(share < explained for share in shares[:-1])
-    kept = nx.flip(vectors, axis=1)[:, :count].T
+    eofs = nx.flip(vectors, axis=1)[:, :count].T
     shift = nx.mean(target, axis=0) - nx.mean(source, axis=0)
-    return Reduction(kept, shares[count - 1], shift - nx.dot(nx.dot(kept, shift), kept))
+    return Reduction(eofs, shares[count - 1], shift - nx.dot(nx.dot(eofs, shift), eofs))

@@ -198,7 +198,7 @@ def choose_epsilon(
     if not candidates:
         raise ConfigError("no candidates to choose epsilon from")
     measure = distance or _sliced_wasserstein
-    found: dict[float, float] = {}
+    distances: dict[float, float] = {}
     transport: Transport | None = None
     # Large ones first: each solution is a good start for the next.
     for epsilon in sorted(candidates, reverse=True):
@@ -216,15 +216,15 @@ def choose_epsilon(
             # Smaller ones converge more slowly still.
             logger.info("epsilon %g and smaller ones passed over: %s", epsilon, error)
             break
-        found[epsilon] = float(measure(transport(held_source), held_target))
-        logger.info("epsilon %g: distance %.4g", epsilon, found[epsilon])
-    if not found:
+        distances[epsilon] = float(measure(transport(held_source), held_target))
+        logger.info("epsilon %g: distance %.4g", epsilon, distances[epsilon])
+    if not distances:
         raise ConvergenceError(
             f"none of the epsilons {', '.join(f'{e:g}' for e in sorted(candidates))} converged "
             f"in {max_iterations} iterations: offer larger ones, or allow more iterations"
         )
-    nearest = min(found.values())
-    return max(e for e, value in found.items() if value <= nearest + slack * abs(nearest))
+    nearest = min(distances.values())
+    return max(e for e, value in distances.items() if value <= nearest + slack * abs(nearest))
 
 
 def adjust(mapping: Map, points: Array, shift: Array) -> Array:

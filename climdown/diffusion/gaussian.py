@@ -97,14 +97,14 @@ class GaussianPart(nn.Module):
     def error_variance(self, sigma: Tensor) -> Tensor:
         """Mean over cells of Var[x0 | x], shape (batch, channels)."""
         square = sigma.float()[:, None] ** 2
-        found = []
+        by_channel = []
         for channel, floor in enumerate(self.floor):
             variances = self.get_buffer(f"variances_{channel}")
             cells = len(self.get_buffer(f"cells_{channel}"))
             along = (variances * square / (variances + square)).sum(dim=1)
             across = (cells - len(variances)) * (floor * square / (floor + square))[:, 0]
-            found.append((along + across) / cells)
-        return torch.stack(found, dim=1)
+            by_channel.append((along + across) / cells)
+        return torch.stack(by_channel, dim=1)
 
     def error_covariance(self, channel: int, sigma: float) -> ErrorCovariance:
         """How the errors of cells hang together, for what was observed of some to mend others."""

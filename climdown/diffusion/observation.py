@@ -113,10 +113,10 @@ class CoarseOperator:
         means = self._matrix[:, error.cells] * slope.double()
         patterns, gains = error.patterns.double(), error.gains.double()
         along = means @ patterns.T
-        known = (observed * (self.covered > _EPSILON)).flatten(1).double()
+        usable = (observed * (self.covered > _EPSILON)).flatten(1).double()
         total = (along * gains) @ along.mT + error.rest.double() * means @ means.mT
-        total = total * known[:, :, None] * known[:, None] + torch.diag_embed(1.0 - known)
-        misfit = self._physical_misfit(x, coarse, observed).flatten(1).double() * known
+        total = total * usable[:, :, None] * usable[:, None] + torch.diag_embed(1.0 - usable)
+        misfit = self._physical_misfit(x, coarse, observed).flatten(1).double() * usable
         weights = torch.linalg.solve(total, misfit[..., None])
         change = error.rest.double() * (means.mT @ weights)[..., 0]
         change = change + ((along.mT @ weights)[..., 0] * gains) @ patterns
@@ -305,11 +305,11 @@ class CoarseObservation:
         """
         result = pattern.new_zeros((len(self.coarse[0]), *pattern.shape))
         for operator, channel, coarse, observed in self._variables():
-            own = operator.lower(operator.normalise(pattern[None, channel]))
+            pattern_means = operator.lower(operator.normalise(pattern[None, channel]))
             if ratios[channel]:
-                change = torch.where(own > _EPSILON, coarse / own, 1.0)
+                change = torch.where(pattern_means > _EPSILON, coarse / pattern_means, 1.0)
             else:
-                change = coarse - own
+                change = coarse - pattern_means
             raised = operator.raise_(torch.where(observed > 0, change, 0.0), observed)
             changed = pattern[channel] * raised if ratios[channel] else pattern[channel] + raised
             fields = operator.normalise(changed) * operator.mask

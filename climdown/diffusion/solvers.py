@@ -34,8 +34,8 @@ def sample(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) 
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         denoised = denoise(x, sigma)
         fresh = eta * sigma_next * math.sqrt(1.0 - (sigma_next / sigma) ** 2)
-        kept = math.sqrt(sigma_next**2 - fresh**2)
-        x = denoised + (kept / sigma) * (x - denoised)
+        remaining = math.sqrt(sigma_next**2 - fresh**2)
+        x = denoised + (remaining / sigma) * (x - denoised)
         if fresh > 0:
             x = x + fresh * noise(i)
     return x
@@ -80,8 +80,8 @@ def sample_fast(
         if before is not None:
             h_before, denoised_before = before
             middle = denoised + (h / (2.0 * h_before)) * (denoised - denoised_before)
-        kept = math.exp(-(1.0 + eta) * h)
-        x = kept * x + (1.0 - kept) * middle
+        k = math.exp(-(1.0 + eta) * h)
+        x = k * x + (1.0 - k) * middle
         if eta > 0.0:
             x = x + sigma_next * math.sqrt(-math.expm1(-2.0 * eta * h)) * noise(i)
         before = (h, denoised)

@@ -48,10 +48,10 @@ def paired_rows(
         climatology: of the training days, for spectra of departures from it, shape (ny, nx).
         inside: cells to score, shape (ny, nx).
     """
-    known = np.isfinite(truth) & inside
+    valid = np.isfinite(truth) & inside
     for forecast in forecasts.values():
-        known &= np.isfinite(forecast.values).all(axis=1)
-    target = np.where(known, truth, np.nan)
+        valid &= np.isfinite(forecast.values).all(axis=1)
+    target = np.where(valid, truth, np.nan)
     rows: list[Row] = []
     for method, forecast in forecasts.items():
         named: Row = {"variable": label, "method": method}
@@ -68,7 +68,7 @@ def paired(ensemble: Floats, target: Floats, areas: Floats, climatology: Floats)
         return scores.quantile_error(forecast, target, areas, quantile=0.99)
 
     mae = scores.mean_absolute_error(mean, target, areas)
-    found: Row = {
+    row: Row = {
         "mae": mae,
         "p99_mean": p99(mean),
         "p99_member": float(np.mean([p99(ensemble[:, m]) for m in range(members)])),
@@ -76,18 +76,18 @@ def paired(ensemble: Floats, target: Floats, areas: Floats, climatology: Floats)
         "spread_skill": None,
     }
     if members > 1:
-        found["spread_skill"] = scores.spread_skill_ratio(ensemble, target, areas)
+        row["spread_skill"] = scores.spread_skill_ratio(ensemble, target, areas)
     complete = np.isfinite(target).any(axis=(1, 2))
-    known = np.asarray(np.isfinite(target[complete]).all(axis=0))
-    return found | spectral(ensemble[complete], target[complete], known, climatology)
+    valid = np.asarray(np.isfinite(target[complete]).all(axis=0))
+    return row | spectral(ensemble[complete], target[complete], valid, climatology)
 
 
-def spectral(ensemble: Floats, target: Floats, known: Mask, climatology: Floats) -> Row:
+def spectral(ensemble: Floats, target: Floats, valid: Mask, climatology: Floats) -> Row:
     """Power of members relative to the truth's, whose days may be others.
 
     Args:
         ensemble, target: shapes (n, member, ny, nx) and (m, ny, nx).
-        known: cells that all have, shape (ny, nx).
+        valid: cells that have a value in all fields, shape (ny, nx).
 
     Returns:
         The log spectral distance (dB), relative power by band of wavelengths in cells, and the
@@ -95,20 +95,20 @@ def spectral(ensemble: Floats, target: Floats, known: Mask, climatology: Floats)
         latter also of departures from the climatology ("weather_ring"), which leaves out the
         pattern that all days share.
     """
-    found: Row = {}
+    row: Row = {}
     for name, mean in (("ring", np.zeros_like(climatology)), ("weather_ring", climatology)):
-        wavenumbers, theirs = spectra.tapered_spectrum(target - mean, known)
+        wavenumbers, theirs = spectra.tapered_spectrum(target - mean, valid)
         ours = np.mean(
             [
-                spectra.tapered_spectrum(ensemble[:, m] - mean, known)[1]
+                spectra.tapered_spectrum(ensemble[:, m] - mean, valid)[1]
                 for m in range(ensemble.shape[1])
             ],
             axis=0,
         )
         if name == "ring":
-            found["spectral_dB"] = spectra.log_spectral_distance(ours, theirs)
+            row["spectral_dB"] = spectra.log_spectral_distance(ours, theirs)
             for band, (low, high) in _BANDS.items():
-                found[band] = spectra.band_power(wavenumbers, ours, theirs, low, high)
+                row[band] = spectra.band_power(wavenumbers, ours, theirs, low, high)
         worst, length = spectra.largest_deviation(wavenumbers, ours, theirs)
-        found |= {name: worst, f"{name}_cells": length}
-    return found
+        row |= {name: worst, f"{name}_cells": length}
+    return row

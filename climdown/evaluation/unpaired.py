@@ -87,12 +87,12 @@ def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
     )
     climatology = cells.mean_by_cell(days[2])
     window = spectra.taper(np.all([np.isfinite(x).any(axis=0) for x in days], axis=0))
-    found = [spectra.rapsd(x - climatology, spacing, window=window) for x in days]
-    length = 1.0 / (found[0][0] * max(spacing))
+    rings = [spectra.rapsd(x - climatology, spacing, window=window) for x in days]
+    length = 1.0 / (rings[0][0] * max(spacing))
     # Rounding must not drop the shortest wave.
     resolved = length > 2.0 - 1e-6
     length = length[resolved]
-    reference, *others = (power[resolved] for _, power in found)
+    reference, *others = (power[resolved] for _, power in rings)
     error, floor = (spectra.log_spectral_distance(x, reference) for x in others)
     yield Row(field, "log spectral distance (dB)", None, None, None, error, floor)
     for low, high in _BANDS:
@@ -111,24 +111,24 @@ def neighbour_rows(
     Args:
         episode: training days fewer steps apart are one weather situation, and no neighbours.
     """
-    found = {
+    distances = {
         "samples to training days": nearest_neighbour_distances(generated, training),
         "validation days to training days": nearest_neighbour_distances(held_out, training),
         "samples to validation days": nearest_neighbour_distances(generated, held_out),
         "samples to other samples": nearest_neighbour_distances(generated, generated, exclude=0),
     }
     if len(training) >= 2 * episode:
-        found[f"training days to others, at least {episode} days apart"] = (
+        distances[f"training days to others, at least {episode} days apart"] = (
             nearest_neighbour_distances(training, training, exclude=episode - 1)
         )
     return [
         Neighbours(
             title,
-            least=float(distances.min()),
-            low=float(np.quantile(distances, 0.05)),
-            median=float(np.median(distances)),
+            least=float(values.min()),
+            low=float(np.quantile(values, 0.05)),
+            median=float(np.median(values)),
         )
-        for title, distances in found.items()
+        for title, values in distances.items()
     ]
 
 

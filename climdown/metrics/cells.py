@@ -28,11 +28,11 @@ def deviation_by_cell(fields: Floats) -> Floats:
 
 def quantile_by_cell(fields: Floats, quantile: float) -> Floats:
     """A quantile of each cell, linear between its values, in the fields' units."""
-    found = np.full(fields.shape[1:], np.nan)
-    known = np.isfinite(fields).any(axis=0)
-    values = np.where(np.isfinite(fields), fields, np.nan)[:, known]
-    found[known] = np.nanquantile(values, quantile, axis=0)
-    return found
+    quantiles = np.full(fields.shape[1:], np.nan)
+    present = np.isfinite(fields).any(axis=0)
+    values = np.where(np.isfinite(fields), fields, np.nan)[:, present]
+    quantiles[present] = np.nanquantile(values, quantile, axis=0)
+    return quantiles
 
 
 def wet_day_frequency(fields: Floats, threshold: float = 1.0) -> Floats:

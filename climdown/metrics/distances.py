@@ -45,12 +45,12 @@ def nearest_neighbour_distances(a: Floats, b: Floats, *, exclude: int | None = N
 
 def _mean_squares(a: Floats, b: Floats) -> Floats:
     """Mean squared difference of each pair over shared cells, infinite without any, (n, m)."""
-    known_a, known_b = (np.isfinite(x).reshape(len(x), -1) for x in (a, b))
+    valid_a, valid_b = (np.isfinite(x).reshape(len(x), -1) for x in (a, b))
     x, y = (
-        np.where(known, fields.reshape(len(fields), -1), 0.0).astype(np.float64)
-        for fields, known in ((a, known_a), (b, known_b))
+        np.where(valid, fields.reshape(len(fields), -1), 0.0).astype(np.float64)
+        for fields, valid in ((a, valid_a), (b, valid_b))
     )
-    u, v = known_a.astype(np.float64), known_b.astype(np.float64)
+    u, v = valid_a.astype(np.float64), valid_b.astype(np.float64)
     # The expanded square by matrix products; double precision leaves errors of 1e-8 of the units.
     total = (x**2) @ v.T - 2.0 * x @ y.T + u @ (y**2).T
     shared = u @ v.T

@@ -30,11 +30,11 @@ def mean_absolute_error(forecast: Floats, truth: Floats, areas: Floats) -> float
 def quantile_error(forecast: Floats, truth: Floats, areas: Floats, *, quantile: float) -> float:
     """Area-weighted mean absolute error of each cell's own quantile over time."""
     missing = ~np.isfinite(truth) | ~np.isfinite(forecast)
-    known = ~missing.all(axis=0)
-    ours = np.where(missing, np.nan, forecast)[:, known]
-    theirs = np.where(missing, np.nan, truth)[:, known]
+    scored = ~missing.all(axis=0)
+    ours = np.where(missing, np.nan, forecast)[:, scored]
+    theirs = np.where(missing, np.nan, truth)[:, scored]
     error = np.nanquantile(ours, quantile, axis=0) - np.nanquantile(theirs, quantile, axis=0)
-    return weighted_mean(np.abs(error), areas[known])
+    return weighted_mean(np.abs(error), areas[scored])
 
 
 def fair_crps(ensemble: Floats, truth: Floats, areas: Floats) -> float:
@@ -62,8 +62,8 @@ def spread_skill_ratio(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     sqrt((M + 1) / M mean variance) / RMSE (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1).
     """
     members = ensemble.shape[1]
-    known = np.where(np.isfinite(truth), 1.0, np.nan)
-    variance = weighted_mean(ensemble.var(axis=1, ddof=1) * known, areas)
+    scored = np.where(np.isfinite(truth), 1.0, np.nan)
+    variance = weighted_mean(ensemble.var(axis=1, ddof=1) * scored, areas)
     error = weighted_mean((ensemble.mean(axis=1) - truth) ** 2, areas)
     return float(np.sqrt((members + 1) / members * variance / error))
 
@@ -79,8 +79,8 @@ def coarse_correlation(ensemble: Floats, coarse: Floats, areas: Floats) -> float
         coarse: the input, shape (time, cy, cx), NaN where it is missing.
         areas: shape (cy, cx).
     """
-    found = [correlation_by_cell(ensemble[:, m], coarse) for m in range(ensemble.shape[1])]
-    return weighted_mean(np.stack(found), areas)
+    correlations = [correlation_by_cell(ensemble[:, m], coarse) for m in range(ensemble.shape[1])]
+    return weighted_mean(np.stack(correlations), areas)
 
 
 def mean_change(before: Floats, after: Floats, areas: Floats) -> float:

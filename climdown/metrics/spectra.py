@@ -13,7 +13,7 @@ def rapsd(
 ) -> tuple[Floats, Floats]:
     """Radially averaged power spectral density, mean over the fields.
 
-    Each field loses the mean over its known cells, and missing cells become zero: compare only
+    Each field loses the mean over its valid cells, and missing cells become zero: compare only
     fields with the same cells missing, since the mask's own spectrum is folded in. The power
     |FFT|^2 / (ny nx)^2 is added up in rings of the wavenumber's length |k|, each as wide as
     the smallest wavenumber of the longer side: their sum is the spatial variance of the filled
@@ -34,11 +34,11 @@ def rapsd(
     """
     if fields.ndim != 3:
         raise ValueError(f"spectra need fields of shape (time, ny, nx), found {fields.shape}")
-    known = np.isfinite(fields)
-    if not known.any(axis=(1, 2)).all():
+    valid = np.isfinite(fields)
+    if not valid.any(axis=(1, 2)).all():
         raise ValueError("a field holds no finite value")
-    means = np.where(known, fields, 0.0).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
-    filled = np.where(known, fields - means[:, None, None], 0.0)
+    means = np.where(valid, fields, 0.0).sum(axis=(1, 2)) / valid.sum(axis=(1, 2))
+    filled = np.where(valid, fields - means[:, None, None], 0.0)
     if window is not None:
         filled = filled * (window / np.sqrt(np.mean(window**2)))
     ny, nx = fields.shape[1:]
@@ -55,8 +55,8 @@ def rapsd(
     return rings * width, np.asarray(total[rings], dtype=np.float64)
 
 
-def taper(known: Mask, width: float = 5.0) -> Floats:
-    """A window that fades to zero towards the edges of the domain and of the known cells.
+def taper(valid: Mask, width: float = 5.0) -> Floats:
+    """A window that fades to zero towards the edges of the domain and of the valid cells.
 
     sin^2(pi d / (2 width)) of the distance d, in cells, to the nearest cell that is missing or
     outside, 1 from `width` on. Steps at coasts and edges leak power proportional to k^-2 that
@@ -65,26 +65,26 @@ def taper(known: Mask, width: float = 5.0) -> Floats:
     log spectral distance by 0.8 dB without and 3.5 dB with it.
 
     Args:
-        known: cells that have values, shape (ny, nx).
+        valid: cells that have values, shape (ny, nx).
 
     Returns:
         shape (ny, nx).
     """
-    distance = distance_transform_edt(np.pad(known, 1))[1:-1, 1:-1]
+    distance = distance_transform_edt(np.pad(valid, 1))[1:-1, 1:-1]
     return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance / width, 1.0)) ** 2)
 
 
-def tapered_spectrum(fields: Floats, known: Mask) -> tuple[Floats, Floats]:
-    """`rapsd` of fields over their known cells, tapered towards the edges of these.
+def tapered_spectrum(fields: Floats, valid: Mask) -> tuple[Floats, Floats]:
+    """`rapsd` of fields over their valid cells, tapered towards the edges of these.
 
     Args:
-        fields: shape (time, ny, nx); cells outside `known` are left out.
-        known: shape (ny, nx).
+        fields: shape (time, ny, nx); cells outside `valid` are left out.
+        valid: shape (ny, nx).
 
     Returns:
         Wavenumbers in cycles per cell and power, shape (rings,) each.
     """
-    return rapsd(np.where(known, fields, np.nan), window=taper(known))
+    return rapsd(np.where(valid, fields, np.nan), window=taper(valid))
 
 
 def white_noise_power(shape: tuple[int, int]) -> Floats:

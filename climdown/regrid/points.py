@@ -31,9 +31,9 @@ def nearest_weights(source: Mesh, target: Grid) -> sp.csr_array:
     neighbours = tree.query(points, k=[count])[0][:, 0]
     reach = source.reach.ravel()[first]
     reach = np.where(np.isfinite(reach), reach, neighbours) * (1.0 + 1e-9)
-    distances, found = tree.query(_target_points(target), k=np.arange(1, count + 1))
-    rows = np.flatnonzero((distances <= reach[found]).any(axis=1))
-    return _matrix(rows, found[rows, 0], np.ones(rows.size), spread, len(distances))
+    distances, nearest = tree.query(_target_points(target), k=np.arange(1, count + 1))
+    rows = np.flatnonzero((distances <= reach[nearest]).any(axis=1))
+    return _matrix(rows, nearest[rows, 0], np.ones(rows.size), spread, len(distances))
 
 
 def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
@@ -126,15 +126,15 @@ def _distinct_points(source: Mesh) -> tuple[Float64, sp.csr_array, Index]:
 
     Ocean grids repeat rows and columns, and a copy may be missing where another is not.
     """
-    known = np.flatnonzero(np.isfinite(source.lat) & np.isfinite(source.lon))
-    lat, lon = source.lat.ravel()[known], source.lon.ravel()[known]
+    located = np.flatnonzero(np.isfinite(source.lat) & np.isfinite(source.lon))
+    lat, lon = source.lat.ravel()[located], source.lon.ravel()[located]
     at_pole = np.abs(lat) > 90.0 - 1e-6
     _, first, centre = np.unique(
         places(lat, np.where(at_pole, 0.0, lon)), return_index=True, return_inverse=True
     )
     share = 1.0 / np.bincount(centre)[centre]
-    spread = sp.csr_array((share, (centre, known)), shape=(first.size, source.lat.size))
-    return unit_vectors(lat[first], lon[first]), spread, known[first]
+    spread = sp.csr_array((share, (centre, located)), shape=(first.size, source.lat.size))
+    return unit_vectors(lat[first], lon[first]), spread, located[first]
 
 
 def _target_points(target: Grid) -> Float64:

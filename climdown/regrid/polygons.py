@@ -83,10 +83,10 @@ def _cells(source: Mesh) -> tuple[Index, Arcs, Float64]:
     return index, arcs, areas
 
 
-def _check_broken(broken: int, whole: int) -> None:
-    if whole == 0 or broken > _MAX_BROKEN * (broken + whole):
+def _check_broken(broken: int, intact: int) -> None:
+    if intact == 0 or broken > _MAX_BROKEN * (broken + intact):
         raise GridError(
-            f"of {broken + whole} cells with corners, those of {broken} make no cell around its "
+            f"of {broken + intact} cells with corners, those of {broken} make no cell around its "
             "centre; the bounds of latitude and longitude seem damaged: correct them, or use "
             "--method bilinear or nearest"
         )
@@ -143,8 +143,8 @@ def _overlaps(arcs: Arcs, areas: Float64, target: Grid) -> tuple[Index, Index, F
     total = sp.coo_array((values, (cells - base, flat)), shape=shape).tocsr().tocoo()
     overlap = total.data * np.sign(areas)[total.row + base]
     width = np.radians(np.diff(target.lon_edges))
-    kept = overlap > _NO_OVERLAP * width[total.col % target.lon.size]
-    return total.col[kept].astype(np.intp), total.row[kept] + base, overlap[kept]
+    real = overlap > _NO_OVERLAP * width[total.col % target.lon.size]
+    return total.col[real].astype(np.intp), total.row[real] + base, overlap[real]
 
 
 def _pieces(arcs: Arcs, target: Grid) -> tuple[Index, Index, Float64, Float64]:

@@ -69,7 +69,7 @@ class Weights:
         else:
             weight = self.matrix @ valid.astype(np.float64)
         # A whole cell may lack a rounding error.
-        kept = weight >= min_coverage * (1.0 - 1e-6)
-        result = np.where(kept, total / np.where(kept, weight, 1.0), np.nan)
+        covered = weight >= min_coverage * (1.0 - 1e-6)
+        result = np.where(covered, total / np.where(covered, weight, 1.0), np.nan)
         leading = values.shape[: values.ndim - len(shape)]
         return result.T.reshape(*leading, *self.target.shape).astype(values.dtype)
