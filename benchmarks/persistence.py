@@ -33,10 +33,11 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 from benchmarks import running
 from climdown import cf, pipeline, regrid, stream
 from climdown.config import RunConfig, load_config
+from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
 from climdown.methods.registry import KINDS
 from climdown.metrics import scores
-from climdown.metrics.autocorrelation import fine_detail, lag_correlation
+from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.priors.card import Prior
 from climdown.priors.store import load_prior
 
@@ -170,7 +171,7 @@ def compare(
 
     def correlation(values: Values) -> float:
         weights = np.broadcast_to(areas, values.shape[1:])
-        return lag_correlation(values[first], values[first + 1], weights)
+        return lag_one_autocorrelation(values[first], values[first + 1], weights)
 
     return (
         correlation(observed),

@@ -78,7 +78,7 @@ def red_weights(correlation: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CoherentNoise:
+class AutocorrelatedNoise:
     """The noise of one batch of fields, correlated from one time step to the next.
 
     Attributes:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from climdown import regrid
 from climdown.arrays import Floats, Mask
+from climdown.grid import Grid
 from climdown.metrics import scores, spectra
 
 Row = dict[str, float | str | None]
@@ -112,3 +114,16 @@ def spectral(ensemble: Floats, target: Floats, valid: Mask, climatology: Floats)
         worst, length = spectra.largest_deviation(wavenumbers, ours, theirs)
         row |= {name: worst, f"{name}_cells": length}
     return row
+
+
+def fine_detail(fields: Floats, fine: Grid, coarse: Grid) -> Floats:
+    """Fields minus their coarse means, which are interpolated bilinearly to the fine grid.
+
+    Args:
+        fields: on the fine grid, shape (..., ny, nx), NaN where missing.
+
+    Returns:
+        shape as given; NaN where a field is missing, or all coarse cells around.
+    """
+    means = regrid.weights(fine, coarse, "conservative").apply(fields)
+    return fields - regrid.weights(coarse, fine, "bilinear").apply(means)

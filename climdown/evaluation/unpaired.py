@@ -1,8 +1,7 @@
 """Rows of the table that judges generated fields against days that were not trained on.
 
-A `Trio` is (held-out days, generated fields, training days) of one variable, each of shape
-(time, ny, nx) in the same units, NaN where missing. Training days are the floor: their distance
-from the held-out days is what another stretch of the same weather has.
+Training days are the floor: their distance from the held-out days is what another stretch of the
+same weather has.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,21 @@ from climdown.grid import Grid
 from climdown.metrics import cells, scores, spectra
 from climdown.metrics.distances import nearest_neighbour_distances
 
-Trio = tuple[Floats, Floats, Floats]
-
 # Wavelengths in cells, from and below.
 _BANDS = ((2.0, 4.0), (4.0, 8.0), (8.0, math.inf))
+
+
+class Comparison(NamedTuple):
+    """Three samples of one variable in the same units, NaN where missing.
+
+    Attributes:
+        held_out, generated, training: days, fields and days of shape (time, ny, nx); or a
+            statistic of each by cell, shape (ny, nx).
+    """
+
+    held_out: Floats
+    generated: Floats
+    training: Floats
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,9 @@ class Neighbours:
     median: float
 
 
-def climate_rows(field: str, days: Trio, grid: Grid, *, wet: float | None = None) -> Iterator[Row]:
+def climate_rows(
+    field: str, days: Comparison, grid: Grid, *, wet: float | None = None
+) -> Iterator[Row]:
     """Mean, standard deviation and 99th percentile by cell, and wet days from `wet` up."""
     statistics: dict[str, Callable[[Floats], Floats]] = {
         "mean": cells.mean_by_cell,
@@ -64,17 +77,16 @@ def climate_rows(field: str, days: Trio, grid: Grid, *, wet: float | None = None
     if wet is not None:
         statistics["wet-day frequency"] = partial(cells.wet_day_frequency, threshold=wet)
     for name, statistic in statistics.items():
-        held_out, generated, training = map(statistic, days)
-        yield _row(field, name, (held_out, generated, training), grid)
+        yield _row(field, name, Comparison(*map(statistic, days)), grid)
 
 
-def correlation_row(field: str, one: Trio, other: Trio, grid: Grid) -> Row:
+def correlation_row(field: str, one: Comparison, other: Comparison, grid: Grid) -> Row:
     """Correlation of two variables by cell."""
-    held_out, generated, training = map(cells.correlation_by_cell, one, other)
-    return _row(field, "correlation", (held_out, generated, training), grid)
+    correlations = Comparison(*map(cells.correlation_by_cell, one, other))
+    return _row(field, "correlation", correlations, grid)
 
 
-def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
+def spectral_rows(field: str, days: Comparison, grid: Grid) -> Iterator[Row]:
     """Log spectral distance (dB), and power relative to the held-out days by wavelength.
 
     Spectra are of departures from the mean of the training days by cell, which would hide the
@@ -85,7 +97,7 @@ def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
         float(np.diff(grid.lat_edges).mean()),
         float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
     )
-    climatology = cells.mean_by_cell(days[2])
+    climatology = cells.mean_by_cell(days.training)
     window = spectra.taper(np.all([np.isfinite(x).any(axis=0) for x in days], axis=0))
     rings = [spectra.rapsd(x - climatology, spacing, window=window) for x in days]
     length = 1.0 / (rings[0][0] * max(spacing))
@@ -132,7 +144,10 @@ def neighbour_rows(
     ]
 
 
-def _row(field: str, measure: str, maps: Trio, grid: Grid) -> Row:
+def _row(field: str, measure: str, maps: Comparison, grid: Grid) -> Row:
     held_out, generated, training = (scores.weighted_mean(x, grid.areas) for x in maps)
-    error, floor = (scores.mean_absolute_error(x, maps[0], grid.areas) for x in maps[1:])
+    error, floor = (
+        scores.mean_absolute_error(x, maps.held_out, grid.areas)
+        for x in (maps.generated, maps.training)
+    )
     return Row(field, measure, held_out, generated, training, error, floor)

@@ -10,7 +10,7 @@ import numpy as np
 
 from climdown import cf
 from climdown.config import RunConfig
-from climdown.diffusion.noise import CoherentNoise, KeyedNoise
+from climdown.diffusion.noise import AutocorrelatedNoise, KeyedNoise
 from climdown.diffusion.sampler import Noise
 from climdown.errors import ConfigError
 from climdown.priors.card import Prior
@@ -79,7 +79,7 @@ def make_noise(plan: Plan, keys: Sequence[tuple[int, Any]]) -> Noise:
         return KeyedNoise(seed, stamps, shape, plan.device)
     numbers = cf.step_numbers([date for _, date in keys], _step(plan.prior, plan.time, plan.config))
     numbered = tuple((key[0], n) for key, n in zip(keys, numbers.tolist(), strict=True))
-    return CoherentNoise(seed, numbered, shape, plan.device, tuple(found.values()))
+    return AutocorrelatedNoise(seed, numbered, shape, plan.device, tuple(found.values()))
 
 
 def _step(prior: Prior, axis: cf.TimeAxis, config: RunConfig) -> float:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from climdown import cf, regrid
 from climdown.arrays import Floats as Values
 from climdown.grid import Grid
-from climdown.metrics.autocorrelation import lag_correlation
+from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.training.reader import Index
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def lag_correlations(
             ],
             axis=1,
         )
-        found.append(lag_correlation(left[first], left[second], blocks.areas))
+        found.append(lag_one_autocorrelation(left[first], left[second], blocks.areas))
     return found
 
 
