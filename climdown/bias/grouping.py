@@ -24,6 +24,7 @@ DateSequence = Sequence[cftime.datetime] | Dates
 Array = Any
 
 DAYS = 365
+# Days before each month in a year without leap day.
 _FIRST_OF_MONTH = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334])
 
 
@@ -82,12 +83,16 @@ class Grouping:
     def windows(self, groups: Index) -> Windows:
         """The members as runs, for time steps whose groups `group_of` gave."""
         reach = self.window // 2 if self.kind == "dayofyear" else 0
+        # Steps sorted by group; the stable sort leaves those of one group in the order of time.
         order = np.argsort(groups, kind="stable")
         # Laid out by day, once more before and behind: windows around New Year are runs as well.
         starts = np.searchsorted(groups[order], np.arange(self.count))
         turns = np.arange(-reach, self.count + reach + 1)
         edges = starts[turns % self.count] + len(order) * (turns // self.count)
+        # edges[i] is where day i - reach begins, so the window of day g runs from edges[g], the
+        # start of day g - reach, to edges[g + 2 reach + 1], the start of day g + reach + 1.
         first, last = edges[: self.count], edges[-self.count :]
+        # Of the copies before and behind only what some window reaches is stored.
         laid = np.concatenate([order] * 3)[len(order) + edges[0] : len(order) + edges[-1]]
         return Windows(laid, first - edges[0], last - first)
 
@@ -114,6 +119,8 @@ class Windows:
         """The runs as rows, shape (groups, longest), padded at their ends."""
         slots = np.arange(self.longest)
         padded = np.append(self.order, padding)
+        # Slots past the end of a short run would read the next group's steps: they are padded. The
+        # minimum keeps the index of the last runs in range.
         index = np.minimum(self.first[:, None] + slots, len(self.order))
         return np.where(slots < self.length[:, None], padded[index], padding)
 
@@ -130,6 +137,8 @@ class Windows:
         longest).
         """
         xp, device = home(rows)
+        # Step 0 stands behind the end, so that the last runs have the full length too; `cut`
+        # replaces it by the padding.
         order = np.pad(self.order, (0, self.longest))
         laid = xp.take(rows, xp.asarray(order, device=device), axis=1)
         if array_api_compat.is_torch_array(laid):
@@ -140,8 +149,10 @@ class Windows:
     def cut(self, runs: Array, part: slice, padding: float) -> Array:
         """Values of some of the groups, shape (groups, cells, longest), padded at their ends."""
         xp, device = home(runs)
+        # Indexing by an array copies, so that the padding below does not spoil the shared runs.
         values = runs[xp.asarray(self.first[part], device=device)]
         length, longest = self.length[part], self.longest
+        # Slots below the shortest length are valid in every group and need no mask.
         shortest = int(length.min(initial=longest))
         if shortest < longest:
             beyond = xp.asarray(np.arange(shortest, longest) >= length[:, None], device=device)
@@ -158,6 +169,8 @@ class Windows:
         missing = xp.isnan(rows)
         if not bool(xp.any(missing)):
             return self.length[None]
+        # A difference of cumulative counts per window: the cost does not grow with the window's
+        # width.
         present = ~np.asarray(array_api_compat.to_device(missing, "cpu"))
         before = np.pad(np.cumsum(present[:, self.order], axis=1), ((0, 0), (1, 0)))
         return np.asarray(before[:, self.first + self.length] - before[:, self.first])
@@ -177,6 +190,7 @@ def day_of_year(dates: DateSequence) -> Index:
     """
     if len(dates) == 0:
         return np.zeros(0, dtype=np.int64)
+    # Month and day packed into one number: a single pass over Python's date objects.
     parts = np.fromiter((32 * date.month + date.day for date in dates), np.int64, len(dates))
     month, day = parts // 32 - 1, parts % 32
     if calendar_of(dates) == "360_day":

@@ -132,6 +132,7 @@ class QuantileMap:
             return ref - hist, xp.zeros_like(ref, dtype=xp.bool)
         nothing, one = xp.zeros_like(ref), xp.ones_like(ref)
         ref, hist = xp.where(ref < 0, nothing, ref), xp.where(hist < 0, nothing, hist)
+        # As a product x/0 exceeds the bound without a division; 0/0 does not, and is set to 1.
         bounded, none = ref > max_ratio * hist, hist == 0
         ratio = ref / xp.where(bounded | none, one, hist)
         ratio = xp.where(none, one, ratio)
@@ -297,6 +298,8 @@ def _adjust_block(
     xp, device = home(sim)
     rows = rows_of_cells(pool)
     x = rows if plan.sim_steps is None else rows_of_cells(sim)
+    # tau as the integer 2 (rank - 1): average ranks may be halves, and n values then share one
+    # table of 2n - 1 taus.
     counts = plan.windows.valid(rows)
     twice = (disjoint_ranks if plan.disjoint else window_ranks)(rows, plan)
     if plan.sim_steps is not None:
@@ -304,6 +307,7 @@ def _adjust_block(
     node_corrections, bounded = trained.corrections(max_ratio)
     node_corrections = xp.astype(node_corrections, x.dtype, copy=False)
     if (counts < FEWEST).any():
+        # Too few values to rank: no correction, and scen is missing.
         few = xp.asarray(counts < FEWEST, device=device)[..., None]
         node_corrections = xp.where(few, xp.full_like(node_corrections, xp.nan), node_corrections)
     table = _rank_table(counts, trained.nodes, interpolation)
@@ -328,11 +332,13 @@ class _RankTable(NamedTuple):
 
 
 def _rank_table(counts: Index, nodes: Float64, interpolation: str) -> _RankTable:
+    # One table for each distinct n, end to end: cells without gaps all share one.
     distinct, which = np.unique(np.maximum(counts, 2), return_inverse=True)
     sizes = 2 * distinct - 1
     ends = np.cumsum(sizes)
     twice = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
     tau = twice / np.repeat(2 * distinct - 2, sizes)
+    # Beyond the outermost nodes `interp` stays at them: the tails' constant correction.
     position = np.interp(tau, nodes, np.arange(len(nodes)))
     low = np.minimum(np.floor(position), len(nodes) - 2)
     weight = position - low
@@ -351,12 +357,14 @@ def _interpolated(
     spare = (0, 2 * twice.shape[-1])
     low = xp.asarray(np.pad(table.low, spare), device=device)
     entry = twice + xp.asarray(table.start[:, groups], device=device)
+    # Place of (cell, group, node below tau) in the flat corrections.
     at = pick(low, entry)
     at += xp.asarray(groups * nodes, device=device)
     at += count * nodes * xp.reshape(xp.arange(cells, device=device), (-1, 1))
     values, flags = xp.reshape(correction, (-1,)), xp.reshape(bounded, (-1,))
     at_tau = pick(values, at)
     at_bound = pick(flags, at) if bool(xp.any(flags)) else None
+    # Not for "nearest", whose node may be the last one.
     if table.weight.any():
         weight = xp.asarray(np.pad(table.weight, spare), dtype=values.dtype, device=device)
         weight = pick(weight, entry)
@@ -373,8 +381,10 @@ def _quantiles(rows: Array, windows: Windows, nodes: Float64) -> Array:
     counts, runs = windows.valid(rows).T[..., None], windows.runs(rows)
     quantiles = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
     for part in parts_of(runs, windows):
+        # NaN sorts last: the first n values of a row are the valid ones, in order.
         window = xp.sort(windows.cut(runs, part, xp.nan), axis=-1, stable=False)
         last = np.maximum(counts[part] - 1, 0)
+        # Type 7: quantile p lies at place (n - 1) p, counted from 0, here in double precision.
         position = last * nodes
         low = np.floor(position).astype(np.int64)
         weight = xp.asarray(position - low, dtype=rows.dtype, device=device)
@@ -394,6 +404,7 @@ def _select(window: Array, index: Index) -> Array:
     The places are of shape (groups, cells or 1, places), the result is (groups, cells, places).
     """
     xp, device = home(window)
+    # Windows of one length without missing values read the same places in all rows.
     if (index == index[:1, :1]).all():
         return xp.take(window, xp.asarray(index[0, 0], device=device), axis=-1)
     return pick(xp.reshape(window, (-1,)), starts_of(window) + xp.asarray(index, device=device))

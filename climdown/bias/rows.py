@@ -37,6 +37,7 @@ def missing_last(rows: Array) -> Array:
 def rows_of_cells(values: Array) -> Array:
     """Cells first and contiguous, shape (cells, time)."""
     xp, device = home(values)
+    # Copied rather than viewed: every later sort wants the steps of a cell side by side in memory.
     rows = xp.empty((values.shape[1], values.shape[0]), dtype=values.dtype, device=device)
     rows[...] = values.T
     return rows
@@ -57,6 +58,7 @@ def pick(flat: Array, index: Array) -> Array:
 
 def parts_of(runs: Array, windows: Windows) -> Iterator[slice]:
     """Slices of the groups, each with few enough values in all cells to be sorted at once."""
+    # Bytes of one group's windows in all cells of the block.
     each = runs.shape[1] * max(windows.longest, 1) * runs.itemsize
     size = max(1, _default_bytes(runs) // _WINDOWS_SHARE // each)
     for start in range(0, len(windows.first), size):
@@ -75,7 +77,7 @@ def in_blocks(
     steps, cells = values.shape
     threads = max(threads, 1)
     largest = cells_per_block(steps, block_bytes or _default_bytes(values))
-    # As many blocks for each thread.
+    # Blocks of one size whose number is a multiple of the threads': none idles in the last round.
     rounds = max(1, -(-cells // (largest * threads)))
     size = max(1, -(-cells // (rounds * threads)))
     blocks = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]

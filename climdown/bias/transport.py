@@ -83,11 +83,15 @@ class Transport:
     def project(self) -> Array:
         """Barycentric projection of the source: each point's mean under the plan, (n, d)."""
         nx, f, x = get_backend(self.source), self.potentials[0], centred(self.source)
+        # The exponent (f_i + g_j - C_ij) / reg with C_ij = |x_i|^2 - 2 x_i.y_j + |y_j|^2: here
+        # what depends on i alone, in `_scores` the rest.
         level = (f - nx.sum(x**2, axis=1)) / self.regularisation
         blocks = []
         for start in range(0, len(x), self.batch_size):
             rows = slice(start, start + self.batch_size)
             plan = nx.exp(self._scores(x[rows]) + level[rows, None])
+            # Rows of the plan sum to 1 / n, so that those of exp(.) / m sum to 1: a conditional
+            # mean.
             blocks.append(nx.dot(plan, self.target) / len(self.target))
         return nx.concatenate(blocks, axis=0)
 
@@ -99,6 +103,8 @@ class Transport:
         """
         check_points(new, "new", like=self.source)
         nx = get_backend(new, self.target)
+        # T(x) = sum_j w_j y_j with w_j ~ exp((g_j - |x - y_j|^2) / reg), normalised: f is not
+        # defined off the sample, and the normalisation takes its place.
         x = new - nx.mean(self.source, axis=0)
         blocks = []
         for start in range(0, len(x), self.batch_size):
@@ -147,6 +153,7 @@ def fit(
     check_positive(epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
     check_positive(batch_size=1 if batch_size is None else batch_size)
     x, y = centred(source), centred(target)
+    # E |x - y|^2 of independent points, whose means are zero here.
     scale = mean_square(x) + mean_square(y)
     if not scale > 0:
         raise InputError("source and target have no variance; transport needs points that differ")
@@ -268,6 +275,7 @@ def _solve_dense(problem: _Problem) -> _Solution:
     warm = None
     if problem.start is not None:
         f, g = problem.start.potentials
+        # POT's u and v contain the masses: plan = exp(u + v - C / reg), u = f / reg + log a.
         warm = (f / reg + log_a, g / reg + log_b)
     # POT also makes exp(u), which nobody needs and which may overflow.
     with np.errstate(over="ignore"):
@@ -328,6 +336,8 @@ def balance(
     while (error := float(nx.mean(abs(received - 1.0)))) > tolerance:
         if iteration == limit:
             break
+        # Sinkhorn's step is g_j <- g_j - reg log(received_j), which makes column j exact for this
+        # f.
         relaxation = _RELAXATION if error < _ROUGHLY else 1.0
         g = g - relaxation * reg * nx.log(nx.clip(received, _TINY, None))
         f, received = sweep(g)
@@ -353,6 +363,8 @@ def _sweep(x: Array, y: Array, g: Array, reg: float, rows: int) -> tuple[Array, 
     parts = []
     for first in range(0, len(x), rows):
         block = x[first : first + rows]
+        # Each row's sum over j of exp((g_j - C_ij) / reg), as total exp(peak) exp(-|x_i|^2 / reg):
+        # so f_i = -reg log(sum / m), and the normalised row is n times that of the plan.
         weights, total, peak = _softmax(_scores(block, y, g, reg))
         received = received + nx.dot(1.0 / total, weights)
         parts.append(nx.sum(block**2, axis=1) - reg * (peak + nx.log(total / len(y))))
@@ -362,6 +374,7 @@ def _sweep(x: Array, y: Array, g: Array, reg: float, rows: int) -> tuple[Array, 
 def _scores(x: Array, y: Array, g: Array, reg: float) -> Array:
     """(g_j - C_ij) / reg (k, m), without |x_i|^2, which a row's normalisation takes out."""
     nx = get_backend(x, y)
+    # A matrix product in place of the differences x_i - y_j, which would take d times the memory.
     scores = nx.dot(x * (2.0 / reg), y.T)
     scores += ((g - nx.sum(y**2, axis=1)) / reg)[None, :]
     return scores
@@ -370,6 +383,7 @@ def _scores(x: Array, y: Array, g: Array, reg: float) -> Array:
 def _softmax(scores: Array) -> tuple[Array, Array, Array]:
     """exp(scores - peak) (k, m), its row sums (k,) and the peaks (k,); spoils the scores."""
     nx = get_backend(scores)
+    # Peaks subtracted first, or small epsilons overflow; in place, since a block is large.
     peak = nx.max(scores, axis=1)
     scores -= peak[:, None]
     weights = nx.exp(scores)
