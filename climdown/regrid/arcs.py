@@ -53,6 +53,8 @@ def arcs_around(lat: Float64, lon: Float64) -> Arcs:
     does not end where it began: arcs on the pole close it.
     """
     lam = np.radians(lon)
+    # The shorter way from each corner to the next, in [-pi, pi): longitudes then run on across 0
+    # and 360 degrees without a jump.
     steps = (np.roll(lam, -1, axis=1) - lam + np.pi) % _CIRCLE - np.pi
     start = lam[:, :1] + np.cumsum(steps, axis=1) - steps
     stop = start + steps
@@ -61,6 +63,7 @@ def arcs_around(lat: Float64, lon: Float64) -> Arcs:
     apex, sine, cosine = (values.ravel() for values in _circles(lat, lon, steps))
     ends = z.ravel(), np.roll(z, -1, axis=1).ravel()
     edges = _with_range(cell, start.ravel(), stop.ravel(), apex, sine, cosine, ends)
+    # The steps of a cell that holds no pole add up to zero, those around a pole to a whole circle.
     around = np.flatnonzero(np.abs(steps.sum(axis=1)) > np.pi)
     if around.size == 0:
         return edges
@@ -75,11 +78,15 @@ def area_north_of(arcs: Arcs, start: Float64, stop: Float64, level: Float64) -> 
         start, stop: longitudes between those of each arc, radians.
         level: a parallel's z.
     """
+    # (1 - z)(1 + z) keeps the digits that 1 - z^2 loses near a pole.
     across = arcs.sine * np.sqrt(np.maximum((1.0 - level) * (1.0 + level), 0.0))
+    # cos of the angle u at which the circle crosses the parallel: tan(latitude) = tan(i) cos u
+    # with i the inclination. Beyond +-1 there is no crossing, and the clipped reach is 0 or pi.
     slope = level * arcs.cosine / np.maximum(across, 1e-300)
     # The circle lies north of the parallel this far to either side of its apex.
     reach = np.arccos(np.clip(slope, -1.0, 1.0))
 
+    # Of z(u) - level; odd in u.
     def primitive(angle: Float64) -> Float64:
         sine = np.sin(angle)
         # arcsin(k sin u), without its loss of digits near a right angle.
@@ -89,9 +96,12 @@ def area_north_of(arcs: Arcs, start: Float64, stop: Float64, level: Float64) -> 
     total, turns = np.zeros(reach.shape), np.zeros(reach.shape)
     for longitude, sign in ((start, -1.0), (stop, 1.0)):
         angle = longitude - arcs.apex
+        # To within half a circle of the apex. South of the parallel the integrand is 0, so that an
+        # angle beyond the reach counts as the reach.
         turn = np.rint(angle / _CIRCLE)
         total += sign * primitive(np.clip(angle - _CIRCLE * turn, -reach, reach))
         turns += sign * turn
+    # Each whole turn passes all of the part north of the parallel once.
     if turns.any():
         total += 2.0 * turns * primitive(reach)
     return total
@@ -99,20 +109,25 @@ def area_north_of(arcs: Arcs, start: Float64, stop: Float64, level: Float64) -> 
 
 def signed_areas(arcs: Arcs, cells: int) -> Float64:
     """Areas of cells, steradian, shape (cells,); negative where corners run anticlockwise."""
+    # Down to the south pole, z = -1: Green's theorem for the area between edge and pole. On the
+    # way around, eastward edges add and westward ones subtract.
     parts = area_north_of(arcs, arcs.start, arcs.stop, np.full(arcs.cell.shape, -1.0))
     return np.asarray(np.bincount(arcs.cell, parts, minlength=cells), dtype=np.float64)
 
 
 def _circles(lat: Float64, lon: Float64, steps: Float64) -> tuple[Float64, Float64, Float64]:
     """Apex, and sine and cosine of the inclination, of the circles through successive corners."""
+    # The plane of a great circle has the normal a x b for corners a and b.
     x, y, z = np.moveaxis(unit_vectors(lat, lon), -1, 0)
     next_x, next_y, next_z = (np.roll(values, -1, axis=1) for values in (x, y, z))
     normal_x, normal_y = y * next_z - z * next_y, z * next_x - x * next_z
     # From the step, whose sign tells on which side a way across a pole passes it.
     ring = np.cos(np.radians(lat))
     normal_z = ring * np.roll(ring, -1, axis=1) * np.sin(steps)
+    # The northernmost point lies opposite to the horizontal part of the normal that points north.
     sign = np.where(normal_z < 0, 1.0, -1.0)
     flat = np.hypot(normal_x, normal_y)
+    # Repeated corners span no plane: the guard leaves zeros, and an arc of no length adds nothing.
     length = np.maximum(np.hypot(flat, normal_z), 1e-300)
     apex = np.arctan2(sign * normal_y, sign * normal_x)
     return apex, flat / length, np.abs(normal_z) / length
@@ -134,6 +149,7 @@ def _with_range(
         turns = np.floor((east - angle) / _CIRCLE) - np.floor((west - angle) / _CIRCLE)
         return np.asarray(turns > 0)
 
+    # The circle is northernmost at u = 0 and southernmost at u = pi.
     low = np.where(holds(np.pi), -sine, np.minimum(*ends))
     high = np.where(holds(0.0), sine, np.maximum(*ends))
     return Arcs(cell, start, stop, apex, sine, cosine, low, high)
@@ -141,6 +157,9 @@ def _with_range(
 
 def _along_pole(cell: Index, start: Float64, stop: Float64, pole: Float64) -> Arcs:
     """Arcs on the pole at z = `pole`, in pieces shorter than half a circle."""
+    # A circle of inclination 90 degrees has z(u) = sign(cos u): within a quarter circle of its
+    # apex it stays on the north pole, and within a quarter of the opposite point on the south
+    # pole. That expresses a way along a pole by the same formula as any edge.
     edges = np.linspace(start, stop, _POLE_PIECES + 1)
     begin, end = edges[:-1].ravel(), edges[1:].ravel()
     pole = np.tile(pole, _POLE_PIECES)
@@ -152,4 +171,5 @@ def _along_pole(cell: Index, start: Float64, stop: Float64, pole: Float64) -> Ar
 def _joined(edges: Arcs, closing: Arcs) -> Arcs:
     pairs = ((getattr(edges, f.name), getattr(closing, f.name)) for f in fields(Arcs))
     both = Arcs(*(np.concatenate(pair) for pair in pairs))
+    # Overlaps are summed over runs of one cell's arcs.
     return both[np.argsort(both.cell, kind="stable")]

@@ -30,8 +30,11 @@ def nearest_weights(source: Mesh, target: Grid) -> sp.csr_array:
     # The first neighbour of a centre is itself.
     neighbours = tree.query(points, k=[count])[0][:, 0]
     reach = source.reach.ravel()[first]
+    # The distance to the sixth neighbour where corners are unknown; a little more, so that a
+    # target on a corner is inside.
     reach = np.where(np.isfinite(reach), reach, neighbours) * (1.0 + 1e-9)
     distances, nearest = tree.query(_target_points(target), k=np.arange(1, count + 1))
+    # Any of the near cells may hold the target: large cells may lie beside small ones.
     rows = np.flatnonzero((distances <= reach[nearest]).any(axis=1))
     return _matrix(rows, nearest[rows, 0], np.ones(rows.size), spread, len(distances))
 
@@ -48,7 +51,7 @@ def linear_weights(source: Mesh, target: Grid) -> sp.csr_array:
     longest = _LONGEST * _typical_side(points)
     parts = []
     for sign in (1.0, -1.0):
-        # Sources reach over the equator, so that triangles there are whole.
+        # Sources reach over the equator, so that no triangle is cut there.
         near = np.flatnonzero(sign * points[:, 2] > -min(2.0 * longest, 0.5))
         rows = np.flatnonzero(wanted[:, 2] >= 0 if sign > 0 else wanted[:, 2] < 0)
         if (triangles := _triangles(points[near], sign)) is not None:
@@ -79,20 +82,24 @@ def _triangle_weights(
     sign: float,
     longest: float,
 ) -> tuple[Index, Index, Float64]:
+    # Negative where the plane has no triangle: such targets lie outside the mesh.
     simplex = triangles.find_simplex(_stereographic(wanted[rows], sign))
     rows, simplex = rows[simplex >= 0], simplex[simplex >= 0]
     shares = _shares(points[near[triangles.simplices[simplex]]], wanted[rows])
     # Sides are straight in the plane, and great circles on the sphere: a point between the two
     # belongs to the next triangle.
     for _ in range(_STEPS):
+        # The neighbour across the side opposite the corner with the most negative share.
         beyond = triangles.neighbors[simplex, shares.argmin(axis=1)]
         outside = np.flatnonzero((shares.min(axis=1) < 0) & (beyond >= 0))
         simplex[outside] = beyond[outside]
         corners = near[triangles.simplices[simplex[outside]]]
         shares[outside] = _shares(points[corners], wanted[rows[outside]])
     corners = near[triangles.simplices[simplex]]
+    # What is still outside after these steps is so by rounding or at the hull.
     shares = np.clip(shares, 0.0, None)
     shares /= shares.sum(axis=1, keepdims=True)
+    # Triangles with a long side bridge holes and bays of the mesh; targets in them get no weight.
     compact = _side(points[corners]) < longest
     keep = np.repeat(compact[:, None], 3, axis=1)
     return np.repeat(rows, 3)[keep.ravel()], corners[keep], shares[keep]
@@ -101,6 +108,7 @@ def _triangle_weights(
 def _shares(corners: Float64, wanted: Float64) -> Float64:
     """Barycentric coordinates, in flat triangles, of where the rays through points meet them."""
     a, b, c = np.moveaxis(corners, 1, 0)
+    # The share of corner a is the volume (p, b, c) over the sum of the three (Cramer's rule).
     volumes = [(wanted * np.cross(p, q)).sum(axis=1) for p, q in ((b, c), (c, a), (a, b))]
     total = np.sum(volumes, axis=0)
     return np.asarray(np.stack(volumes, axis=1) / np.where(total == 0, 1.0, total)[:, None])
@@ -113,6 +121,7 @@ def _side(corners: Float64) -> Float64:
 
 def _typical_side(points: Float64) -> float:
     """The distance to the nearest neighbour that 19 in 20 points keep."""
+    # A sample is enough for a quantile, and keeps large meshes quick.
     sample = points[:: max(1, len(points) // 2000)]
     return float(np.quantile(KDTree(points).query(sample, k=2)[0][:, 1], 0.95))
 
@@ -128,10 +137,12 @@ def _distinct_points(source: Mesh) -> tuple[Float64, sp.csr_array, Index]:
     """
     located = np.flatnonzero(np.isfinite(source.lat) & np.isfinite(source.lon))
     lat, lon = source.lat.ravel()[located], source.lon.ravel()[located]
+    # At a pole all longitudes name one place.
     at_pole = np.abs(lat) > 90.0 - 1e-6
     _, first, centre = np.unique(
         places(lat, np.where(at_pole, 0.0, lon)), return_index=True, return_inverse=True
     )
+    # Weights of a place are spread evenly over its copies: a mean.
     share = 1.0 / np.bincount(centre)[centre]
     spread = sp.csr_array((share, (centre, located)), shape=(first.size, source.lat.size))
     return unit_vectors(lat[first], lon[first]), spread, located[first]

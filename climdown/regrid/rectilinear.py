@@ -32,6 +32,7 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, F
             _linear(source.lat, source.lat_edges, target.lat),
             _linear_longitude(source, target.lon),
         )
+    # The larger of two linear weights belongs to the nearer centre; equal ones to the first.
     lat, lon = axis_weights(source, target, "bilinear")
     return _largest(lat), _largest(lon)
 
@@ -47,6 +48,7 @@ def _largest(linear: Float64) -> Float64:
 def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_array:
     """The weights, shape (target cells, source cells), as `Weights.matrix` wants them."""
     lat, lon = axis_weights(source, target, method)
+    # Cells are numbered in C order, latitude first, which is the order of the Kronecker product.
     matrix = sp.kron(sp.csr_array(lat), sp.csr_array(lon), format="csr")
     if method == "bilinear" and source.periodic:
         matrix = matrix + _polar_correction(source, target, lon)
@@ -58,6 +60,7 @@ def _sin(degrees: Float64) -> Float64:
 
 
 def _overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
+    # All pairs of intervals by broadcasting, shape (target, source).
     low = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
     high = np.minimum(target_edges[1:, None], source_edges[None, 1:])
     return np.asarray(np.clip(high - low, 0.0, None) / np.diff(target_edges)[:, None])
@@ -80,7 +83,9 @@ def _linear(centres: Float64, edges: Float64, points: Float64) -> Float64:
     if centres.size == 1:
         matrix[rows, 0] = 1.0
         return matrix
+    # Constant between the outermost centre and the outermost edge.
     position = np.clip(points[rows], centres[0], centres[-1])
+    # The last centre itself belongs to the interval before it.
     left = np.clip(np.searchsorted(centres, position, side="right") - 1, 0, centres.size - 2)
     fraction = (position - centres[left]) / (centres[left + 1] - centres[left])
     matrix[rows, left] = 1.0 - fraction
@@ -97,9 +102,11 @@ def _linear_longitude(source: Grid, points: Float64) -> Float64:
         wrapped = np.where(wrapped - base > 360.0 - 1e-6, wrapped - 360.0, wrapped)
         return _linear(source.lon, source.lon_edges, wrapped)
     size = source.lon.size
+    # A copy of the last column before the first and of the first behind the last.
     extended = np.concatenate([[source.lon[-1] - 360.0], source.lon, [source.lon[0] + 360.0]])
     open_ended = np.array([extended[0], extended[-1]])
     matrix = _linear(extended, open_ended, wrapped)
+    # The weights of the copies go to the columns that they stand for.
     matrix[:, size] += matrix[:, 0]
     matrix[:, 1] += matrix[:, -1]
     return matrix[:, 1:-1]
@@ -113,9 +120,11 @@ def _polar_correction(source: Grid, target: Grid, lon: Float64) -> sp.csr_array:
     """
     towards_pole = np.zeros((target.lat.size, source.lat.size))
     for row, pole in ((0, -90.0), (source.lat.size - 1, 90.0)):
+        # From 0 at the centre of the last row to 1 at the pole.
         gap = pole - source.lat[row]
         reaches_pole = abs(pole - source.lat_edges[0 if row == 0 else -1]) < 1e-6
         if abs(gap) > 1e-9 and reaches_pole:
             towards_pole[:, row] = np.clip((target.lat - source.lat[row]) / gap, 0.0, 1.0)
+    # (1 - t) row + t mean = row + t (mean - row): the difference is added to the linear weights.
     zonal_mean = np.full_like(lon, 1.0 / source.lon.size)
     return sp.csr_array(sp.kron(sp.csr_array(towards_pole), sp.csr_array(zonal_mean - lon)))
