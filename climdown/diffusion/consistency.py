@@ -67,8 +67,12 @@ class Tuned:
 
     def pairs(self, uniform: Tensor, progress: float) -> Pairs:
         high = lognormal_sigmas(uniform, mean=self.mean, std=self.std)
+        # Room for a lower level above sigma_min.
         high = high.clamp(min=2 * self.sigma_min)
+        # progress = 1 belongs to the last stage.
         stage = min(int(progress * self.stages), self.stages - 1)
+        # n(t) with 8 / (1 + e^t) = 8 sigmoid(-t). In the first stage 1 - n / 2 is below 0 for t <
+        # ln 7, four fifths of the default levels, and the clamp makes low = sigma_min.
         adjusted = 1.0 + 8.0 * torch.sigmoid(-high)
         low = (high * (1.0 - adjusted / 2.0 ** (stage + 1))).clamp(min=self.sigma_min)
         return Pairs(high, low, torch.sqrt(1.0 + high**2) / (high - low))
@@ -102,6 +106,9 @@ class Improved:
 
     def pairs(self, uniform: Tensor, progress: float) -> Pairs:
         grid = _ascending(self.levels(progress) + 1, self.sigma_min, self.sigma_max)
+        # p(i) ~ erf((ln sigma_(i+1) - mean) / (sqrt(2) std)) - erf((ln sigma_i - mean) / ...)
+        # (their lognormal schedule), drawn by the inverse of its cumulative sum; in double
+        # precision on the CPU, as the grid.
         bounds = torch.erf((grid.log() - self.mean) / (math.sqrt(2.0) * self.std))
         share = torch.cumsum(bounds.diff(), dim=0) / (bounds[-1] - bounds[0])
         index = torch.searchsorted(share, uniform.double().cpu()).clamp(max=len(grid) - 2)
@@ -137,6 +144,7 @@ class Original:
 
     def pairs(self, uniform: Tensor, progress: float) -> Pairs:
         grid = _ascending(self.levels(progress), self.sigma_min, self.sigma_max)
+        # Each of the N - 1 intervals with equal probability; the clamp is for uniform = 1.
         index = (uniform.double().cpu() * (len(grid) - 1)).long().clamp(max=len(grid) - 2)
         return _neighbours(grid, index, uniform, weighted=False)
 
@@ -144,6 +152,7 @@ class Original:
         return _mean((one - other).abs(), valid)
 
     def teacher_decay(self, progress: float) -> float:
+        # The more levels, the slower the teacher follows.
         return math.exp(self.first * math.log(self.decay) / self.levels(progress))
 
 
@@ -170,6 +179,8 @@ def consistency_loss(
         group: of the Gaussian part's patterns for each field, shape (batch,).
         window: cells to answer for; None takes all.
     """
+    # With the x0 and noise of the target: x0 + sigma noise at the two levels stands for two points
+    # of one trajectory.
     answer = noisy_answer(student, x0, calendar, pairs.high, noise, group, window)
     valid = valid if window is None else valid[(..., *window)]
     return pairs.weight * recipe.distance(answer, target, valid)
@@ -212,9 +223,12 @@ def sample(
     Returns:
         shape (batch, channels, ny, nx).
     """
+    # A final 0 of a solver's schedule asks for no evaluation.
     levels = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
     x = consistency(levels[0] * noise(0), levels[0])
     for step, level in enumerate(levels[1:], start=1):
+        # What f returns stands at sigma_min: the noise added makes up the rest of the level's
+        # variance.
         x = consistency(x + math.sqrt(level**2 - sigma_min**2) * noise(step), level)
     return x
 
@@ -225,9 +239,11 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def _ascending(count: int, low: float, high: float) -> Tensor:
+    # Without the 0 that ends a solver's schedule, from sigma_min up.
     return karras_sigmas(count, sigma_min=low, sigma_max=high)[:-1].flip(0)
 
 
 def _neighbours(grid: Tensor, index: Tensor, like: Tensor, *, weighted: bool) -> Pairs:
+    # From double precision on the CPU to the type and device of the fields.
     low, high = grid[index].to(like), grid[index + 1].to(like)
     return Pairs(high, low, 1.0 / (high - low) if weighted else torch.ones_like(high))

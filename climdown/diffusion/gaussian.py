@@ -66,6 +66,7 @@ class GaussianPart(nn.Module):
         self.sigma_min = sigma_min
         self.register_buffer("floor", floor, persistent=False)
         for channel, valid in enumerate(mask):
+            # Patterns are stored over valid cells alone; these numbers put them into a field.
             cells = torch.nonzero(valid.flatten() > 0)[:, 0]
             self.register_buffer(f"cells_{channel}", cells, persistent=False)
             self.register_buffer(f"mean_{channel}", mean[channel], persistent=False)
@@ -101,6 +102,9 @@ class GaussianPart(nn.Module):
         for channel, floor in enumerate(self.floor):
             variances = self.get_buffer(f"variances_{channel}")
             cells = len(self.get_buffer(f"cells_{channel}"))
+            # The trace of the covariance of x0 given x, v sigma^2 / (v + sigma^2) in each
+            # direction: along the patterns, and across them in all other directions of the cells'
+            # space.
             along = (variances * square / (variances + square)).sum(dim=1)
             across = (cells - len(variances)) * (floor * square / (floor + square))[:, 0]
             by_channel.append((along + across) / cells)
@@ -108,6 +112,7 @@ class GaussianPart(nn.Module):
 
     def error_covariance(self, channel: int, sigma: float) -> ErrorCovariance:
         """How the errors of cells hang together, for what was observed of some to mend others."""
+        # By the first group of patterns, which is for new fields.
         variances, floor = self.get_buffer(f"variances_{channel}"), self.floor[channel]
         rest = floor * sigma**2 / (floor + sigma**2)
         return ErrorCovariance(
@@ -123,6 +128,8 @@ class GaussianPart(nn.Module):
         if group is None:
             return self._filtered(channel, values, level, 0)
         result = torch.empty_like(values)
+        # Few groups, large patterns: one product for the rows of each, instead of patterns per
+        # field.
         for number in sorted(set(group.tolist())):
             rows = group == number
             result[rows] = self._filtered(channel, values[rows], level[rows], number)
@@ -130,6 +137,9 @@ class GaussianPart(nn.Module):
 
     def _filtered(self, channel: int, values: Tensor, level: Tensor, group: int) -> Tensor:
         """Shape (batch, cells), as values; level of shape (batch, 1)."""
+        # With C = floor I + P^T diag(v - floor) P and P orthonormal, C (C + sigma^2)^-1 has the
+        # gain of the floor everywhere and gain(v) - gain(floor) more along P: two thin products
+        # instead of a matrix of cells by cells.
         mean = self.get_buffer(f"mean_{channel}")[group]
         patterns = self.get_buffer(f"patterns_{channel}")[group]
         rest = self._gain(self.floor[channel], level)
@@ -138,6 +148,9 @@ class GaussianPart(nn.Module):
         return mean + rest * away + (gains * (away @ patterns.T)) @ patterns
 
     def _gain(self, variance: Tensor, level: Tensor) -> Tensor:
+        # The probability-flow equation moves each coordinate in proportion to its standard
+        # deviation sqrt(v + sigma^2): from level sigma down to sigma_min.
         if self.sigma_min > 0.0:
             return torch.sqrt((variance + self.sigma_min**2) / (variance + level**2))
+        # Wiener's filter, direction by direction.
         return variance / (variance + level**2)

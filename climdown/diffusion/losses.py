@@ -41,12 +41,17 @@ def edm_loss(
         shape (batch,).
     """
     level = sigma.reshape(-1, 1, 1, 1)
+    # 1 / (expected squared error of a linear denoiser), which makes a first guess as bad at every
+    # level: for white data (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 (Table 1 there), as
+    # "data" has it; "network" takes the error of the Gaussian part.
     if weighting == "network":
         weight = 1.0 / denoiser.output_variance(sigma)
     else:
         weight = 1.0 / level**2 + (1.0 / denoiser.sigma_data**2 if weighting == "data" else 0.0)
     denoised = denoiser((x0 + level * noise) * denoiser.mask, sigma, calendar, group, window)
+    # After denoising: the Gaussian part needs all of the domain, the network the window alone.
     if window is not None:
         x0, valid = x0[(..., *window)], valid[(..., *window)]
     error: Tensor = weight * (denoised - x0) ** 2 * valid
+    # By the number of valid cells, so that fields with gaps and small domains weigh alike.
     return error.sum(dim=(1, 2, 3)) / valid.sum(dim=(1, 2, 3)).clamp(min=1)

@@ -29,10 +29,14 @@ def sample(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) 
     Returns:
         shape (batch, channels, ny, nx).
     """
+    # Levels as Python's floats: the time grid stays in double precision, fields in single.
     levels = [float(sigma) for sigma in sigmas]
     x = levels[0] * noise(0)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         denoised = denoise(x, sigma)
+        # The variance of q(x_next | x, x0) for eta = 1, sigma_next^2 (1 - sigma_next^2 / sigma^2).
+        # The rest of sigma_next comes from the noise that x has already, (x - D) / sigma, so that
+        # the level after the step is sigma_next for every eta.
         fresh = eta * sigma_next * math.sqrt(1.0 - (sigma_next / sigma) ** 2)
         remaining = math.sqrt(sigma_next**2 - fresh**2)
         x = denoised + (remaining / sigma) * (x - denoised)
@@ -73,15 +77,19 @@ def sample_fast(
     before: tuple[float, Tensor] | None = None
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         denoised = denoise(x, sigma)
+        # The limit of infinite h, with k = 0 and no noise; D is not continued over an infinite
+        # step.
         if sigma_next == 0.0:
             return denoised
         h = math.log(sigma / sigma_next)
         middle = denoised
         if before is not None:
+            # Linear in log sigma through the last two D, taken half a step ahead: of second order.
             h_before, denoised_before = before
             middle = denoised + (h / (2.0 * h_before)) * (denoised - denoised_before)
         k = math.exp(-(1.0 + eta) * h)
         x = k * x + (1.0 - k) * middle
+        # expm1, since 1 - e^(-2 eta h) of short steps would lose its digits.
         if eta > 0.0:
             x = x + sigma_next * math.sqrt(-math.expm1(-2.0 * eta * h)) * noise(i)
         before = (h, denoised)
@@ -111,6 +119,7 @@ def euler_maruyama(denoise: Denoise, noise: Noise, sigmas: Tensor, *, start: Ten
     x = start + levels[0] * noise(0)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         h = math.log(sigma / sigma_next)
+        # Drift: g^2 dt score = 2 sigma^2 h (D - x) / sigma^2.
         x = x + 2.0 * h * (denoise(x, sigma) - x)
         if i < len(levels) - 1:
             x = x + sigma * math.sqrt(2.0 * h) * noise(i)

@@ -58,6 +58,7 @@ class Tiles:
         weight = torch.zeros(ny, nx, device=x.device)
         for row, column in itertools.product(rows, columns):
             cells = row.to(x.device)[:, None], column.to(x.device)
+            # Summed in single precision, though the network may answer in half.
             part = network(x[(..., *cells)], noise, static[(..., *cells)], calendar).float()
             blend = self._ramp(row, ny)[:, None] * self._ramp(column, nx, circular=self.periodic)
             blend = blend.to(x.device)
@@ -72,6 +73,7 @@ class Tiles:
         """A tile anywhere in a domain (rows, columns), by torch's global random state."""
         starts = []
         for length, circular in zip(shape, (False, self.periodic), strict=True):
+            # A circle has as many tiles as cells; an axis with ends has those that fit.
             places = length if circular and self.size < length else max(length - self.size, 0) + 1
             starts.append(int(torch.randint(places, ())))
         rows, columns = (
@@ -84,7 +86,9 @@ class Tiles:
         """The cells of each tile along an axis."""
         if self.size >= length:
             return [torch.arange(length)]
+        # Rounded down to the stride, so that neighbours share the overlap at least.
         step = (self.size - self.overlap) // self.stride * self.stride
+        # The last tile ends at the domain's edge; on a circle it goes on across the seam.
         last = length if circular else length - self.size
         starts = [*range(0, last, step), *([] if circular else [last])]
         return [torch.arange(start, start + self.size) % length for start in starts]
@@ -94,7 +98,10 @@ class Tiles:
         flat = torch.ones(len(cells))
         if len(cells) == length:
             return flat
+        # From 1 / (overlap + 1) at the edge up to 1: nowhere 0, or a cell would be left without
+        # weight.
         rise = torch.arange(1, len(cells) + 1) / (self.overlap + 1)
+        # No neighbour shares the cells at the domain's own edges.
         up = flat if cells[0] == 0 and not circular else rise
         down = flat if cells[-1] == length - 1 and not circular else rise.flip(0)
         return torch.minimum(up, down).clamp(max=1.0)
