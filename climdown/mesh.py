@@ -84,6 +84,7 @@ class Mesh:
         if centres[0].shape != centres[1].shape:
             return cls(*centres, None, None)  # which says so
         missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
+        # Before corners are inferred, so that filler places do not become anyone's neighbours.
         missing |= _copies(*centres) > _MOST_COPIES
         for values in centres:
             values[missing] = np.nan
@@ -110,9 +111,11 @@ class Mesh:
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
         corners = unit_vectors(self.lat_vertices, self.lon_vertices)
+        # In space, where a pole or the date line is a place like any other.
         middle = corners.mean(axis=-2)
         reach = np.linalg.norm(corners - middle[..., None, :], axis=-1).max(axis=-1)
         off = np.linalg.norm(unit_vectors(self.lat, self.lon) - middle, axis=-1)
+        # NaN, of cells without corners, compares false.
         with np.errstate(invalid="ignore"):
             wrong = (reach > np.radians(_WIDEST_CELL / 2)) | (off > 2.0 * reach)
         return np.asarray(self._has_corners & wrong)
@@ -152,6 +155,7 @@ class Mesh:
         _, place = np.unique(
             places(self.lat.ravel()[cells], self.lon.ravel()[cells]), return_inverse=True
         )
+        # The mean over the copies that have a value.
         total, count = np.zeros((2, place.max() + 1, values.shape[1]))
         np.add.at(total, place, np.where(missing, 0.0, values[cells]))
         np.add.at(count, place, ~missing)
@@ -169,10 +173,12 @@ class Mesh:
         points = points[np.isfinite(points).all(axis=-1)]
         if len(points) < 2:
             raise GridError("cannot tell the spacing of a mesh of one cell")
+        # A sample is enough for a median.
         sample = points[:: max(1, len(points) // 5000)]
         # Ocean grids repeat columns: the nearest cell that is not the same one counts.
         distances = KDTree(points).query(sample, k=min(4, len(points)))[0]
         distances = np.where(distances > 1e-7, distances, np.inf).min(axis=1)
+        # From chords to arcs: 2 arcsin(chord / 2).
         chords = np.median(distances[np.isfinite(distances)])
         return float(np.degrees(2 * np.arcsin(min(1.0, chords / 2))))
 
@@ -183,6 +189,7 @@ class Mesh:
         for values in (self.lat, self.lon, self.lat_vertices, self.lon_vertices):
             if values is not None:
                 digest.update(str(values.shape).encode())
+                # NaN has no integer; no coordinate is as large as its stand-in.
                 rounded = np.round(np.nan_to_num(values, nan=1e6) * 1e6)
                 digest.update(rounded.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -208,6 +215,8 @@ class Mesh:
             south, north, west, east = self.box
             south, north = max(south - half, -90.0), min(north + half, 90.0)
             if east - west < 360.0:
+                # A degree of longitude shrinks with the latitude; bounded, or it would grow
+                # without end at a pole.
                 wide = half / max(np.cos(np.radians(0.5 * (south + north))), 0.2)
                 west, east = west - wide, east + wide
         if east - west >= 360.0:
@@ -238,13 +247,16 @@ def unit_vectors(lat: Float64, lon: Float64) -> Float64:
 def _box(lat: Float64, lon: Float64) -> tuple[float, float, float, float]:
     """South, north, and the meridians beside the widest gap, 360 apart where it is narrow."""
     south, north = float(lat.min()), float(lat.max())
+    # On the circle of longitudes: the last gap leads from the last meridian back to the first.
     meridians = np.unique(np.round(np.mod(lon, 360.0), 6))
     gaps = np.diff(np.append(meridians, meridians[0] + 360.0))
     widest = int(np.argmax(gaps))
+    # No gap to speak of: the cells go all the way round.
     if gaps[widest] < _WIDEST_GAP:
         return south, north, -180.0, 180.0
     west, east = float(meridians[(widest + 1) % meridians.size]), float(meridians[widest])
     east = east if east >= west else east + 360.0
+    # Into the convention with the western edge from -180 to 180.
     turn = 360.0 if west > 180.0 else 0.0
     return south, north, west - turn, east - turn
 
@@ -252,6 +264,7 @@ def _box(lat: Float64, lon: Float64) -> tuple[float, float, float, float]:
 def places(lat: Float64, lon: Float64) -> npt.NDArray[np.int64]:
     """Numbers that are equal for equal places, whatever the longitude convention."""
     turn = round(360.0 / _SAME_PLACE)
+    # As whole numbers of the tolerance: 359.99999 and 0 degrees come out equal by the remainder.
     east = np.round(lon / _SAME_PLACE).astype(np.int64) % turn
     return np.asarray(np.round((lat + 90.0) / _SAME_PLACE).astype(np.int64) * turn + east)
 
@@ -274,6 +287,7 @@ def _padded(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
         return lat, lon
     missing = ~(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
     lat, lon = np.where(missing, np.nan, lat), np.where(missing, np.nan, lon)
+    # Cells with fewer corners than the array has room for, but enough for an area.
     some = missing.any(axis=-1) & ((~missing).sum(axis=-1) >= 3)
     if not some.any():
         return lat, lon
@@ -292,6 +306,8 @@ def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     points = np.pad(unit_vectors(lat, lon), frame, constant_values=np.nan)
     # Twice: the outermost corners continue what continues the outermost rows.
     points = _continued(_continued(points))
+    # Node (j, i) is amid four centres; means of unit vectors are midpoints also across a pole or
+    # the date line. With a frame of one there are ny + 1 by nx + 1 nodes.
     nodes = points[:-1, :-1] + points[1:, :-1] + points[:-1, 1:] + points[1:, 1:]
     nodes /= np.linalg.norm(nodes, axis=-1, keepdims=True)
     node_lat = np.degrees(np.arcsin(np.clip(nodes[..., 2], -1.0, 1.0)))
@@ -299,6 +315,7 @@ def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     exists = np.isfinite(lat)[..., None]
 
     def around(node: Float64) -> Float64:
+        # Corners of cell (j, i), in order around it.
         corners = [node[:-1, :-1], node[:-1, 1:], node[1:, 1:], node[1:, :-1]]
         return np.where(exists, np.stack(corners, axis=-1), np.nan)
 
@@ -310,6 +327,7 @@ def _continued(points: Float64) -> Float64:
     total, count = np.zeros(points.shape), np.zeros(points.shape)
     for axis in (0, 1):
         for step in (1, -1):
+            # Linear extrapolation from the two nearest points on one side: 2 p1 - p2.
             guess = 2 * _shifted(points, step, axis) - _shifted(points, 2 * step, axis)
             finite = np.isfinite(guess)
             total += np.where(finite, guess, 0.0)
@@ -323,5 +341,6 @@ def _shifted(points: Float64, step: int, axis: int) -> Float64:
     moved = np.moveaxis(np.full_like(points, np.nan), axis, 0)
     size = len(moved)
     lines = np.moveaxis(points, axis, 0)
+    # For a negative step the entries after each.
     moved[max(step, 0) : size + min(step, 0)] = lines[max(-step, 0) : size - max(step, 0)]
     return np.moveaxis(moved, 0, axis)

@@ -16,6 +16,7 @@ from climdown.metrics.cells import correlation_by_cell, mean_by_cell
 def weighted_mean(values: Floats, areas: Floats) -> float:
     """Mean over all finite values, each weighted by its cell's area."""
     weights = np.broadcast_to(areas, values.shape)
+    # Weights of missing values are left out of the denominator, too.
     finite = np.isfinite(values)
     if not finite.any():
         raise ValueError("no finite value to average")
@@ -33,6 +34,7 @@ def quantile_error(forecast: Floats, truth: Floats, areas: Floats, *, quantile: 
     scored = ~missing.all(axis=0)
     ours = np.where(missing, np.nan, forecast)[:, scored]
     theirs = np.where(missing, np.nan, truth)[:, scored]
+    # Both over the same steps of a cell, so that gaps do not enter the difference.
     error = np.nanquantile(ours, quantile, axis=0) - np.nanquantile(theirs, quantile, axis=0)
     return weighted_mean(np.abs(error), areas[scored])
 
@@ -48,9 +50,11 @@ def fair_crps(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     members = ensemble.shape[1]
     if members < 2:
         raise ValueError("the fair CRPS needs at least two members")
+    # mean_i |x_i - y|, (time, ny, nx).
     skill = np.abs(ensemble - truth[:, None]).mean(axis=1)
     # Sorted members turn the double sum into a single one.
     ranked = np.sort(ensemble, axis=1)
+    # sum_ij |x_i - x_j| = 2 sum_i (2 i - M - 1) x_(i) for x_(i) in ascending order.
     factors = 2.0 * np.arange(1, members + 1) - members - 1
     spread = np.tensordot(factors, ranked, axes=(0, 1)) / (members * (members - 1))
     return weighted_mean(skill - spread, areas)
@@ -63,6 +67,8 @@ def spread_skill_ratio(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     """
     members = ensemble.shape[1]
     scored = np.where(np.isfinite(truth), 1.0, np.nan)
+    # Means of variance and squared error over time and cells come before the roots: the ratio of
+    # root means, not the mean of ratios.
     variance = weighted_mean(ensemble.var(axis=1, ddof=1) * scored, areas)
     error = weighted_mean((ensemble.mean(axis=1) - truth) ** 2, areas)
     return float(np.sqrt((members + 1) / members * variance / error))
@@ -100,6 +106,7 @@ def change_error(
         before, after: of the members, as for `mean_change`.
         coarse_before, coarse_after: of the input on the same cells.
     """
+    # The input's own change is what the members should have, neither more nor less.
     ours = mean_by_cell(after) - mean_by_cell(before)
     theirs = mean_by_cell(coarse_after) - mean_by_cell(coarse_before)
     return mean_absolute_error(ours, theirs, areas)
@@ -146,6 +153,7 @@ def maximum_mean_discrepancy(a: Floats, b: Floats, bandwidth: float | None = Non
         raise ValueError(f"the kernel needs a bandwidth > 0, found {width}")
     n, m = len(a), len(b)
     # Each point's kernel with itself is 1 and left out.
+    # The U-statistic: mean kernel within a, plus within b, less twice between.
     within_a = (_kernel_sum(a, a, width) - n) / (n * (n - 1))
     within_b = (_kernel_sum(b, b, width) - m) / (m * (m - 1))
     return within_a + within_b - 2.0 * _kernel_sum(a, b, width) / (n * m)
@@ -160,6 +168,7 @@ def _kernel_sum(a: Floats, b: Floats, width: float) -> float:
 
 
 def _median_distance(a: Floats, b: Floats) -> float:
+    # Evenly spaced and not drawn, so that the bandwidth is the same every time.
     spaced = [x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(int)] for x in (a, b)]
     return float(np.median(pdist(np.concatenate(spaced))))
 

@@ -37,18 +37,26 @@ def rapsd(
     valid = np.isfinite(fields)
     if not valid.any(axis=(1, 2)).all():
         raise ValueError("a field holds no finite value")
+    # The mean over valid cells only, so that the zeros put in for missing cells add no step of the
+    # mean's height.
     means = np.where(valid, fields, 0.0).sum(axis=(1, 2)) / valid.sum(axis=(1, 2))
     filled = np.where(valid, fields - means[:, None, None], 0.0)
     if window is not None:
+        # Divided by its root mean square, since power goes with the window's square.
         filled = filled * (window / np.sqrt(np.mean(window**2)))
     ny, nx = fields.shape[1:]
+    # With norm="forward" the sum of |FFT|^2 over all wavenumbers is the mean square of the field.
     power = np.mean(np.abs(np.fft.fft2(filled, norm="forward")) ** 2, axis=0)
+    # |k| of each Fourier coefficient, in cycles per unit of length, (ny, nx).
     length = np.hypot(
         np.fft.fftfreq(ny, spacing[0])[:, None], np.fft.fftfreq(nx, spacing[1])[None, :]
     )
+    # The smallest wavenumber that the longer side holds: one wave over its length.
     width = 1.0 / max(ny * spacing[0], nx * spacing[1])
     # Ties go up whatever the last bit of their length is.
     ring = np.floor(length / width + 0.5 + 1e-9).astype(np.intp).ravel()
+    # Sums over rings and not means: they add up to the variance, and their slope is one less steep
+    # than that of a mean density in two dimensions.
     count, total = np.bincount(ring), np.bincount(ring, weights=power.ravel())
     # Ring 0 is the mean alone; a very narrow domain leaves some others empty.
     rings = np.flatnonzero(count[1:]) + 1
@@ -70,6 +78,7 @@ def taper(valid: Mask, width: float = 5.0) -> Floats:
     Returns:
         shape (ny, nx).
     """
+    # One cell of padding: beyond the domain counts as missing.
     distance = distance_transform_edt(np.pad(valid, 1))[1:-1, 1:-1]
     return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance / width, 1.0)) ** 2)
 
@@ -94,6 +103,8 @@ def white_noise_power(shape: tuple[int, int]) -> Floats:
     """
     ny, nx = shape
     length = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.fftfreq(nx)[None, :])
+    # Power 1 / (ny nx) of each coefficient, times the coefficients in a ring; the same rings as
+    # `rapsd`.
     ring = np.floor(length * max(ny, nx) + 0.5 + 1e-9).astype(np.intp).ravel()
     count = np.bincount(ring)[1:]
     return np.asarray(count[count > 0] / (ny * nx))
@@ -143,6 +154,8 @@ def band_power(
 ) -> float:
     """Power over the reference's of wavelengths from `low` to below `high`; NaN without any."""
     length = 1.0 / wavenumbers
+    # Both ends shifted by the same bit, so that a wavelength on a limit falls into one band, the
+    # upper.
     band = (low - 1e-6 < length) & (length <= high - 1e-6)
     return float(spectrum[band].sum() / reference[band].sum()) if band.any() else float("nan")
 
@@ -156,6 +169,7 @@ def log_spectral_distance(spectrum: Floats, reference: Floats) -> float:
     Raises:
         ValueError: as for `spectral_ratio`.
     """
+    # A ratio of powers: ten times the decimal logarithm.
     decibels = 10.0 * np.log10(spectral_ratio(spectrum, reference))
     return float(np.sqrt(np.mean(decibels**2)))
 
@@ -169,5 +183,6 @@ def melr(spectrum: Floats, reference: Floats, *, weighted: bool = False) -> floa
     Raises:
         ValueError: as for `spectral_ratio`.
     """
+    # Natural logarithm, as in the paper.
     distance = np.abs(np.log(spectral_ratio(spectrum, reference)))
     return float(np.average(distance, weights=reference if weighted else None))
