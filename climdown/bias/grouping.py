@@ -1,7 +1,7 @@
-"""Which time steps are judged together: all, those of a month, or those around a day of the year.
+"""Groups of time steps with one map each: all, those of a month, or those around a day of the year.
 
-Membership is by date and never by consecutive steps, so that a series of winters alone, one with
-gaps, and reference and model in different calendars all find the right steps.
+Membership follows the date and not the position in the series, so that a series of winters alone,
+one with gaps, and reference and model in different calendars are all grouped correctly.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Grouping:
 
     Attributes:
         kind: "none" has one group, "month" twelve, "dayofyear" one for each of 365 days.
-        window: width in days, odd, of the window around a day of the year whose steps are judged
-            together with it; of no effect on the other kinds.
+        window: width in days, odd, of the window around a day of the year whose steps belong to
+            its group; of no effect on the other kinds.
 
     Raises:
         ConfigError: the kind is unknown, or the window is even, below 1 or above 365.
@@ -63,8 +63,8 @@ class Grouping:
     def group_of(self, dates: DateSequence) -> Index:
         """The group whose map each date uses, shape (time,), from 0 to `count` - 1.
 
-        DateSequence may be in any CF calendar. For days of the year see `day_of_year`; months are
-        those the dates bear, in a 360-day calendar too.
+        Dates may be in any CF calendar. For days of the year see `day_of_year`; months are taken
+        from the dates as they are, also in a 360-day calendar.
         """
         if self.kind == "dayofyear":
             return day_of_year(dates)
@@ -73,7 +73,7 @@ class Grouping:
         return np.zeros(len(dates), dtype=np.int64)
 
     def members(self, dates: DateSequence) -> Index:
-        """Index of the time steps that belong to each group, shape (groups, longest).
+        """Indices of the time steps that belong to each group, shape (groups, longest).
 
         Rows are padded with -1 up to the length of the longest group. Those of a day of the year
         lie within half a window of it, around the turn of the year too. A group may be empty.
@@ -99,7 +99,7 @@ class Grouping:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Time steps of each group, as runs of one list: overlapping windows share their steps.
+    """Time steps of each group as runs of one list, in which overlapping windows share steps.
 
     Attributes:
         order: time steps, some of them more than once.
@@ -184,8 +184,8 @@ def home(array: Array) -> tuple[Any, Any]:
 def day_of_year(dates: DateSequence) -> Index:
     """Position of each date in a year of 365 days, shape (time,), from 0 to 364.
 
-    Calendars with the months we know use month and day, so that a date is the same day in all of
-    them; 29 February falls together with the 28th. The 360 days of a year of equal months are
+    In calendars with months of the usual lengths, month and day decide, so that a date is the same
+    day in all of them; 29 February counts as the 28th. The 360 days of a year of equal months are
     spread evenly: the middle of each falls in day floor((n - 0.5) * 365 / 360), n from 1.
     """
     if len(dates) == 0:

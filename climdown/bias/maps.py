@@ -1,4 +1,4 @@
-"""Quantile maps kept in files, to be applied later."""
+"""Quantile maps stored in files, to be applied later."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from climdown.grid import Grid
 from climdown.stream import rows_of
 
 FORMAT = 1
-# What a file raises in which something is missing or of another kind.
+# Raised on reading a file in which something is missing or of another kind.
 _DAMAGE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REF, HIST = "ref_quantile", "hist_quantile"
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What decides the result of a map, beside its quantiles.
+    """What determines the result of a map, besides its quantiles.
 
     Attributes:
         variable, standard_names, names, units, level: of the simulation it was trained for, as

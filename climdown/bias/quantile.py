@@ -1,4 +1,4 @@
-"""Quantile delta mapping: every quantile gets its own correction, the model keeps its change.
+"""Quantile delta mapping: each quantile is corrected, and the model's change in it is kept.
 
 Additive, scen = sim + [F_ref^-1(tau) - F_hist^-1(tau)]; multiplicative,
 scen = sim * F_ref^-1(tau) / F_hist^-1(tau); tau = F_sim(sim) (Cannon, Sobie & Murdock 2015,
@@ -6,8 +6,8 @@ doi:10.1175/JCLI-D-14-00754.1). The corrections are known at nodes of tau and in
 
 Arrays are (time, cells), float32 or float64, NaN where a value is missing, of NumPy or of torch
 on any device: one code serves all. It works on blocks of cells, whose size a byte budget sets,
-and turns them round, because sorting wants each cell's values in one piece. Results are the same
-for every block size and number of threads.
+and transposes them, because sorting wants each cell's values side by side in memory. Results are
+the same for every block size and number of threads.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Kind = Literal["additive", "multiplicative"]
 Tails = Literal["constant", "extremes"]
 Interpolation = Literal["linear", "nearest"]
 
-# A group of a cell with fewer valid values has no quantiles worth the name: no map there.
+# Fewer valid values of a group in a cell make no reliable quantiles: there is no map then.
 FEWEST = 10
 
 
@@ -85,7 +85,7 @@ def group_quantiles(
 
 @dataclass(frozen=True, eq=False)
 class QuantileMap:
-    """What QDM knows after training.
+    """A trained quantile delta mapping.
 
     Attributes:
         kind: "additive" or "multiplicative".
@@ -123,8 +123,8 @@ class QuantileMap:
     def corrections(self, max_ratio: float) -> tuple[Array, Array]:
         """Corrections at the nodes and whether the bound set them, both (cells, groups, nodes).
 
-        Of a multiplicative map 0/0 is 1 and x/0 is the bound; quantiles below 0, the rounding
-        errors of many a model's precipitation, count as 0.
+        In a multiplicative map 0/0 is 1 and x/0 is the bound; quantiles below 0, rounding errors
+        in the precipitation of many models, count as 0.
         """
         xp, _ = home(self.ref)
         ref, hist = xp.moveaxis(self.ref, -1, 0), xp.moveaxis(self.hist, -1, 0)
@@ -216,11 +216,11 @@ def train_from_quantiles(
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """Adjusted values and what a report should say of them.
+    """Adjusted values, and the counts that a report gives of them.
 
     Attributes:
         values: scen, shape (time, cells), of the type of sim.
-        bounded: number of values for which the bound on the ratio had a part in the correction.
+        bounded: number of values to whose correction a bounded ratio contributed.
         unmapped: number of valid values left missing, because there is no map for their group
             and cell, or because fewer than `FEWEST` values were there to rank them.
     """
@@ -252,8 +252,8 @@ def adjust(
         sim: shape (time, cells), without infinities.
         dates: calendar-aware dates of sim, in any CF calendar.
         interpolation: of the corrections between nodes, "linear" or "nearest".
-        max_ratio: upper bound of a multiplicative correction. Without one, drizzle in a model
-            that is dry in its reference period turns into floods.
+        max_ratio: upper bound of a multiplicative correction. Without one, drizzle becomes
+            extreme precipitation where the model is dry in its reference period.
         pool, pool_dates: values that sim is ranked among, if other than sim itself: a moving
             window of years that contains all steps of sim.
         threads, block_bytes: see `group_quantiles`.
@@ -350,7 +350,7 @@ def _rank_table(counts: Index, nodes: Float64, interpolation: str) -> _RankTable
 def _interpolated(
     correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Index
 ) -> tuple[Array, Array | None]:
-    """Corrections of (cells, groups, nodes) at each step's tau, and where a bound had a part."""
+    """Corrections (cells, groups, nodes) at each step's tau, and where a bound contributed."""
     xp, device = home(correction)
     cells, count, nodes = correction.shape
     # Missing values rank behind all valid ones; what they look up is never used.

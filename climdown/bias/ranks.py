@@ -15,7 +15,7 @@ from climdown.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class RankPlan:
-    """What all blocks of cells share.
+    """The part of the ranking that is the same for all blocks of cells.
 
     Attributes:
         windows: of the pool.
@@ -88,8 +88,8 @@ def disjoint_ranks(rows: Array, plan: RankPlan) -> Array:
 def window_ranks(rows: Array, plan: RankPlan) -> Array:
     """As `disjoint_ranks`, where windows overlap; steps that only the pool has get no rank.
 
-    Every window is sorted, so values are first replaced by their place in the whole row: short
-    integers, with one more bit that marks the steps the window is for.
+    Every window is sorted, so values are first replaced by their place in the sorted series: short
+    integers, with one more bit that marks the steps whose rank in this window is wanted.
     """
     xp, device = home(rows)
     (cells, steps), longest = rows.shape, plan.windows.longest

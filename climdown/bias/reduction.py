@@ -1,4 +1,4 @@
-"""Samples made comparable, column by column, and reduced to leading EOFs, on NumPy or torch."""
+"""Standardisation of samples by column and their reduction to leading EOFs, in NumPy or torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Map = Callable[[Array], Array]
 class Standardiser:
     """z = (x - mean) / std, column by column, with the reference's numbers for every sample.
 
-    One and the same affine map for source and target leaves the bias between them to the
-    transport. Columns that are constant in the reference are only shifted.
+    The same affine map for source and target leaves the bias between them to the transport.
+    Columns that are constant in the reference are only shifted.
 
     Attributes:
         mean, std: (d,).
@@ -52,16 +52,16 @@ class Standardiser:
         return (x - self.mean) / self.std
 
     def inverse(self, z: Array) -> Array:
-        """The way back."""
+        """Back to the columns' units."""
         return z * self.std + self.mean
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """Leading EOFs of two samples, between which to transport, and the way back.
+    """Leading EOFs of two samples: the space of the transport, and the way back to all columns.
 
-    What lies outside the EOFs stays the mapped point's own, shifted by the samples' difference
-    in mean: dropping it would take the small scales' variance.
+    The part of a point outside the EOFs is kept and shifted by the samples' difference in mean:
+    without it the variance of the small scales would be lost.
 
     Attributes:
         eofs: orthonormal rows (k, d), leading first.
@@ -78,7 +78,7 @@ class Reduction:
         return get_backend(points).dot(points, self.eofs.T)
 
     def lift(self, mapping: Map) -> Map:
-        """A map of coordinates as one of whole points: it moves them among the EOFs."""
+        """A map of coordinates as a map of points, which it moves within the span of the EOFs."""
 
         def lifted(points: Array) -> Array:
             # x + V^T (T(V x) - V x) + offset with V the EOFs as rows: what lies outside them

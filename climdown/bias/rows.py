@@ -1,4 +1,4 @@
-"""Blocks of cells turned round, one row of time steps for each cell; on NumPy or torch."""
+"""Blocks of cells, transposed to one row of time steps per cell, in NumPy or torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from climdown.bias.grouping import Array, Windows, home
 
 Result = TypeVar("Result")
 
-# Of one block of cells with its temporaries. On a CPU smaller ones stay in the cache, larger ones
-# leave threads longer alone with their work; a GPU wants much to do at once.
+# Of one block of cells with its temporaries. On a CPU small blocks stay in the cache, while large
+# ones need fewer calls from Python for each thread; a GPU needs much work at once.
 CPU_BLOCK_BYTES = 2**25
 GPU_BLOCK_BYTES = 2**32
 _BYTES_PER_STEP = 48
@@ -23,7 +23,7 @@ _WINDOWS_SHARE = 16
 
 
 def cells_per_block(steps: int, block_bytes: int) -> int:
-    """How many cells of `steps` time steps are worked on at once within a budget of memory."""
+    """How many cells of `steps` time steps are processed at once within a budget of memory."""
     return max(1, block_bytes // (_BYTES_PER_STEP * max(steps, 1)))
 
 

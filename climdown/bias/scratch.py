@@ -1,4 +1,4 @@
-"""Turning a series round: written along time, read by blocks of cells, and the other way.
+"""Transposing a series on disk: written along time and read by blocks of cells, or vice versa.
 
 Climate files are stored along time, bias adjustment needs all times of a cell. A scratch file
 holds one block of cells after the other, so that both ways move long contiguous runs and
@@ -20,7 +20,7 @@ from climdown.errors import OutputError
 class Scratch:
     """Values of (time, cells) in a file, float32, laid out by blocks of cells.
 
-    The file has no name, so that nothing is left of it whatever ends the process.
+    The file has no name, so that it vanishes however the process ends.
 
     Args:
         folder: where there is room for it.
