@@ -1,9 +1,9 @@
-"""A Gaussian's own denoiser, in closed form, for a network to correct.
+"""The denoiser of Gaussian data in closed form, as the linear part that a network corrects.
 
-Of fields that are normal with covariance C the denoiser is linear, D = mu + C (C + sigma^2)^-1
-(x - mu). It holds what is hardest to learn from few fields by convolutions: patterns as large as
-the domain, and what one place has to do with another. Learnt scores are close to it at all but
-the lowest noise levels (Wang & Vastola 2024, arXiv 2412.09726).
+For normal fields with mean mu and covariance C the denoiser is linear, D = mu + C (C + sigma^2)^-1
+(x - mu). It covers what convolutions learn worst from few fields: patterns as large as the domain,
+and the covariance of distant cells. Learnt scores are close to it at all but the lowest noise
+levels (Wang & Vastola 2024, arXiv 2412.09726).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ErrorCovariance:
 class GaussianPart(nn.Module):
     """The denoiser of a Gaussian for each variable, from its leading patterns.
 
-    Training fields must not be denoised by patterns that they shaped themselves, or a network
-    would learn to trust these more than it should: patterns come in groups, of which the first
-    is for new fields, and each other one was fitted without some of the training fields.
+    Training fields must not be denoised by patterns that were fitted to them, or the network would
+    learn to rely on the patterns too much. Therefore patterns come in groups: the first is for new
+    fields, and each other one was fitted without some of the training fields.
 
     Args:
         mask: 1 where a variable has values, shape (channels, ny, nx); what follows has values over
@@ -87,7 +87,7 @@ class GaussianPart(nn.Module):
         flat = x.flatten(2).float()
         level = sigma.float()[:, None]
         result = torch.zeros_like(flat)
-        # Half precision would do to the patterns what a network mends with effort.
+        # Half precision would distort the patterns, and the network would have to correct that.
         with torch.autocast(x.device.type, enabled=False):
             for channel in range(x.shape[1]):
                 cells = self.get_buffer(f"cells_{channel}")
@@ -111,7 +111,7 @@ class GaussianPart(nn.Module):
         return torch.stack(by_channel, dim=1)
 
     def error_covariance(self, channel: int, sigma: float) -> ErrorCovariance:
-        """How the errors of cells hang together, for what was observed of some to mend others."""
+        """Covariance of the denoised cells' errors: observing some of them corrects the others."""
         # By the first group of patterns, which is for new fields.
         variances, floor = self.get_buffer(f"variances_{channel}"), self.floor[channel]
         rest = floor * sigma**2 / (floor + sigma**2)

@@ -30,12 +30,12 @@ def edm_loss(
         calendar: (month, day, hour), shape (batch, 3).
         sigma: noise levels, shape (batch,).
         noise: standard normal, same shape as x0.
-        weighting: "data" makes 1 the error of a denoiser that knows the data's variance alone;
-            "network" that of the denoiser's linear part, which is the same without a Gaussian one;
-            "noise" weighs as the error of the predicted noise (DDPM, arXiv 2006.11239, Eq. 14),
+        weighting: "data" gives a loss of 1 to the linear denoiser of white data, "network" to the
+            denoiser's linear part, which is the same one unless that part is Gaussian; "noise" is
+            the error of the predicted noise (DDPM, arXiv 2006.11239, Eq. 14),
             |noise - (x - D) / sigma|^2 = |D - x0|^2 / sigma^2.
         group: of the Gaussian part's patterns for each field, shape (batch,).
-        window: cells to answer for; None takes all.
+        window: cells to predict; None takes all.
 
     Returns:
         shape (batch,).

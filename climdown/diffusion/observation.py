@@ -52,8 +52,8 @@ class CoarseOperator:
 
         Coarse cells without a valid fine cell are 0.
         """
-        # Masked cells hold nothing; zero them before decoding, or NaN * 0 would spread, in the
-        # values and in the gradient.
+        # Masked cells have no value: zero before decoding, or NaN * 0 would spread, in the values
+        # and in the gradient.
         valid = self.mask > 0
         values = torch.where(valid, self.decode(torch.where(valid, x, 0.0)), 0.0)
         total = _product(self.lower_lat, values, self.lower_lon)
@@ -106,16 +106,17 @@ class CoarseOperator:
             # Then J does not depend on x, and the step is exact.
             if self._linear:
                 return x + change
-            # Means that contradict each other in a shared cell must not run away.
+            # Bounded, or means that contradict each other in a shared cell would diverge.
             x = x + change.clamp(-_LONGEST_STEP, _LONGEST_STEP)
         return x
 
     def krige(self, x: Tensor, coarse: Tensor, observed: Tensor, error: ErrorCovariance) -> Tensor:
-        """Fields moved as their errors hang together, shape (batch, ny, nx); see `fit`.
+        """Fields moved as their errors covary, shape (batch, ny, nx); see `fit`.
 
-        x + S J^T (J S J^T)^-1 r with S the covariance of the error of x: of a Gaussian the mean
-        given the observed means, and of a draw a draw given them (Matheron's rule). One step; where
-        `decode` is linear, the means are then the observed ones but for rounding.
+        x + S J^T (J S J^T)^-1 r with S the covariance of the error of x. For Gaussian errors this
+        turns an expected value into the one given the observed means, and a draw into a draw given
+        them (Matheron's rule). One step; where `decode` is linear, the means are then the observed
+        ones up to rounding.
         """
         # `means` is J over the valid cells, (batch, coarse cells, cells), or of batch 1 where J is
         # the same for all fields. In double precision, since means whose errors are strongly
@@ -156,11 +157,11 @@ class CoarseOperator:
         return weights.flatten(2).flatten(0, 1)
 
     def _physical_misfit(self, x: Tensor, coarse: Tensor, observed: Tensor) -> Tensor:
-        """What the means lack, physical by the slope of `encode`; zero where unobserved."""
+        """Observed means less those of x, in physical units to first order; 0 where unobserved."""
         values = torch.where(observed > 0, coarse, 0.0)
         lowered = self.lower(x)
         steepness = _slope_of(self.encode, lowered)
-        # A logarithm is flat below zero, where a draw may be before it is clipped.
+        # The clipped logarithm is flat below zero, where a draw may lie: take the slope at y there.
         steepness = torch.where(steepness > 0, steepness, _slope_of(self.encode, values))
         return (self.encode(values) - self.encode(lowered)) / steepness * observed
 
@@ -223,7 +224,8 @@ class CoarseOperator:
     def normalise(self, values: Tensor) -> Tensor:
         """The inverse of `decode`: physical fine fields to normalised ones, same shape.
 
-        `encode` knows no climatology; beside it that is a constant, the encoded field of zeros.
+        `encode` lacks the step to anomalies: the climatology that this step would subtract is
+        encode(decode(0)).
         """
         return self.encode(values) - self.encode(self.decode(torch.zeros_like(values)))
 
@@ -243,7 +245,7 @@ class CoarseOperator:
 
 @dataclass(frozen=True, eq=False)
 class CoarseObservation:
-    """Coarse values of some variables of a batch; the others are simply not guided.
+    """Coarse values of some variables of a batch; the other variables are not guided.
 
     Attributes:
         operators: one per observed variable.
@@ -251,7 +253,7 @@ class CoarseObservation:
         coarse: physical coarse values, shape (batch, coarse ny, coarse nx) each.
         observed: 1 where there is a value, same shapes.
         weights: of each fine cell in the misfit (the papers' w_lat), shape (ny, nx).
-        errors: covariance of what a denoiser says of a channel at a noise level, if it is known.
+        errors: covariance of a denoiser's errors in a channel at a noise level, if it is known.
     """
 
     operators: tuple[CoarseOperator, ...]
@@ -265,8 +267,8 @@ class CoarseObservation:
         """w (A(x) - y) *in the fine space*, shape (batch, observed variables, ny, nx).
 
         Coarse misfits are divided by the root of the operator's sensitivity, so that a step
-        against the gradient takes off the same share of them whether rain falls everywhere
-        or in one cell; without it such cells overshoot into absurd amounts.
+        against the gradient reduces them by the same share whether rain falls everywhere or in
+        one cell; without that such cells overshoot to extreme amounts.
         """
         parts = [
             self._residual(operator, x[:, channel], coarse, observed)
@@ -292,8 +294,8 @@ class CoarseObservation:
         """The nearest fields with the observed means, shape as x; other variables stay.
 
         Args:
-            sigma: x is what a denoiser said at this noise level; if the covariance of its errors
-                is known, they are first moved by that.
+            sigma: noise level of the denoiser whose output x is; if the covariance of its errors
+                is known, the fields are first moved by `krige`.
         """
         result = x.clone()
         for operator, channel, coarse, observed in self._variables():
@@ -321,7 +323,7 @@ class CoarseObservation:
         return result
 
     def delta(self, pattern: Tensor, ratios: Sequence[bool]) -> Tensor:
-        """A fine pattern, changed as the observed means differ from its own, interpolated.
+        """A fine pattern, changed by the interpolated difference of observed means to its own.
 
         Args:
             pattern: physical fine fields, shape (channels, ny, nx).

@@ -1,4 +1,4 @@
-"""Integrators of the reverse process; they know a denoiser and nothing of guidance."""
+"""Integrators of the reverse process, for any denoiser, with guidance or without."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def sample_fast(
 ) -> Tensor:
     """The same walk by the second-order multistep solver DPM-Solver++(2M), with fresh noise.
 
-    Exact in the linear part of the SDE, and linear in what the denoiser says over the last two
-    levels, as a function of log sigma (Lu et al. 2022, arXiv 2211.01095, Algorithm 2; with noise:
+    Exact in the linear part of the SDE; the denoiser's output is extrapolated linearly in log sigma
+    from the last two levels (Lu et al. 2022, arXiv 2211.01095, Algorithm 2; with noise:
     Appendix E.3 there). One evaluation a step. In the variance-exploding convention, with
     h = ln(sigma / sigma_next):
 
@@ -97,7 +97,7 @@ def sample_fast(
 
 
 def euler_maruyama(denoise: Denoise, noise: Noise, sigmas: Tensor, *, start: Tensor) -> Tensor:
-    """Back from noised fields along the reverse SDE of the variance-exploding process.
+    """Integrate the reverse SDE of the variance-exploding process from noised fields.
 
     On a geometric ladder, sigma(t) = sigma_min (sigma_max / sigma_min)^t, the SDE dx =
     -g^2 score dt + g dw has g^2 dt = 2 sigma^2 h with h = ln(sigma / sigma_next), and the score is

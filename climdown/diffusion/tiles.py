@@ -15,16 +15,16 @@ Window = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a domain is cut into tiles, and what these say is blended where they overlap.
+    """How a domain is cut into tiles, and how their predictions are blended where they overlap.
 
-    The blend is the network's answer at every noise level, so that neighbours agree on one field
-    from the first step on and leave no seam (Bar-Tal et al. 2023, arXiv 2302.08113, Eq. 5). Memory
-    is that of one tile. A tile's weight falls linearly to its edges, but for those of the domain.
+    Predictions are blended at every noise level, so that neighbouring tiles agree on one field from
+    the first step on and leave no seam (Bar-Tal et al. 2023, arXiv 2302.08113, Eq. 5). Memory is
+    that of one tile. A tile's weight falls linearly to its edges, except at edges of the domain.
 
     Attributes:
         size: rows and columns of a tile; the domain's where that is smaller.
         overlap: cells that neighbours share, at least.
-        periodic: whether tiles go on across the last longitude.
+        periodic: whether tiles continue across the last longitude.
         stride: tiles but the last begin at multiples of it, so that the network's coarser levels
             fall on the same cells in all of them.
 
@@ -46,7 +46,7 @@ class Tiles:
     def apply(
         self, network: nn.Module, x: Tensor, noise: Tensor, static: Tensor, calendar: Tensor
     ) -> Tensor:
-        """What the network predicts for all of the domain, shape (batch, variables, ny, nx).
+        """The network's prediction for the whole domain, shape (batch, variables, ny, nx).
 
         Args:
             network: called as network(x, noise, static, calendar) for each tile.
