@@ -29,7 +29,7 @@ class Grid:
     Attributes:
         lat: cell centres, degrees north, strictly ascending, shape (ny,).
         lon: cell centres, degrees east, strictly ascending, shape (nx,); any 360-degree
-            convention, and regions across the seam simply run past it (350, 360, 370).
+            convention; longitudes of regions across its seam continue past it (350, 360, 370).
         lat_edges: cell edges, shape (ny + 1,), within [-90, 90].
         lon_edges: cell edges, shape (nx + 1,), spanning at most 360 degrees.
 

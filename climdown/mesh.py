@@ -13,15 +13,15 @@ from climdown.arrays import Float64, Index, Mask
 from climdown.errors import GridError
 from climdown.grid import span
 
-# A cell wider than this is no cell: its corners are wrong.
+# The corners of a cell that is wider than this are wrong.
 _WIDEST_CELL = 60.0  # degrees
 # Corners this far beyond a pole were extrapolated, and mean the pole; others are wrong.
 _BEYOND_POLE = 10.0  # degrees
-# Ocean grids repeat a cell in halos and folds; a place named more often stands for "nowhere",
-# as 0 N 0 E does where a model leaves out blocks of land.
+# Ocean grids repeat a cell in halos and folds; a place that occurs more often is a filler, such as
+# 0 N 0 E where a model leaves out blocks of land.
 _MOST_COPIES = 8
 _SAME_PLACE = 1e-4  # degrees
-# Of longitude without cells, in a mesh all round.
+# Longitudes without cells that a global mesh may have.
 _WIDEST_GAP = 20.0  # degrees
 
 
@@ -82,7 +82,7 @@ class Mesh:
         """Build a mesh; a curvilinear grid without corners gets those midway between centres."""
         centres = np.array(lat, np.float64), np.array(lon, np.float64)
         if centres[0].shape != centres[1].shape:
-            return cls(*centres, None, None)  # which says so
+            return cls(*centres, None, None)  # raises the error
         missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
         # Before corners are inferred, so that filler places do not become anyone's neighbours.
         missing |= _copies(*centres) > _MOST_COPIES
@@ -131,7 +131,7 @@ class Mesh:
 
     @cached_property
     def _has_corners(self) -> Mask:
-        """Corners are known, and not all the same: some models write that for no cell."""
+        """Corners are known and differ: some models write equal corners where there is no cell."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
         finite = np.isfinite(self.lat_vertices) & np.isfinite(self.lon_vertices)
@@ -144,7 +144,7 @@ class Mesh:
         return _copies(self.lat, self.lon)
 
     def filled_copies(self, values: Float64) -> Float64:
-        """Values, shape (cells, fields), with those missing in a copy of a cell taken from others.
+        """Values (cells, fields); those missing in one copy of a cell are taken from other copies.
 
         Models mask their halos, and ocean grids repeat a row along their fold.
         """
@@ -205,7 +205,7 @@ class Mesh:
 
     @cached_property
     def extent(self) -> tuple[float, float, float, float]:
-        """The like of `box`, of the cells' outer edges: of their corners where they are known."""
+        """As `box`, but of the cells' outer edges: of their corners where these are known."""
         if self.valid.any() and self.lat_vertices is not None and self.lon_vertices is not None:
             south, north, west, east = _box(
                 self.lat_vertices[self.valid], self.lon_vertices[self.valid]
@@ -251,7 +251,7 @@ def _box(lat: Float64, lon: Float64) -> tuple[float, float, float, float]:
     meridians = np.unique(np.round(np.mod(lon, 360.0), 6))
     gaps = np.diff(np.append(meridians, meridians[0] + 360.0))
     widest = int(np.argmax(gaps))
-    # No gap to speak of: the cells go all the way round.
+    # No wide gap: the cells go all the way round.
     if gaps[widest] < _WIDEST_GAP:
         return south, north, -180.0, 180.0
     west, east = float(meridians[(widest + 1) % meridians.size]), float(meridians[widest])
@@ -280,7 +280,7 @@ def _copies(lat: Float64, lon: Float64) -> Index:
 
 
 def _padded(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
-    """Corners with those beyond a pole moved to it, and missing ones repeating the one before."""
+    """Corners, with those beyond a pole moved to it and missing ones replaced by the one before."""
     beyond = np.abs(lat) > 90.0
     lat = np.where(beyond & (np.abs(lat) <= 90.0 + _BEYOND_POLE), np.sign(lat) * 90.0, lat)
     if lat.shape != lon.shape or lat.ndim == 0:
@@ -304,7 +304,7 @@ def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     """Corners midway between the four centres around them, outermost ones extrapolated."""
     frame = ((1, 1), (1, 1), (0, 0))
     points = np.pad(unit_vectors(lat, lon), frame, constant_values=np.nan)
-    # Twice: the outermost corners continue what continues the outermost rows.
+    # Twice: the corners of the frame are extrapolated from its sides.
     points = _continued(_continued(points))
     # Node (j, i) is amid four centres; means of unit vectors are midpoints also across a pole or
     # the date line. With a frame of one there are ny + 1 by nx + 1 nodes.
@@ -323,7 +323,7 @@ def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
 
 
 def _continued(points: Float64) -> Float64:
-    """Missing points in line with two known ones beside them, the mean over directions."""
+    """Missing points extrapolated from two known ones beside them, the mean over directions."""
     total, count = np.zeros(points.shape), np.zeros(points.shape)
     for axis in (0, 1):
         for step in (1, -1):

@@ -28,7 +28,7 @@ class Transform(Protocol):
         """From physical (or less transformed) to normalised values."""
 
     def inverse(self, z: Array, xp: Any = np) -> Array:
-        """The way back."""
+        """The inverse of `forward`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Parameters for a card; fields are stored elsewhere and named here."""
@@ -38,8 +38,8 @@ class Transform(Protocol):
 class Log:
     """z = log(x + offset) - log(offset) for amounts with a lower bound of zero.
 
-    The offset, in the variable's units, sets what counts as little: below it the map is
-    nearly linear, above it logarithmic (form of Hess et al., arXiv 2403.02774).
+    Below the offset, in the variable's units, the map is nearly linear, above it logarithmic (form
+    of Hess et al., arXiv 2403.02774).
     """
 
     offset: float
@@ -61,7 +61,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Standardise:
-    """z = (x - mean) / std with two numbers for the whole domain."""
+    """z = (x - mean) / std with one mean and one std for the whole domain."""
 
     mean: float
     std: float

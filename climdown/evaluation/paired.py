@@ -15,7 +15,7 @@ from climdown.metrics import scores, spectra
 
 Row = dict[str, float | str | None]
 
-# Wavelengths in cells, from and below.
+# Wavelengths in cells: from the first to below the second.
 _BANDS = {"power_2_4": (2.0, 4.0), "power_4_8": (4.0, 8.0), "power_8": (8.0, math.inf)}
 SPECTRAL = ("spectral_dB", *_BANDS, "ring", "ring_cells", "weather_ring", "weather_ring_cells")
 PAIRED = ("mae", "p99_mean", "p99_member", "crps", "spread_skill", *SPECTRAL)
@@ -23,7 +23,7 @@ PAIRED = ("mae", "p99_mean", "p99_member", "crps", "spread_skill", *SPECTRAL)
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Fields of a method, shape (time, member, ny, nx), and what each cost."""
+    """Fields of a method, shape (time, member, ny, nx), and the cost of each."""
 
     values: Floats
     seconds: float | None = None
@@ -31,7 +31,7 @@ class Forecast:
 
 
 def single(values: Floats) -> Forecast:
-    """One field per day, for nothing."""
+    """An ensemble of one member per day, without cost."""
     return Forecast(values[:, None])
 
 
@@ -43,7 +43,7 @@ def paired_rows(
     climatology: Floats,
     inside: Mask,
 ) -> list[Row]:
-    """A row for each method, all scored on the cells and days that all of them have.
+    """A row for each method, scored on the cells and days that all methods have.
 
     Args:
         truth: shape (time, ny, nx).
@@ -94,7 +94,7 @@ def spectral(ensemble: Floats, target: Floats, valid: Mask, climatology: Floats)
     Returns:
         The log spectral distance (dB), relative power by band of wavelengths in cells, and the
         ring that departs most from truth ("ring", as E / E_ref - 1) with its wavelength; the
-        latter also of departures from the climatology ("weather_ring"), which leaves out the
+        latter also for departures from the climatology ("weather_ring"), which excludes the
         pattern that all days share.
     """
     row: Row = {}

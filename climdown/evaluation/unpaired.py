@@ -1,7 +1,7 @@
 """Rows of the table that judges generated fields against days that were not trained on.
 
-Training days are the floor: their distance from the held-out days is what another stretch of the
-same weather has.
+Training days give the floor: their distance from the held-out days is that of another period of
+the same climate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from climdown.grid import Grid
 from climdown.metrics import cells, scores, spectra
 from climdown.metrics.distances import nearest_neighbour_distances
 
-# Wavelengths in cells, from and below.
+# Wavelengths in cells: from the first to below the second.
 _BANDS = ((2.0, 4.0), (4.0, 8.0), (8.0, math.inf))
 
 
@@ -89,9 +89,9 @@ def correlation_row(field: str, one: Comparison, other: Comparison, grid: Grid) 
 def spectral_rows(field: str, days: Comparison, grid: Grid) -> Iterator[Row]:
     """Log spectral distance (dB), and power relative to the held-out days by wavelength.
 
-    Spectra are of departures from the mean of the training days by cell, which would hide the
-    weather's, faded out at coasts and edges (`spectra.taper`), at the wavenumbers that both
-    axes resolve.
+    Spectra are of departures from the training days' mean in each cell, whose own spectrum would
+    hide that of the weather; they are tapered at coasts and edges (`spectra.taper`) and compared
+    at the wavenumbers that both axes resolve.
     """
     spacing = (
         float(np.diff(grid.lat_edges).mean()),
@@ -118,7 +118,7 @@ def spectral_rows(field: str, days: Comparison, grid: Grid) -> Iterator[Row]:
 def neighbour_rows(
     held_out: Floats, generated: Floats, training: Floats, *, episode: int = 7
 ) -> list[Neighbours]:
-    """How near fields lie to others, shape (time, variables, ny, nx) in normalised units.
+    """Nearest-neighbour distances of fields (time, variables, ny, nx) in normalised units.
 
     Args:
         episode: training days fewer steps apart are one weather situation, and no neighbours.

@@ -29,7 +29,7 @@ def mean_absolute_error(forecast: Floats, truth: Floats, areas: Floats) -> float
 
 
 def quantile_error(forecast: Floats, truth: Floats, areas: Floats, *, quantile: float) -> float:
-    """Area-weighted mean absolute error of each cell's own quantile over time."""
+    """Area-weighted mean absolute error of the quantile over time in each cell."""
     missing = ~np.isfinite(truth) | ~np.isfinite(forecast)
     scored = ~missing.all(axis=0)
     ours = np.where(missing, np.nan, forecast)[:, scored]
@@ -75,10 +75,10 @@ def spread_skill_ratio(ensemble: Floats, truth: Floats, areas: Floats) -> float:
 
 
 def coarse_correlation(ensemble: Floats, coarse: Floats, areas: Floats) -> float:
-    """How far members follow their input: correlation over time in each coarse cell, averaged.
+    """Correlation over time of members with their input in each coarse cell, averaged.
 
-    As Hess et al. (2024, arXiv 2403.02774, Table 1) pool fields before they correlate them; here
-    over time alone, so that what differs between cells does not count.
+    Hess et al. (2024, arXiv 2403.02774, Table 1) pool fields and correlate them; here over time
+    alone, so that differences between cells do not count.
 
     Args:
         ensemble: averaged over the coarse cells, shape (time, member, cy, cx).
@@ -122,7 +122,7 @@ def sliced_wasserstein(a: Floats, b: Floats, *, projections: int = 200, seed: in
     Raises:
         ValueError: points that are not rows of the same columns, or not finite.
     """
-    # Here, since POT loads torch.
+    # Imported here, since POT loads torch.
     import ot
 
     _check_samples(a, b)

@@ -1,4 +1,4 @@
-"""Spectra of fields by wavenumber, and how far two of them are apart."""
+"""Spectra of fields by wavenumber, and distances between two of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rapsd(
     )
     # The smallest wavenumber that the longer side holds: one wave over its length.
     width = 1.0 / max(ny * spacing[0], nx * spacing[1])
-    # Ties go up whatever the last bit of their length is.
+    # Lengths midway between two rings go to the outer one, whatever their last bit is.
     ring = np.floor(length / width + 0.5 + 1e-9).astype(np.intp).ravel()
     # Sums over rings and not means: they add up to the variance, and their slope is one less steep
     # than that of a mean density in two dimensions.
@@ -66,8 +66,8 @@ def rapsd(
 def taper(valid: Mask, width: float = 5.0) -> Floats:
     """A window that fades to zero towards the edges of the domain and of the valid cells.
 
-    sin^2(pi d / (2 width)) of the distance d, in cells, to the nearest cell that is missing or
-    outside, 1 from `width` on. Steps at coasts and edges leak power proportional to k^-2 that
+    sin^2(pi d / (2 width)) with d the distance, in cells, to the nearest cell that is missing or
+    outside; 1 from `width` on. Steps at coasts and edges leak power proportional to k^-2 that
     hides the small scales: daily winter temperature over Iberia has a slope of -2.0 without and
     -3.0 with this window, and a blur that takes nine tenths of the power at two cells moves the
     log spectral distance by 0.8 dB without and 3.5 dB with it.
@@ -99,7 +99,7 @@ def tapered_spectrum(fields: Floats, valid: Mask) -> tuple[Floats, Floats]:
 def white_noise_power(shape: tuple[int, int]) -> Floats:
     """Expected `rapsd` of independent standard normal cells, whatever the window; shape (rings,).
 
-    The mean that each field loses is left aside.
+    That `rapsd` subtracts each field's mean is neglected.
     """
     ny, nx = shape
     length = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.fftfreq(nx)[None, :])
@@ -152,7 +152,7 @@ def largest_deviation(
 def band_power(
     wavenumbers: Floats, spectrum: Floats, reference: Floats, low: float, high: float
 ) -> float:
-    """Power over the reference's of wavelengths from `low` to below `high`; NaN without any."""
+    """Power over the reference's of wavelengths from `low` to below `high`; NaN if none."""
     length = 1.0 / wavenumbers
     # Both ends shifted by the same bit, so that a wavelength on a limit falls into one band, the
     # upper.

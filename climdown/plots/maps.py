@@ -1,4 +1,4 @@
-"""Pictures. Only this module draws; matplotlib loads on first use."""
+"""Maps as PNG files; matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def draw_montage(
             drawn, those of all variables in the same places.
         grid: of the fields.
         colours: matplotlib's name of a colour map by variable.
-        blind: a seed that shuffles samples and real days and leaves out what is what, so that
-            one may try to sort them.
+        blind: a seed that shuffles samples and real days and leaves out their labels, so that
+            a reader may try to tell them apart.
 
     Returns:
         Whether each map of a variable is a sample, shape (2 side^2,): the left square row by
@@ -114,7 +114,7 @@ def draw_montage(
 
 
 def _limits(fields: Floats | Sequence[Floats]) -> tuple[float, float]:
-    """The colour range of fields: up to a high quantile, lest one cell dim all others."""
+    """The colour range of fields: up to a high quantile, so that one cell does not dim the rest."""
     finite = np.concatenate([values[np.isfinite(values)] for values in fields])
     return float(finite.min()), float(np.quantile(finite, 0.998))
 

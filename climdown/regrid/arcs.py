@@ -27,7 +27,7 @@ class Arcs:
 
     Attributes:
         cell: number of the cell that the arc belongs to.
-        start, stop: longitudes on the way around the cell, which has no jumps.
+        start, stop: longitudes on the way around the cell, without jumps of 360 degrees.
         apex: longitude of the northernmost point of the arc's great circle.
         sine, cosine: of the circle's inclination to the equator.
         low, high: least and greatest z on the arc.
@@ -49,8 +49,8 @@ class Arcs:
 def arcs_around(lat: Float64, lon: Float64) -> Arcs:
     """The arcs between corners of cells, degrees, shape (cells, corners), and along a pole.
 
-    The way around a cell that holds a pole, or has a corner there whose longitude says nothing,
-    does not end where it began: arcs on the pole close it.
+    Around a cell that holds a pole, or has a corner there, whose longitude is arbitrary, the
+    longitudes do not return to their beginning: arcs on the pole close the way.
     """
     lam = np.radians(lon)
     # The shorter way from each corner to the next, in [-pi, pi): longitudes then run on across 0
@@ -121,7 +121,7 @@ def _circles(lat: Float64, lon: Float64, steps: Float64) -> tuple[Float64, Float
     x, y, z = np.moveaxis(unit_vectors(lat, lon), -1, 0)
     next_x, next_y, next_z = (np.roll(values, -1, axis=1) for values in (x, y, z))
     normal_x, normal_y = y * next_z - z * next_y, z * next_x - x * next_z
-    # From the step, whose sign tells on which side a way across a pole passes it.
+    # From the step in longitude, whose sign decides on which side of a pole an edge passes.
     ring = np.cos(np.radians(lat))
     normal_z = ring * np.roll(ring, -1, axis=1) * np.sin(steps)
     # The northernmost point lies opposite to the horizontal part of the normal that points north.
@@ -142,7 +142,7 @@ def _with_range(
     cosine: Float64,
     ends: tuple[Float64, Float64],
 ) -> Arcs:
-    """Complete arcs by the z that they reach, at an end or where the circle turns."""
+    """Arcs with their extremes of z, which lie at an end or at the circle's turning points."""
     west, east = np.minimum(start, stop) - apex, np.maximum(start, stop) - apex
 
     def holds(angle: float) -> Mask:

@@ -1,4 +1,4 @@
-"""Weights by ESMF, through xESMF, where esmpy is installed (conda has it, pip has not)."""
+"""Weights by ESMF, through xESMF, where esmpy is installed (from conda; pip cannot install it)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def esmf_weights(source: Cells, target: Grid, method: Method) -> sp.csr_array:
     """ESMF's weights, shape (target cells, source cells).
 
     Cell corners are always given, clipped at the poles: those that xESMF infers lie beyond
-    them and corrupt polar rows without a word.
+    them and corrupt polar rows without an error.
 
     Raises:
         ConfigError: esmpy is not installed, or broken.

@@ -11,11 +11,12 @@ from climdown.errors import GridError
 from climdown.grid import Grid
 from climdown.mesh import Mesh, places, unit_vectors
 
-# Neighbours that tell how far a cell without corners reaches; of a square grid's eight, four lie
-# across corners.
+# The reach of a cell without corners is the distance to its sixth neighbour: in a square grid four
+# of the eight neighbours share an edge, and four a corner.
 _NEIGHBOURS = 6
-# Longer sides than this, in distances to the nearest neighbour, bridge a hole of the mesh.
+# In distances to the nearest neighbour: triangles with a longer side bridge a hole of the mesh.
 _LONGEST = 8.0
+# From a triangle of the plane to the one of the sphere beside it.
 _STEPS = 3
 
 
@@ -86,8 +87,8 @@ def _triangle_weights(
     simplex = triangles.find_simplex(_stereographic(wanted[rows], sign))
     rows, simplex = rows[simplex >= 0], simplex[simplex >= 0]
     shares = _shares(points[near[triangles.simplices[simplex]]], wanted[rows])
-    # Sides are straight in the plane, and great circles on the sphere: a point between the two
-    # belongs to the next triangle.
+    # Sides are straight lines in the plane but great circles on the sphere: a point between the
+    # two belongs to the neighbouring triangle.
     for _ in range(_STEPS):
         # The neighbour across the side opposite the corner with the most negative share.
         beyond = triangles.neighbors[simplex, shares.argmin(axis=1)]
@@ -120,7 +121,7 @@ def _side(corners: Float64) -> Float64:
 
 
 def _typical_side(points: Float64) -> float:
-    """The distance to the nearest neighbour that 19 in 20 points keep."""
+    """The 95th percentile of the distances to the nearest neighbour."""
     # A sample is enough for a quantile, and keeps large meshes quick.
     sample = points[:: max(1, len(points) // 2000)]
     return float(np.quantile(KDTree(points).query(sample, k=2)[0][:, 1], 0.95))

@@ -1,9 +1,9 @@
 """Conservative weights from cells of any shape, exact between great circles and parallels.
 
-By Green's theorem the part of a source cell within a column of the target and north of a
+By Green's theorem the area of a source cell within a column of the target and north of a
 parallel is a sum over the cell's edges, in closed form (`arcs`); the difference between two
-parallels is the overlap with a target cell. Nothing is clipped and no shape is special: cells
-may be concave, or hold a pole.
+parallels is the overlap with a target cell. No polygon is clipped, and cells may have any shape:
+they may be concave, or hold a pole.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _CHUNK = 1_000_000  # integrals taken at once, to bound memory
 _CIRCLE = 2 * np.pi
 # Overlaps lower than this in z are rounding errors.
 _NO_OVERLAP = 1e-14
-# Steradian: a cell smaller than a square metre of the Earth is none.
+# Steradian, about a square metre of the Earth: smaller cells are left out.
 _NO_AREA = 2e-14
-# More cells than this share without an area, and the corners are not corners.
+# If a larger share of the cells has no area, the file's corners must be wrong.
 _MAX_BROKEN = 0.1
 
 

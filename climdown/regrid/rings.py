@@ -1,4 +1,4 @@
-"""Corners that were written across the cell, put in order around it."""
+"""Corners in an order that crosses the cell, sorted into the order around it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def untangled(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     points = unit_vectors(lat, lon)
     angles = _bearings(points)
     turns = (np.roll(angles, -1, axis=1) - angles + np.pi) % (2 * np.pi) - np.pi
-    # Corners that pass around the middle in one direction need no closer look.
+    # Corners that go around the middle in one direction cannot cross.
     suspects = np.flatnonzero((turns > _TOLERANCE).any(axis=1) & (turns < -_TOLERANCE).any(axis=1))
     tangled = suspects[_crosses_itself(points[suspects])]
     if tangled.size == 0:
@@ -60,6 +60,6 @@ def _crosses_itself(points: Float64) -> Mask:
 
 
 def _apart(normal: Float64, one: Float64, other: Float64) -> Mask:
-    """Whether two points lie on different sides of a great circle."""
+    """Whether two points lie on different sides of the great circle with this normal."""
     sides = (normal * one).sum(axis=-1) * (normal * other).sum(axis=-1)
     return np.asarray(sides < 0)

@@ -37,7 +37,8 @@ class Weights:
     @cached_property
     def coverage(self) -> Float64:
         """Fraction of each target cell that the source covers, shape (ny, nx)."""
-        # The order of summation of `apply`: a step's values never depend on its neighbours'.
+        # Summed in the order of `apply`, so that a field's result does not depend on whether other
+        # fields of the stack have missing values.
         return np.asarray(self.matrix @ np.ones(self.matrix.shape[1])).reshape(self.target.shape)
 
     def apply(self, values: Floats, *, min_coverage: float = 1e-6) -> Floats:
@@ -68,7 +69,7 @@ class Weights:
             weight = np.broadcast_to(self.coverage.reshape(-1, 1), total.shape)
         else:
             weight = self.matrix @ valid.astype(np.float64)
-        # A whole cell may lack a rounding error.
+        # The weights of a fully covered cell may fall short of 1 by a rounding error.
         covered = weight >= min_coverage * (1.0 - 1e-6)
         result = np.where(covered, total / np.where(covered, weight, 1.0), np.nan)
         leading = values.shape[: values.ndim - len(shape)]
