@@ -1,4 +1,4 @@
-"""Do members hang together in time as the weather does? Lag-one autocorrelation of fine detail.
+"""Are members as persistent in time as the weather? Lag-one autocorrelation of fine detail.
 
     python benchmarks/persistence.py --data DIR [--prior NAME] [--factor N] [--members N]
         [--coherence none,auto] [--period START/END] [--json FILE]

@@ -1,4 +1,4 @@
-"""Judge a prior: samples without any guidance against days that it was not trained on.
+"""Judge a prior: unguided samples against days that it was not trained on.
 
     python benchmarks/priors.py PRIOR --data DIR [--config TOML] [--montage PNG] [--json FILE]
 

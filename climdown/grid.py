@@ -121,7 +121,7 @@ class Grid:
 
     @property
     def kilometres(self) -> float:
-        """Side of a square as large as a mean cell amid the grid, in km."""
+        """Side of a square as large as a mean cell at the mean latitude, in km."""
         degrees = np.diff(self.lat_edges).mean() * np.diff(self.lon_edges).mean()
         return _KM_PER_DEGREE * float(np.sqrt(degrees * np.cos(np.radians(self.lat.mean()))))
 

@@ -306,7 +306,7 @@ def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     points = np.pad(unit_vectors(lat, lon), frame, constant_values=np.nan)
     # Twice: the corners of the frame are extrapolated from its sides.
     points = _continued(_continued(points))
-    # Node (j, i) is amid four centres; means of unit vectors are midpoints also across a pole or
+    # Node (j, i) is between four centres; means of unit vectors are midpoints also across a pole or
     # the date line. With a frame of one there are ny + 1 by nx + 1 nodes.
     nodes = points[:-1, :-1] + points[1:, :-1] + points[:-1, 1:] + points[1:, 1:]
     nodes /= np.linalg.norm(nodes, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Lag-one autocorrelation of fine detail against processes that have a known one."""
+"""Lag-one autocorrelation of fine detail against processes whose value is known."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class StoredMap:
 
 
 def map_attributes(settings: MapSettings) -> dict[str, Any]:
-    """Global attributes by which `read_map` knows a map."""
+    """Global attributes by which `read_map` recognises a map."""
     return {"climdown_map_format": np.int32(FORMAT), "climdown_map": json.dumps(asdict(settings))}
 
 

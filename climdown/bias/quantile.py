@@ -130,12 +130,12 @@ class QuantileMap:
         ref, hist = xp.moveaxis(self.ref, -1, 0), xp.moveaxis(self.hist, -1, 0)
         if self.kind == "additive":
             return ref - hist, xp.zeros_like(ref, dtype=xp.bool)
-        nothing, one = xp.zeros_like(ref), xp.ones_like(ref)
-        ref, hist = xp.where(ref < 0, nothing, ref), xp.where(hist < 0, nothing, hist)
+        zero, one = xp.zeros_like(ref), xp.ones_like(ref)
+        ref, hist = xp.where(ref < 0, zero, ref), xp.where(hist < 0, zero, hist)
         # As a product x/0 exceeds the bound without a division; 0/0 does not, and is set to 1.
-        bounded, none = ref > max_ratio * hist, hist == 0
-        ratio = ref / xp.where(bounded | none, one, hist)
-        ratio = xp.where(none, one, ratio)
+        bounded, zero_hist = ref > max_ratio * hist, hist == 0
+        ratio = ref / xp.where(bounded | zero_hist, one, hist)
+        ratio = xp.where(zero_hist, one, ratio)
         return xp.where(bounded, max_ratio * one, ratio), bounded
 
 

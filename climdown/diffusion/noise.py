@@ -64,7 +64,7 @@ def red_weights(correlation: float) -> Tensor:
     """Weights c a^j of a moving average of white noise, for a = `correlation`; shape (J + 1,).
 
     The average has unit variance and, at a lag of k steps, the correlation
-    a^k (1 - a^(2 (J - k + 1))) / (1 - a^(2 (J + 1))), zero beyond J: a^k but for a ten-thousandth,
+    a^k (1 - a^(2 (J - k + 1))) / (1 - a^(2 (J + 1))), zero beyond J: a^k up to a ten-thousandth,
     the red noise of a first-order autoregression.
 
     Args:
