@@ -1,4 +1,4 @@
-"""Do members hang together in time as the weather does? Lag-one autocorrelation of fine detail.
+"""Are members as persistent in time as the weather? Lag-one autocorrelation of fine detail.
 
     python benchmarks/persistence.py --data DIR [--prior NAME] [--factor N] [--members N]
         [--coherence none,auto] [--period START/END] [--json FILE]
@@ -33,10 +33,11 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 from benchmarks import running
 from climdown import cf, regrid, stream
 from climdown.config import RunConfig, load_config
+from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
 from climdown.methods.registry import methods
 from climdown.metrics import scores
-from climdown.metrics.autocorrelation import fine_detail, lag_correlation
+from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.pipeline.execution import execute
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior
@@ -172,7 +173,7 @@ def compare(
 
     def correlation(values: Values) -> float:
         weights = np.broadcast_to(areas, values.shape[1:])
-        return lag_correlation(values[first], values[first + 1], weights)
+        return lag_one_autocorrelation(values[first], values[first + 1], weights)
 
     return (
         correlation(observed),

@@ -1,4 +1,4 @@
-"""Judge a prior: samples without any guidance against days that it was not trained on.
+"""Judge a prior: unguided samples against days that it was not trained on.
 
     python benchmarks/priors.py PRIOR --data DIR [--config TOML] [--montage PNG] [--json FILE]
 
@@ -32,9 +32,9 @@ from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.schedule import karras_sigmas
 from climdown.diffusion.solvers import sample_fast
 from climdown.evaluation.unpaired import (
+    Comparison,
     Neighbours,
     Row,
-    Trio,
     climate_rows,
     correlation_row,
     neighbour_rows,
@@ -231,12 +231,12 @@ def compare(prior: Prior, validation: Values, samples: Values, train: Values) ->
     """Climate and spectra of each variable, correlation of each pair."""
     grid, variables = prior.card.grid, prior.card.variables
 
-    def trio(i: int, *parts: Values) -> Trio:
-        return parts[0][:, i], parts[1][:, i], parts[2][:, i]
+    def of_variable(i: int, *parts: Values) -> Comparison:
+        return Comparison(*(part[:, i] for part in parts))
 
     rows: list[Row] = []
     for i, variable in enumerate(variables):
-        days = trio(i, validation, samples, train)
+        days = of_variable(i, validation, samples, train)
         rain = bool(set(variable.standard_names) & RAIN)
         wet = cf.convert_units(np.array(1.0), "mm day-1", variable.units) if rain else None
         label = f"{variable.name} ({variable.units})"
@@ -245,7 +245,7 @@ def compare(prior: Prior, validation: Values, samples: Values, train: Values) ->
     scaled = [normalise(prior, x) for x in (validation, samples, train)]
     for i, j in itertools.combinations(range(len(variables)), 2):
         label = f"{variables[i].name}, {variables[j].name}"
-        rows.append(correlation_row(label, trio(i, *scaled), trio(j, *scaled), grid))
+        rows.append(correlation_row(label, of_variable(i, *scaled), of_variable(j, *scaled), grid))
     return rows
 
 

@@ -27,21 +27,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from scipy.spatial import KDTree
 
 from climdown import cf, regrid
+from climdown.arrays import Float64, Floats
 from climdown.cf.coordinates import with_coordinates
 from climdown.errors import ClimdownError, GridError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.inputs.targets import named_grid, target_grid
 from climdown.mesh import Mesh, places, unit_vectors
 from climdown.regrid import build, file
 from climdown.regrid.esmf import esmf_available
 from climdown.regrid.polygons import cell_areas
 
-Independent = Callable[[regrid.Cells, FloatArray, Grid], FloatArray]
+Independent = Callable[[regrid.Cells, Float64, Grid], Float64]
 
 FIELDS = 12  # of each variable that are compared
 
@@ -97,7 +97,7 @@ def compare_file(path: Path, output: Path, independent: Independent) -> Iterator
             )
 
 
-def some_fields(array: xr.DataArray, cells: regrid.Cells) -> FloatArray:
+def some_fields(array: xr.DataArray, cells: regrid.Cells) -> Float64:
     """Fields spread evenly over all the other dimensions, shape (fields, *cells.shape)."""
     leading = array.dims[: array.ndim - len(cells.shape)]
     sizes = tuple(array.sizes[d] for d in leading)
@@ -107,7 +107,7 @@ def some_fields(array: xr.DataArray, cells: regrid.Cells) -> FloatArray:
     return np.stack(parts).astype(np.float64)
 
 
-def once(cells: regrid.Cells, fields: FloatArray) -> FloatArray:
+def once(cells: regrid.Cells, fields: Float64) -> Float64:
     """Fields that hold a value in one copy of each repeated cell: others count it twice."""
     if isinstance(cells, Grid) or (cells.copies == 1).all():
         return fields
@@ -117,12 +117,12 @@ def once(cells: regrid.Cells, fields: FloatArray) -> FloatArray:
     return np.where(known.reshape(cells.shape), fields, np.nan)
 
 
-def relative(off: FloatArray, fields: FloatArray) -> float:
+def relative(off: Float64, fields: Float64) -> float:
     """The largest difference over the largest magnitude."""
     return float(np.nanmax(off) / np.nanmax(np.abs(fields)))
 
 
-def conservation(weights: regrid.Weights, fields: FloatArray) -> float:
+def conservation(weights: regrid.Weights, fields: Float64) -> float:
     """Error of the sum of area times value, over the sum of magnitudes."""
     source = areas(weights.source)
     values = np.nan_to_num(fields.reshape(len(fields), -1))
@@ -134,7 +134,7 @@ def conservation(weights: regrid.Weights, fields: FloatArray) -> float:
     return float(np.nanmax(np.abs(after - before) / np.where(size > 0, size, np.nan)))
 
 
-def areas(cells: regrid.Cells) -> FloatArray:
+def areas(cells: regrid.Cells) -> Float64:
     """Areas of cells, flat; each copy of a repeated cell has its share."""
     if isinstance(cells, Grid):
         return cells.areas.ravel()
@@ -163,7 +163,7 @@ def independent_tool(folder: Path) -> tuple[str, Independent]:
     return ("xESMF", by_xesmf) if esmf_available() else ("samples of each cell", by_sampling)
 
 
-def by_cdo(folder: Path, cells: regrid.Cells, fields: FloatArray, target: Grid) -> FloatArray:
+def by_cdo(folder: Path, cells: regrid.Cells, fields: Float64, target: Grid) -> Float64:
     """CDO, from a file with these cells and their bounds."""
     probe, found, description = (folder / name for name in ("probe.nc", "found.nc", "grid.txt"))
     write_probe(probe, cells, fields)
@@ -180,10 +180,10 @@ def by_cdo(folder: Path, cells: regrid.Cells, fields: FloatArray, target: Grid) 
         return np.asarray(result["x"].transpose("time", "lat", "lon").values)
 
 
-def write_probe(path: Path, cells: regrid.Cells, fields: FloatArray) -> None:
+def write_probe(path: Path, cells: regrid.Cells, fields: Float64) -> None:
     """Fields on cells that tell their bounds."""
     dims = ("lat", "lon") if isinstance(cells, Grid) else ("y", "x")[: len(cells.shape)]
-    variables: dict[str, tuple[tuple[str, ...], npt.NDArray[np.floating], dict[str, str]]] = {}
+    variables: dict[str, tuple[tuple[str, ...], Floats, dict[str, str]]] = {}
     for name, kind, side in (("lat", "latitude", "north"), ("lon", "longitude", "east")):
         attributes = {"standard_name": kind, "units": f"degrees_{side}", "bounds": f"{name}_bnds"}
         variables[name] = (
@@ -206,7 +206,7 @@ def write_probe(path: Path, cells: regrid.Cells, fields: FloatArray) -> None:
     dataset.to_netcdf(path)
 
 
-def by_xesmf(cells: regrid.Cells, fields: FloatArray, target: Grid) -> FloatArray:
+def by_xesmf(cells: regrid.Cells, fields: Float64, target: Grid) -> Float64:
     """ESMF's weights, or samples of cells that it cannot take."""
     try:
         weights = regrid.weights(cells, target, "conservative", backend="xesmf")
@@ -215,9 +215,7 @@ def by_xesmf(cells: regrid.Cells, fields: FloatArray, target: Grid) -> FloatArra
     return np.asarray(weights.apply(fields), dtype=np.float64)
 
 
-def by_sampling(
-    cells: regrid.Cells, fields: FloatArray, target: Grid, side: int = 24
-) -> FloatArray:
+def by_sampling(cells: regrid.Cells, fields: Float64, target: Grid, side: int = 24) -> Float64:
     """Means of the nearest cell's values over many points of each target cell."""
     fine = Grid.regular(
         target.lat_edges[0],
@@ -301,8 +299,8 @@ def compare_speed(name: str, source: regrid.Cells, target: Grid) -> str:
 
 
 def timed(
-    source: regrid.Cells, target: Grid, field: FloatArray, backend: regrid.Backend
-) -> tuple[float, FloatArray, regrid.Weights]:
+    source: regrid.Cells, target: Grid, field: Float64, backend: regrid.Backend
+) -> tuple[float, Float64, regrid.Weights]:
     """Seconds for weights and their first application, the result, the weights."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CLIMDOWN_CACHE_DIR"] = folder
@@ -314,7 +312,7 @@ def timed(
         return seconds, np.asarray(result, dtype=np.float64), weights
 
 
-def made_up_field(cells: regrid.Cells) -> FloatArray:
+def made_up_field(cells: regrid.Cells) -> Float64:
     """A temperature in K: waves of every length down to the cells."""
     lat, lon = cells.lat, cells.lon
     if isinstance(cells, Grid):

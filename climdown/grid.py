@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from climdown.arrays import Float64
 from climdown.errors import GridError
 
-FloatArray = npt.NDArray[np.float64]
+# The former name, which `training` still imports.
+FloatArray = Float64
 
 # Coordinates written as float32 carry errors of some 1e-5 degrees.
 _TOLERANCE = 1e-4
@@ -27,7 +29,7 @@ class Grid:
     Attributes:
         lat: cell centres, degrees north, strictly ascending, shape (ny,).
         lon: cell centres, degrees east, strictly ascending, shape (nx,); any 360-degree
-            convention, and regions across the seam simply run past it (350, 360, 370).
+            convention; longitudes of regions across its seam continue past it (350, 360, 370).
         lat_edges: cell edges, shape (ny + 1,), within [-90, 90].
         lon_edges: cell edges, shape (nx + 1,), spanning at most 360 degrees.
 
@@ -37,10 +39,10 @@ class Grid:
         GridError: an axis is empty, not finite, not ascending, or edges miss their centres.
     """
 
-    lat: FloatArray
-    lon: FloatArray
-    lat_edges: FloatArray
-    lon_edges: FloatArray
+    lat: Float64
+    lon: Float64
+    lat_edges: Float64
+    lon_edges: Float64
 
     def __post_init__(self) -> None:
         for name, centres, edges in (
@@ -119,12 +121,12 @@ class Grid:
 
     @property
     def kilometres(self) -> float:
-        """Side of a square as large as a mean cell amid the grid, in km."""
+        """Side of a square as large as a mean cell at the mean latitude, in km."""
         degrees = np.diff(self.lat_edges).mean() * np.diff(self.lon_edges).mean()
         return _KM_PER_DEGREE * float(np.sqrt(degrees * np.cos(np.radians(self.lat.mean()))))
 
     @cached_property
-    def areas(self) -> FloatArray:
+    def areas(self) -> Float64:
         """Cell areas on the unit sphere, steradian, shape (ny, nx)."""
         heights = np.diff(np.sin(np.radians(self.lat_edges)))
         widths = np.diff(np.radians(self.lon_edges))
@@ -141,7 +143,7 @@ class Grid:
     def isel(self, rows: slice, columns: slice) -> Grid:
         """The sub-grid of contiguous rows and columns."""
 
-        def edges(axis: FloatArray, part: slice) -> FloatArray:
+        def edges(axis: Float64, part: slice) -> Float64:
             start, stop, step = part.indices(axis.size - 1)
             if step != 1 or stop <= start:
                 raise GridError(f"cannot take cells {start}:{stop}:{step} of a grid axis")
@@ -189,7 +191,7 @@ class Grid:
         return cls(*axes)
 
 
-def _as_axis(name: str, values: npt.ArrayLike) -> FloatArray:
+def _as_axis(name: str, values: npt.ArrayLike) -> Float64:
     try:
         axis = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -201,7 +203,7 @@ def _as_axis(name: str, values: npt.ArrayLike) -> FloatArray:
     return axis
 
 
-def _check_axis(name: str, centres: FloatArray, edges: FloatArray) -> None:
+def _check_axis(name: str, centres: Float64, edges: Float64) -> None:
     if edges.size != centres.size + 1:
         raise GridError(f"{name} has {centres.size} cells but {edges.size} edges")
     if (np.diff(centres) <= 0).any() or (np.diff(edges) <= 0).any():
@@ -210,7 +212,7 @@ def _check_axis(name: str, centres: FloatArray, edges: FloatArray) -> None:
         raise GridError(f"{name} has cell centres outside their bounds")
 
 
-def _infer_edges(centres: FloatArray) -> FloatArray:
+def _infer_edges(centres: Float64) -> Float64:
     if centres.size == 1:
         raise GridError("cannot infer the size of a single cell; the file needs coordinate bounds")
     inner = _midpoints(centres)
@@ -219,18 +221,18 @@ def _infer_edges(centres: FloatArray) -> FloatArray:
     return np.concatenate([[first], inner, [last]])
 
 
-def _close_poles(centres: FloatArray, edges: FloatArray) -> None:
+def _close_poles(centres: Float64, edges: Float64) -> None:
     """Move the outermost edges to a pole that is nearer than half a cell, in place."""
     for end, pole in ((0, -90.0), (-1, 90.0)):
         if abs(pole - edges[end]) < abs(edges[end] - centres[end]) - _TOLERANCE:
             edges[end] = pole
 
 
-def _midpoints(values: FloatArray) -> FloatArray:
+def _midpoints(values: Float64) -> Float64:
     return 0.5 * (values[:-1] + values[1:])
 
 
-def _regular_edges(start: float, stop: float, spacing: float, *, limit: float) -> FloatArray:
+def _regular_edges(start: float, stop: float, spacing: float, *, limit: float) -> Float64:
     count = int(np.ceil((stop - start) / spacing - 1e-9))
     edges = start + spacing * np.arange(count + 1)
     edges[-1] = min(edges[-1], limit)

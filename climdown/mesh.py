@@ -9,18 +9,19 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from climdown.arrays import Float64, Index, Mask
 from climdown.errors import GridError
-from climdown.grid import FloatArray, span
+from climdown.grid import span
 
-# A cell wider than this is no cell: its corners are wrong.
+# The corners of a cell that is wider than this are wrong.
 _WIDEST_CELL = 60.0  # degrees
 # Corners this far beyond a pole were extrapolated, and mean the pole; others are wrong.
 _BEYOND_POLE = 10.0  # degrees
-# Ocean grids repeat a cell in halos and folds; a place named more often stands for "nowhere",
-# as 0 N 0 E does where a model leaves out blocks of land.
+# Ocean grids repeat a cell in halos and folds; a place that occurs more often is a filler, such as
+# 0 N 0 E where a model leaves out blocks of land.
 _MOST_COPIES = 8
 _SAME_PLACE = 1e-4  # degrees
-# Of longitude without cells, in a mesh all round.
+# Longitudes without cells that a global mesh may have.
 _WIDEST_GAP = 20.0  # degrees
 
 
@@ -41,10 +42,10 @@ class Mesh:
         GridError: shapes that do not fit, no cell at all, or latitudes beyond the poles.
     """
 
-    lat: FloatArray
-    lon: FloatArray
-    lat_vertices: FloatArray | None
-    lon_vertices: FloatArray | None
+    lat: Float64
+    lon: Float64
+    lat_vertices: Float64 | None
+    lon_vertices: Float64 | None
 
     def __post_init__(self) -> None:
         if self.lat.ndim not in (1, 2) or self.lat.shape != self.lon.shape:
@@ -81,8 +82,9 @@ class Mesh:
         """Build a mesh; a curvilinear grid without corners gets those midway between centres."""
         centres = np.array(lat, np.float64), np.array(lon, np.float64)
         if centres[0].shape != centres[1].shape:
-            return cls(*centres, None, None)  # which says so
+            return cls(*centres, None, None)  # raises the error
         missing = ~(np.isfinite(centres[0]) & np.isfinite(centres[1]))
+        # Before corners are inferred, so that filler places do not become anyone's neighbours.
         missing |= _copies(*centres) > _MOST_COPIES
         for values in centres:
             values[missing] = np.nan
@@ -99,25 +101,27 @@ class Mesh:
         return self.lat.shape
 
     @cached_property
-    def valid(self) -> npt.NDArray[np.bool_]:
+    def valid(self) -> Mask:
         """Which cells have corners that can be one cell, shape of the mesh."""
         return np.asarray(self._has_corners & ~self.damaged)
 
     @cached_property
-    def damaged(self) -> npt.NDArray[np.bool_]:
+    def damaged(self) -> Mask:
         """Which cells have corners that cannot be theirs: too far apart, or not around them."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
         corners = unit_vectors(self.lat_vertices, self.lon_vertices)
+        # In space, where a pole or the date line is a place like any other.
         middle = corners.mean(axis=-2)
         reach = np.linalg.norm(corners - middle[..., None, :], axis=-1).max(axis=-1)
         off = np.linalg.norm(unit_vectors(self.lat, self.lon) - middle, axis=-1)
+        # NaN, of cells without corners, compares false.
         with np.errstate(invalid="ignore"):
             wrong = (reach > np.radians(_WIDEST_CELL / 2)) | (off > 2.0 * reach)
         return np.asarray(self._has_corners & wrong)
 
     @cached_property
-    def reach(self) -> FloatArray:
+    def reach(self) -> Float64:
         """Distance from each centre to its farthest corner, in radii; NaN without corners."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.full(self.shape, np.nan)
@@ -126,21 +130,21 @@ class Mesh:
         return np.where(self.valid, away.max(axis=-1), np.nan)
 
     @cached_property
-    def _has_corners(self) -> npt.NDArray[np.bool_]:
-        """Corners are known, and not all the same: some models write that for no cell."""
+    def _has_corners(self) -> Mask:
+        """Corners are known and differ: some models write equal corners where there is no cell."""
         if self.lat_vertices is None or self.lon_vertices is None:
             return np.zeros(self.shape, dtype=bool)
-        known = np.isfinite(self.lat_vertices) & np.isfinite(self.lon_vertices)
+        finite = np.isfinite(self.lat_vertices) & np.isfinite(self.lon_vertices)
         spread = np.ptp(self.lat_vertices, axis=-1) + np.ptp(self.lon_vertices, axis=-1)
-        return np.asarray(known.all(axis=-1) & (spread > 0))
+        return np.asarray(finite.all(axis=-1) & (spread > 0))
 
     @cached_property
-    def copies(self) -> npt.NDArray[np.intp]:
+    def copies(self) -> Index:
         """How many cells have each cell's centre, shape of the mesh; 1 where it is unknown."""
         return _copies(self.lat, self.lon)
 
-    def filled_copies(self, values: FloatArray) -> FloatArray:
-        """Values, shape (cells, fields), with those missing in a copy of a cell taken from others.
+    def filled_copies(self, values: Float64) -> Float64:
+        """Values (cells, fields); those missing in one copy of a cell are taken from other copies.
 
         Models mask their halos, and ocean grids repeat a row along their fold.
         """
@@ -151,6 +155,7 @@ class Mesh:
         _, place = np.unique(
             places(self.lat.ravel()[cells], self.lon.ravel()[cells]), return_inverse=True
         )
+        # The mean over the copies that have a value.
         total, count = np.zeros((2, place.max() + 1, values.shape[1]))
         np.add.at(total, place, np.where(missing, 0.0, values[cells]))
         np.add.at(count, place, ~missing)
@@ -168,10 +173,12 @@ class Mesh:
         points = points[np.isfinite(points).all(axis=-1)]
         if len(points) < 2:
             raise GridError("cannot tell the spacing of a mesh of one cell")
+        # A sample is enough for a median.
         sample = points[:: max(1, len(points) // 5000)]
         # Ocean grids repeat columns: the nearest cell that is not the same one counts.
         distances = KDTree(points).query(sample, k=min(4, len(points)))[0]
         distances = np.where(distances > 1e-7, distances, np.inf).min(axis=1)
+        # From chords to arcs: 2 arcsin(chord / 2).
         chords = np.median(distances[np.isfinite(distances)])
         return float(np.degrees(2 * np.arcsin(min(1.0, chords / 2))))
 
@@ -182,6 +189,7 @@ class Mesh:
         for values in (self.lat, self.lon, self.lat_vertices, self.lon_vertices):
             if values is not None:
                 digest.update(str(values.shape).encode())
+                # NaN has no integer; no coordinate is as large as its stand-in.
                 rounded = np.round(np.nan_to_num(values, nan=1e6) * 1e6)
                 digest.update(rounded.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -192,12 +200,12 @@ class Mesh:
 
         The longitudes are those outside the widest gap between meridians that hold cells.
         """
-        known = np.isfinite(self.lat)
-        return _box(self.lat[known], self.lon[known])
+        located = np.isfinite(self.lat)
+        return _box(self.lat[located], self.lon[located])
 
     @cached_property
     def extent(self) -> tuple[float, float, float, float]:
-        """The like of `box`, of the cells' outer edges: of their corners where they are known."""
+        """As `box`, but of the cells' outer edges: of their corners where these are known."""
         if self.valid.any() and self.lat_vertices is not None and self.lon_vertices is not None:
             south, north, west, east = _box(
                 self.lat_vertices[self.valid], self.lon_vertices[self.valid]
@@ -207,6 +215,8 @@ class Mesh:
             south, north, west, east = self.box
             south, north = max(south - half, -90.0), min(north + half, 90.0)
             if east - west < 360.0:
+                # A degree of longitude shrinks with the latitude; bounded, or it would grow
+                # without end at a pole.
                 wide = half / max(np.cos(np.radians(0.5 * (south + north))), 0.2)
                 west, east = west - wide, east + wide
         if east - west >= 360.0:
@@ -222,57 +232,62 @@ class Mesh:
         south, north, west, east = self.box
         extent = "global longitudes" if east - west >= 360 else span((west, east), "E", "W")
         corners = "" if self.lat_vertices is not None else ", corners unknown"
-        known = np.isfinite(self.lat)
-        several = np.unique(places(self.lat[known], self.lon[known])).size > 1
+        located = np.isfinite(self.lat)
+        several = np.unique(places(self.lat[located], self.lon[located])).size > 1
         spacing = f" of about {self.spacing:.3g} deg" if several else ""
         return f"{kind}, {size} cells{spacing}, {span((south, north), 'N', 'S')}, {extent}{corners}"
 
 
-def unit_vectors(lat: FloatArray, lon: FloatArray) -> FloatArray:
+def unit_vectors(lat: Float64, lon: Float64) -> Float64:
     """Points on the unit sphere, shape (..., 3), from degrees."""
     phi, lam = np.radians(lat), np.radians(lon)
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
-def _box(lat: FloatArray, lon: FloatArray) -> tuple[float, float, float, float]:
+def _box(lat: Float64, lon: Float64) -> tuple[float, float, float, float]:
     """South, north, and the meridians beside the widest gap, 360 apart where it is narrow."""
     south, north = float(lat.min()), float(lat.max())
+    # On the circle of longitudes: the last gap leads from the last meridian back to the first.
     meridians = np.unique(np.round(np.mod(lon, 360.0), 6))
     gaps = np.diff(np.append(meridians, meridians[0] + 360.0))
     widest = int(np.argmax(gaps))
+    # No wide gap: the cells go all the way round.
     if gaps[widest] < _WIDEST_GAP:
         return south, north, -180.0, 180.0
     west, east = float(meridians[(widest + 1) % meridians.size]), float(meridians[widest])
     east = east if east >= west else east + 360.0
+    # Into the convention with the western edge from -180 to 180.
     turn = 360.0 if west > 180.0 else 0.0
     return south, north, west - turn, east - turn
 
 
-def places(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.int64]:
+def places(lat: Float64, lon: Float64) -> npt.NDArray[np.int64]:
     """Numbers that are equal for equal places, whatever the longitude convention."""
     turn = round(360.0 / _SAME_PLACE)
+    # As whole numbers of the tolerance: 359.99999 and 0 degrees come out equal by the remainder.
     east = np.round(lon / _SAME_PLACE).astype(np.int64) % turn
     return np.asarray(np.round((lat + 90.0) / _SAME_PLACE).astype(np.int64) * turn + east)
 
 
-def _copies(lat: FloatArray, lon: FloatArray) -> npt.NDArray[np.intp]:
+def _copies(lat: Float64, lon: Float64) -> Index:
     copies = np.ones(lat.shape, dtype=np.intp)
-    known = np.isfinite(lat) & np.isfinite(lon)
+    located = np.isfinite(lat) & np.isfinite(lon)
     _, inverse, counts = np.unique(
-        places(lat[known], lon[known]), return_inverse=True, return_counts=True
+        places(lat[located], lon[located]), return_inverse=True, return_counts=True
     )
-    copies[known] = counts[inverse]
+    copies[located] = counts[inverse]
     return copies
 
 
-def _padded(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Corners with those beyond a pole moved to it, and missing ones repeating the one before."""
+def _padded(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
+    """Corners, with those beyond a pole moved to it and missing ones replaced by the one before."""
     beyond = np.abs(lat) > 90.0
     lat = np.where(beyond & (np.abs(lat) <= 90.0 + _BEYOND_POLE), np.sign(lat) * 90.0, lat)
     if lat.shape != lon.shape or lat.ndim == 0:
         return lat, lon
     missing = ~(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
     lat, lon = np.where(missing, np.nan, lat), np.where(missing, np.nan, lon)
+    # Cells with fewer corners than the array has room for, but enough for an area.
     some = missing.any(axis=-1) & ((~missing).sum(axis=-1) >= 3)
     if not some.any():
         return lat, lon
@@ -285,42 +300,47 @@ def _padded(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
     return lat, lon
 
 
-def _infer_vertices(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _infer_vertices(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     """Corners midway between the four centres around them, outermost ones extrapolated."""
     frame = ((1, 1), (1, 1), (0, 0))
     points = np.pad(unit_vectors(lat, lon), frame, constant_values=np.nan)
-    # Twice: the outermost corners continue what continues the outermost rows.
+    # Twice: the corners of the frame are extrapolated from its sides.
     points = _continued(_continued(points))
+    # Node (j, i) is between four centres; means of unit vectors are midpoints also across a pole or
+    # the date line. With a frame of one there are ny + 1 by nx + 1 nodes.
     nodes = points[:-1, :-1] + points[1:, :-1] + points[:-1, 1:] + points[1:, 1:]
     nodes /= np.linalg.norm(nodes, axis=-1, keepdims=True)
     node_lat = np.degrees(np.arcsin(np.clip(nodes[..., 2], -1.0, 1.0)))
     node_lon = np.degrees(np.arctan2(nodes[..., 1], nodes[..., 0]))
-    known = np.isfinite(lat)[..., None]
+    exists = np.isfinite(lat)[..., None]
 
-    def around(node: FloatArray) -> FloatArray:
+    def around(node: Float64) -> Float64:
+        # Corners of cell (j, i), in order around it.
         corners = [node[:-1, :-1], node[:-1, 1:], node[1:, 1:], node[1:, :-1]]
-        return np.where(known, np.stack(corners, axis=-1), np.nan)
+        return np.where(exists, np.stack(corners, axis=-1), np.nan)
 
     return around(node_lat), around(node_lon)
 
 
-def _continued(points: FloatArray) -> FloatArray:
-    """Missing points in line with two known ones beside them, the mean over directions."""
+def _continued(points: Float64) -> Float64:
+    """Missing points extrapolated from two known ones beside them, the mean over directions."""
     total, count = np.zeros(points.shape), np.zeros(points.shape)
     for axis in (0, 1):
         for step in (1, -1):
+            # Linear extrapolation from the two nearest points on one side: 2 p1 - p2.
             guess = 2 * _shifted(points, step, axis) - _shifted(points, 2 * step, axis)
-            known = np.isfinite(guess)
-            total += np.where(known, guess, 0.0)
-            count += known
+            finite = np.isfinite(guess)
+            total += np.where(finite, guess, 0.0)
+            count += finite
     guesses = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return np.where(np.isfinite(points), points, guesses)
 
 
-def _shifted(points: FloatArray, step: int, axis: int) -> FloatArray:
+def _shifted(points: Float64, step: int, axis: int) -> Float64:
     """The entries `step` before each along an axis, NaN where there are none."""
     moved = np.moveaxis(np.full_like(points, np.nan), axis, 0)
     size = len(moved)
     lines = np.moveaxis(points, axis, 0)
+    # For a negative step the entries after each.
     moved[max(step, 0) : size + min(step, 0)] = lines[max(-step, 0) : size - max(step, 0)]
     return np.moveaxis(moved, 0, axis)

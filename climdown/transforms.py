@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from climdown.arrays import Float64
 from climdown.errors import ConfigError
-from climdown.grid import FloatArray
 
 # An array of NumPy or of torch: what the two share has no common static type.
 Array = Any
@@ -28,7 +28,7 @@ class Transform(Protocol):
         """From physical (or less transformed) to normalised values."""
 
     def inverse(self, z: Array, xp: Any = np) -> Array:
-        """The way back."""
+        """The inverse of `forward`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Parameters for a card; fields are stored elsewhere and named here."""
@@ -38,8 +38,8 @@ class Transform(Protocol):
 class Log:
     """z = log(x + offset) - log(offset) for amounts with a lower bound of zero.
 
-    The offset, in the variable's units, sets what counts as little: below it the map is
-    nearly linear, above it logarithmic (form of Hess et al., arXiv 2403.02774).
+    Below the offset, in the variable's units, the map is nearly linear, above it logarithmic (form
+    of Hess et al., arXiv 2403.02774).
     """
 
     offset: float
@@ -61,7 +61,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Standardise:
-    """z = (x - mean) / std with two numbers for the whole domain."""
+    """z = (x - mean) / std with one mean and one std for the whole domain."""
 
     mean: float
     std: float
@@ -88,7 +88,7 @@ class Anomaly:
     The climatology is stored with a prior's fields under `field`.
     """
 
-    climatology: FloatArray
+    climatology: Float64
     field: str
     kind: ClassVar[str] = "anomaly"
 
@@ -131,13 +131,13 @@ class Chain:
 
     @classmethod
     def from_list(
-        cls, entries: Sequence[Mapping[str, Any]], fields: Mapping[str, FloatArray]
+        cls, entries: Sequence[Mapping[str, Any]], fields: Mapping[str, Float64]
     ) -> Chain:
         """Rebuild a chain; `fields` holds the climatologies its steps name."""
         return cls(tuple(_build(entry, fields) for entry in entries))
 
 
-def _build(entry: Mapping[str, Any], fields: Mapping[str, FloatArray]) -> Transform:
+def _build(entry: Mapping[str, Any], fields: Mapping[str, Float64]) -> Transform:
     parameters = dict(entry)
     kind = parameters.pop("kind", None)
     try:

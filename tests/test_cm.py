@@ -57,7 +57,7 @@ def test_the_expected_spectrum_of_white_noise_is_that_of_white_noise() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_noise_drowns_the_input_and_the_drawn_fields_have_the_priors_variance(steps: int) -> None:
+def test_strong_noise_replaces_the_input_and_fields_have_the_priors_variance(steps: int) -> None:
     count, sigma = 4000, 30.0
     method = ScaleAdaptiveCM(noise_scale=sigma, steps=steps)
     x = method.sample(gaussian, observe(count), random_noise(count, *SHAPE))

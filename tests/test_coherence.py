@@ -13,9 +13,9 @@ import torch
 
 from climdown import pipeline
 from climdown.config import RunConfig
-from climdown.diffusion.noise import CoherentNoise, KeyedNoise, keyed_normal
+from climdown.diffusion.noise import AutocorrelatedNoise, KeyedNoise, keyed_normal
 from climdown.errors import ConfigError, Requeue
-from climdown.metrics.autocorrelation import lag_correlation
+from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.pipeline.plan import Plan, describe
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior, write_prior
@@ -136,7 +136,7 @@ def test_a_date_has_the_same_noise_in_every_file(
     def drawn(label: str, index: int) -> torch.Tensor:
         plan = plans[label]
         noise = plan.noise([(1, plan.time.dates[index])])
-        assert isinstance(noise, CoherentNoise)
+        assert isinstance(noise, AutocorrelatedNoise)
         assert noise.correlations == (0.4, 0.1)
         return noise(2)[0]
 
@@ -151,7 +151,7 @@ def test_a_number_is_of_the_inputs_own_steps(tiny_prior: Prior, tmp_path: Path) 
         folder.mkdir()
         plan = plan_of(tiny_prior, folder, days, 0.5)
         noise = plan.noise([(1, date) for date in plan.time.dates])
-        assert isinstance(noise, CoherentNoise)
+        assert isinstance(noise, AutocorrelatedNoise)
         numbers = np.diff([step for _, step in noise.keys])
         assert numbers.tolist() == [[1, 1, 2], [1, 3], [1]][number]
 
@@ -167,7 +167,7 @@ def test_members_of_coherent_noise_are_sequences(tiny_prior: Prior, tmp_path: Pa
         members = read_members(output)
         departure = members - members.mean(axis=1, keepdims=True)
         areas = np.broadcast_to(FINE.areas, departure.shape[1:])
-        found.append(lag_correlation(departure[:-1], departure[1:], areas))
+        found.append(lag_one_autocorrelation(departure[:-1], departure[1:], areas))
     # About each cell's mean over eleven pairs, white noise has -1/11.
     assert found[0] == pytest.approx(-1 / 11, abs=0.1)
     assert found[1] > found[0] + 0.3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from climdown.evaluation.unpaired import (
+    Comparison,
     Neighbours,
     Row,
     climate_rows,
@@ -37,9 +38,8 @@ def test_a_shifted_and_stretched_copy_has_the_errors_of_its_shift_and_stretch() 
     held_out, training = days(50, 0), days(80, 1)
     mean = held_out.mean(axis=0)
     generated = mean + 1.5 * (held_out - mean) + 0.25
-    rows = by_measure(
-        list(climate_rows("tas (K)", (held_out, generated[::-1], training), GRID, wet=-100.0))
-    )
+    samples = Comparison(held_out, generated[::-1], training)
+    rows = by_measure(list(climate_rows("tas (K)", samples, GRID, wet=-100.0)))
     known = np.isfinite(mean)
     weights = AREAS[known] / AREAS[known].sum()
     deviation = held_out.std(axis=0, ddof=1)[known]
@@ -57,15 +57,16 @@ def test_a_shifted_and_stretched_copy_has_the_errors_of_its_shift_and_stretch() 
 
 
 def test_wet_days_are_counted_only_where_asked_for() -> None:
-    trio = (days(9, 0), days(9, 1), days(9, 2))
-    assert "wet-day frequency" not in by_measure(list(climate_rows("tas", trio, GRID)))
+    samples = Comparison(days(9, 0), days(9, 1), days(9, 2))
+    assert "wet-day frequency" not in by_measure(list(climate_rows("tas", samples, GRID)))
 
 
 def test_doubled_departures_have_four_times_the_power_at_all_wavelengths() -> None:
     held_out, training = days(20, 0), days(30, 1)
     climatology = training.mean(axis=0)
     doubled = climatology + 2.0 * (held_out - climatology)
-    rows = by_measure(list(spectral_rows("tas", (held_out, doubled, training), GRID)))
+    samples = Comparison(held_out, doubled, training)
+    rows = by_measure(list(spectral_rows("tas", samples, GRID)))
     assert rows["log spectral distance (dB)"].error == pytest.approx(10 * math.log10(4))
     ratios = [row for name, row in rows.items() if name.startswith("relative power")]
     assert len(ratios) == 3
@@ -76,17 +77,18 @@ def test_doubled_departures_have_four_times_the_power_at_all_wavelengths() -> No
 
 
 def test_a_field_that_does_not_change_with_time_does_not_hide_the_weather() -> None:
-    trio = (days(20, 0), 0.5 * days(20, 1), days(30, 2))
+    samples = Comparison(days(20, 0), 0.5 * days(20, 1), days(30, 2))
     relief = 50.0 * np.random.default_rng(5).normal(size=GRID.shape)
-    expected = list(spectral_rows("tas", trio, GRID))
-    found = list(spectral_rows("tas", (trio[0] + relief, trio[1] + relief, trio[2] + relief), GRID))
+    expected = list(spectral_rows("tas", samples, GRID))
+    found = list(spectral_rows("tas", Comparison(*(x + relief for x in samples)), GRID))
     assert found[0].error == pytest.approx(expected[0].error)
     assert found[0].error == pytest.approx(6.0, abs=0.8)
 
 
 def test_correlation_of_two_variables_by_cell() -> None:
-    one = (days(40, 0), days(40, 1), days(40, 2))
-    row = correlation_row("tas, pr", one, (2.0 * one[0], -one[1], one[2] + 1.0), GRID)
+    one = Comparison(days(40, 0), days(40, 1), days(40, 2))
+    other = Comparison(2.0 * one.held_out, -one.generated, one.training + 1.0)
+    row = correlation_row("tas, pr", one, other, GRID)
     numbers = (row.held_out, row.generated, row.training, row.error, row.floor)
     assert numbers == pytest.approx((1.0, -1.0, 1.0, 2.0, 0.0), abs=1e-9)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from climdown.diffusion.noise import CoherentNoise, KeyedNoise, keyed_normal, red_weights
+from climdown.diffusion.noise import AutocorrelatedNoise, KeyedNoise, keyed_normal, red_weights
 
 SHAPE = (2, 40, 50)
 CELLS = math.prod(SHAPE)
@@ -100,8 +100,10 @@ def test_keyed_normal_depends_on_the_text_alone() -> None:
     assert not torch.equal(keyed_normal("a", (5,)), keyed_normal("b", (5,)))
 
 
-def coherent(*keys: tuple[int, int], correlations: tuple[float, ...] = (0.8, 0.3)) -> CoherentNoise:
-    return CoherentNoise(7, keys, SHAPE, CPU, correlations)
+def coherent(
+    *keys: tuple[int, int], correlations: tuple[float, ...] = (0.8, 0.3)
+) -> AutocorrelatedNoise:
+    return AutocorrelatedNoise(7, keys, SHAPE, CPU, correlations)
 
 
 @given(st.floats(1e-6, 0.95))
@@ -142,7 +144,7 @@ def test_coherent_noise_of_a_field_has_the_same_bits_in_any_batch(
     order: list[tuple[int, int]], size: int
 ) -> None:
     def drawn(*keys: tuple[int, int]) -> Tensor:
-        return CoherentNoise(3, keys, (2, 3, 4), CPU, (0.6, 0.0))(5)
+        return AutocorrelatedNoise(3, keys, (2, 3, 4), CPU, (0.6, 0.0))(5)
 
     for field, key in zip(drawn(*order[:size]), order, strict=False):
         assert torch.equal(field, drawn(key)[0])

@@ -1,4 +1,4 @@
-"""Lag-one autocorrelation of fine detail against processes that have a known one."""
+"""Lag-one autocorrelation of fine detail against processes whose value is known."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from climdown.config import PriorConfig
+from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
-from climdown.metrics.autocorrelation import fine_detail, lag_correlation
+from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.training import lags as module
 from climdown.training import prepare
 from tests.factories import Floats, make_dataset
@@ -41,7 +42,8 @@ def test_red_noise_has_its_own_correlation_on_any_pattern_that_stands_still(rho:
     # Some 170 free cells of 400 days: 4.5 standard errors, Bartlett's sqrt((1 - rho^2) / n), and
     # the bias of means over 400 days.
     bound = 4.5 * np.sqrt((1.0 - rho**2) / (170 * 400)) + (1.0 + 3.0 * rho) / 400
-    assert lag_correlation(detail[:-1], detail[1:], FINE.areas) == pytest.approx(rho, abs=bound)
+    found = lag_one_autocorrelation(detail[:-1], detail[1:], FINE.areas)
+    assert found == pytest.approx(rho, abs=bound)
 
 
 def test_detail_knows_nothing_of_a_field_that_is_the_same_everywhere() -> None:
@@ -70,7 +72,7 @@ def test_pairs_that_lack_a_value_do_not_count() -> None:
     a, b = (np.where(both, x, np.nan) for x in (first, second))
     a, b = a - np.nanmean(a, axis=0), b - np.nanmean(b, axis=0)
     cov, one, two = (np.nansum(FINE.areas * x) for x in (a * b, a * a, b * b))
-    found = lag_correlation(first, second, FINE.areas)
+    found = lag_one_autocorrelation(first, second, FINE.areas)
     assert found == pytest.approx(cov / np.sqrt(one * two), rel=1e-9)
 
 
@@ -79,13 +81,13 @@ def test_cells_count_by_their_area() -> None:
     fields[:, :, :8] = red_noise(1, 0.0)[:, :, :8] * (-1.0) ** np.arange(50)[:, None, None]
     west = np.where(np.arange(16) < 8, 1.0, 0.0) * np.ones(FINE.shape)
     # Over 49 pairs the two means of an alternating series are not quite the same.
-    assert lag_correlation(fields[:-1], fields[1:], west) == pytest.approx(-1.0, abs=1e-9)
-    assert abs(lag_correlation(fields[:-1], fields[1:], 1.0 - west)) < 0.2
+    assert lag_one_autocorrelation(fields[:-1], fields[1:], west) == pytest.approx(-1.0, abs=1e-9)
+    assert abs(lag_one_autocorrelation(fields[:-1], fields[1:], 1.0 - west)) < 0.2
 
 
 def test_what_does_not_vary_has_no_correlation() -> None:
     still = np.ones((5, *FINE.shape))
-    assert lag_correlation(still, still, FINE.areas) == 0.0
+    assert lag_one_autocorrelation(still, still, FINE.areas) == 0.0
 
 
 # January and February of six years: means of a month are then over nearly two hundred days, and

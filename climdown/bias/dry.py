@@ -1,8 +1,8 @@
-"""Dry days: many equal zeros, which quantile mapping needs told apart.
+"""Dry days: equal zeros, which quantile mapping can rank only after they are made distinct.
 
-A model drizzles on days that are dry in reality. Given some value each below the threshold, dry
-days have ranks of their own, so that the share of dry days is adjusted like any other quantile
-(Cannon, Sobie & Murdock 2015, section 3b); what comes out below the threshold is dry again.
+Models drizzle on days that are dry in reality. Each dry day gets a different value below the
+threshold and so a rank of its own, and the share of dry days is adjusted like any other quantile
+(Cannon, Sobie & Murdock 2015, section 3b). Adjusted values below the threshold are dry again.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from climdown.arrays import Float32, Float64
 
-# Values worked on at once: what stays in the second-level cache.
+# Values processed at once: they fit into the second-level cache.
 _CHUNK = 1 << 16
-_BITS = 23  # so many, and a half, float32 holds exactly
+_BITS = 23  # an integer of so many bits plus one half is exact in float32
 
 
 def jitter_dry(
-    values: Floats, threshold: float, *, seed: int, stream: str, first_cell: int = 0
-) -> Floats:
-    """Give values below the threshold one between 0 and it, even and independent.
+    values: Float32, threshold: float, *, seed: int, stream: str, first_cell: int = 0
+) -> Float32:
+    """Replace values below the threshold by independent uniform ones between 0 and the threshold.
 
     Each is a hash of (seed, stream, time step, cell): the result does not depend on how the cells
-    are cut into blocks, or on who computes them.
+    are cut into blocks, or on the process that computes them.
 
     Args:
         values: shape (time, cells); NaN stays.
@@ -51,17 +51,15 @@ def jitter_dry(
     return result
 
 
-def dry_below(values: Floats, threshold: float) -> Floats:
+def dry_below(values: Float32, threshold: float) -> Float32:
     """Values below the threshold as zero; NaN stays."""
     return np.where(values < np.float32(threshold), np.float32(0.0), values)
 
 
-def spread_dry_quantiles(
-    quantiles: Floats, nodes: npt.NDArray[np.float64], threshold: float
-) -> Floats:
-    """Quantiles below the threshold, laid out evenly between 0 and it.
+def spread_dry_quantiles(quantiles: Float32, nodes: Float64, threshold: float) -> Float32:
+    """Quantiles below the threshold, spaced evenly between 0 and the threshold.
 
-    What the quantiles of a series would be whose dry days went through `jitter_dry`.
+    These are the quantiles of a series whose dry days went through `jitter_dry`.
 
     Args:
         quantiles: shape (groups, nodes, cells), ascending along nodes; NaN stays.

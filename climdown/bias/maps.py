@@ -1,4 +1,4 @@
-"""Quantile maps kept in files, to be applied later."""
+"""Quantile maps stored in files, to be applied later."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, get_args
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Float32, Float64
 from climdown.bias import grouping, quantile
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
 from climdown.stream import rows_of
 
 FORMAT = 1
-# What a file raises in which something is missing or of another kind.
+# Raised on reading a file in which something is missing or of another kind.
 _DAMAGE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REF, HIST = "ref_quantile", "hist_quantile"
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What decides the result of a map, beside its quantiles.
+    """What determines the result of a map, besides its quantiles.
 
     Attributes:
         variable, standard_names, names, units, level: of the simulation it was trained for, as
@@ -82,10 +82,10 @@ class StoredMap:
 
     path: Path
     grid: Grid
-    nodes: npt.NDArray[np.float64]
+    nodes: Float64
     settings: MapSettings
 
-    def read(self, cells: slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def read(self, cells: slice) -> tuple[Float32, Float32]:
         """Reference and historical quantiles of flat cells, shape (groups, nodes, width) each.
 
         Raises:
@@ -99,14 +99,14 @@ class StoredMap:
                 f"{self.path}: the quantile map cannot be read ({error}); make it again"
             ) from None
 
-    def _quantiles(self, variable: netCDF4.Variable[Any], cells: slice) -> npt.NDArray[np.float32]:
+    def _quantiles(self, variable: netCDF4.Variable[Any], cells: slice) -> Float32:
         rows = (variable[y, columns] for y, columns, _ in rows_of(cells, self.grid.lon.size))
         filled = [np.ma.filled(row.astype(np.float32), np.nan) for row in rows]
         return np.moveaxis(np.concatenate(filled), 0, -1)
 
 
 def map_attributes(settings: MapSettings) -> dict[str, Any]:
-    """Global attributes by which `read_map` knows a map."""
+    """Global attributes by which `read_map` recognises a map."""
     return {"climdown_map_format": np.int32(FORMAT), "climdown_map": json.dumps(asdict(settings))}
 
 

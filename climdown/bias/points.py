@@ -1,4 +1,4 @@
-"""What is asked of samples of points, rows of (n, d), of NumPy or torch."""
+"""Means and checks of samples of points, rows of (n, d), in NumPy or torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_points(points: Array, name: str, *, like: Array | None = None) -> None
     """Points are finite rows of one floating type, with as many columns as the others."""
     if points.ndim != 2 or 0 in points.shape:
         raise InputError(f"{name} has shape {tuple(points.shape)}; expected points as rows, (n, d)")
-    # Names, since NumPy's and torch's types do not compare.
+    # By name, since types of NumPy and of torch cannot be compared.
     kind = str(points.dtype)
     expected = str(like.dtype) if like is not None else "a floating type"
     if (like is not None and kind != expected) or "float" not in kind:

@@ -1,4 +1,4 @@
-"""Quantile delta mapping: every quantile gets its own correction, the model keeps its change.
+"""Quantile delta mapping: each quantile is corrected, and the model's change in it is kept.
 
 Additive, scen = sim + [F_ref^-1(tau) - F_hist^-1(tau)]; multiplicative,
 scen = sim * F_ref^-1(tau) / F_hist^-1(tau); tau = F_sim(sim) (Cannon, Sobie & Murdock 2015,
@@ -6,8 +6,8 @@ doi:10.1175/JCLI-D-14-00754.1). The corrections are known at nodes of tau and in
 
 Arrays are (time, cells), float32 or float64, NaN where a value is missing, of NumPy or of torch
 on any device: one code serves all. It works on blocks of cells, whose size a byte budget sets,
-and turns them round, because sorting wants each cell's values in one piece. Results are the same
-for every block size and number of threads.
+and transposes them, because sorting wants each cell's values side by side in memory. Results are
+the same for every block size and number of threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from climdown.bias.grouping import Array, Dates, Grouping, Indices, Windows, home
+from climdown.arrays import Float64, Index
+from climdown.bias.grouping import Array, DateSequence, Grouping, Windows, home
 from climdown.bias.ranks import RankPlan, disjoint_ranks, plan_ranks, window_ranks
 from climdown.bias.rows import (
     in_blocks,
@@ -29,16 +30,15 @@ from climdown.bias.rows import (
 )
 from climdown.errors import ConfigError, InputError
 
-Floats = npt.NDArray[np.float64]
 Kind = Literal["additive", "multiplicative"]
 Tails = Literal["constant", "extremes"]
 Interpolation = Literal["linear", "nearest"]
 
-# A group of a cell with fewer valid values has no quantiles worth the name: no map there.
+# Fewer valid values of a group in a cell make no reliable quantiles: there is no map then.
 FEWEST = 10
 
 
-def nodes(count: int) -> Floats:
+def nodes(count: int) -> Float64:
     """The middles of `count` equal parts of (0, 1): (i + 0.5) / count.
 
     Raises:
@@ -51,8 +51,8 @@ def nodes(count: int) -> Floats:
 
 def group_quantiles(
     values: Array,
-    members: Indices | Windows,
-    nodes: Floats,
+    members: Index | Windows,
+    nodes: Float64,
     *,
     threads: int = 1,
     block_bytes: int | None = None,
@@ -74,18 +74,18 @@ def group_quantiles(
     xp, device = home(values)
     # Cells come first in memory, so that turning the axes again later copies nothing.
     shape = (values.shape[1], len(windows.first), len(nodes))
-    found = xp.empty(shape, dtype=values.dtype, device=device)
+    quantiles = xp.empty(shape, dtype=values.dtype, device=device)
 
     def work(cells: slice) -> None:
-        found[cells] = _quantiles(rows_of_cells(values[:, cells]), windows, nodes)
+        quantiles[cells] = _quantiles(rows_of_cells(values[:, cells]), windows, nodes)
 
     in_blocks(work, values, threads, block_bytes)
-    return xp.moveaxis(found, 0, -1)
+    return xp.moveaxis(quantiles, 0, -1)
 
 
 @dataclass(frozen=True, eq=False)
 class QuantileMap:
-    """What QDM knows after training.
+    """A trained quantile delta mapping.
 
     Attributes:
         kind: "additive" or "multiplicative".
@@ -101,7 +101,7 @@ class QuantileMap:
 
     kind: Kind
     grouping: Grouping
-    nodes: Floats
+    nodes: Float64
     ref: Array
     hist: Array
 
@@ -123,18 +123,19 @@ class QuantileMap:
     def corrections(self, max_ratio: float) -> tuple[Array, Array]:
         """Corrections at the nodes and whether the bound set them, both (cells, groups, nodes).
 
-        Of a multiplicative map 0/0 is 1 and x/0 is the bound; quantiles below 0, the rounding
-        errors of many a model's precipitation, count as 0.
+        In a multiplicative map 0/0 is 1 and x/0 is the bound; quantiles below 0, rounding errors
+        in the precipitation of many models, count as 0.
         """
         xp, _ = home(self.ref)
         ref, hist = xp.moveaxis(self.ref, -1, 0), xp.moveaxis(self.hist, -1, 0)
         if self.kind == "additive":
             return ref - hist, xp.zeros_like(ref, dtype=xp.bool)
-        nothing, one = xp.zeros_like(ref), xp.ones_like(ref)
-        ref, hist = xp.where(ref < 0, nothing, ref), xp.where(hist < 0, nothing, hist)
-        bounded, none = ref > max_ratio * hist, hist == 0
-        ratio = ref / xp.where(bounded | none, one, hist)
-        ratio = xp.where(none, one, ratio)
+        zero, one = xp.zeros_like(ref), xp.ones_like(ref)
+        ref, hist = xp.where(ref < 0, zero, ref), xp.where(hist < 0, zero, hist)
+        # As a product x/0 exceeds the bound without a division; 0/0 does not, and is set to 1.
+        bounded, zero_hist = ref > max_ratio * hist, hist == 0
+        ratio = ref / xp.where(bounded | zero_hist, one, hist)
+        ratio = xp.where(zero_hist, one, ratio)
         return xp.where(bounded, max_ratio * one, ratio), bounded
 
 
@@ -142,8 +143,8 @@ def train(
     ref: Array,
     hist: Array,
     *,
-    ref_dates: Dates,
-    hist_dates: Dates,
+    ref_dates: DateSequence,
+    hist_dates: DateSequence,
     kind: Kind,
     grouping: Grouping,
     quantiles: int | npt.ArrayLike = 50,
@@ -169,15 +170,15 @@ def train(
         InputError: dates, reference and model do not fit together.
     """
     _check_option("tails", tails, Tails)
-    known = nodes(quantiles) if isinstance(quantiles, int) else _probabilities(quantiles)
+    probabilities = nodes(quantiles) if isinstance(quantiles, int) else _probabilities(quantiles)
     if tails == "extremes":
-        known = np.union1d(known, [0.0, 1.0])
+        probabilities = np.union1d(probabilities, [0.0, 1.0])
     _check_series("ref", ref, ref_dates)
     windows = grouping.windows(grouping.group_of(ref_dates))
     return train_from_quantiles(
-        group_quantiles(ref, windows, known, threads=threads, block_bytes=block_bytes),
+        group_quantiles(ref, windows, probabilities, threads=threads, block_bytes=block_bytes),
         hist,
-        nodes=known,
+        nodes=probabilities,
         hist_dates=hist_dates,
         kind=kind,
         grouping=grouping,
@@ -190,8 +191,8 @@ def train_from_quantiles(
     ref_quantiles: Array,
     hist: Array,
     *,
-    nodes: Floats,
-    hist_dates: Dates,
+    nodes: Float64,
+    hist_dates: DateSequence,
     kind: Kind,
     grouping: Grouping,
     threads: int = 1,
@@ -209,17 +210,17 @@ def train_from_quantiles(
     """
     _check_series("hist", hist, hist_dates)
     windows = grouping.windows(grouping.group_of(hist_dates))
-    found = group_quantiles(hist, windows, nodes, threads=threads, block_bytes=block_bytes)
-    return QuantileMap(kind, grouping, nodes, ref_quantiles, found)
+    hist_quantiles = group_quantiles(hist, windows, nodes, threads=threads, block_bytes=block_bytes)
+    return QuantileMap(kind, grouping, nodes, ref_quantiles, hist_quantiles)
 
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """Adjusted values and what a report should say of them.
+    """Adjusted values, and the counts that a report gives of them.
 
     Attributes:
         values: scen, shape (time, cells), of the type of sim.
-        bounded: number of values for which the bound on the ratio had a part in the correction.
+        bounded: number of values to whose correction a bounded ratio contributed.
         unmapped: number of valid values left missing, because there is no map for their group
             and cell, or because fewer than `FEWEST` values were there to rank them.
     """
@@ -232,12 +233,12 @@ class Adjusted:
 def adjust(
     trained: QuantileMap,
     sim: Array,
-    dates: Dates,
+    dates: DateSequence,
     *,
     interpolation: Interpolation = "linear",
     max_ratio: float = 10.0,
     pool: Array | None = None,
-    pool_dates: Dates | None = None,
+    pool_dates: DateSequence | None = None,
     threads: int = 1,
     block_bytes: int | None = None,
 ) -> Adjusted:
@@ -251,8 +252,8 @@ def adjust(
         sim: shape (time, cells), without infinities.
         dates: calendar-aware dates of sim, in any CF calendar.
         interpolation: of the corrections between nodes, "linear" or "nearest".
-        max_ratio: upper bound of a multiplicative correction. Without one, drizzle in a model
-            that is dry in its reference period turns into floods.
+        max_ratio: upper bound of a multiplicative correction. Without one, drizzle becomes
+            extreme precipitation where the model is dry in its reference period.
         pool, pool_dates: values that sim is ranked among, if other than sim itself: a moving
             window of years that contains all steps of sim.
         threads, block_bytes: see `group_quantiles`.
@@ -277,8 +278,8 @@ def adjust(
 
     def work(cells: slice) -> tuple[int, int]:
         block = trained.cells(cells), sim[:, cells], pool[:, cells]
-        found, bounded, unmapped = _adjust_block(plan, *block, interpolation, max_ratio)
-        values[:, cells] = found.T
+        scen, bounded, unmapped = _adjust_block(plan, *block, interpolation, max_ratio)
+        values[:, cells] = scen.T
         return bounded, unmapped
 
     counts = in_blocks(work, pool, threads, block_bytes)
@@ -296,21 +297,24 @@ def _adjust_block(
     """scen of a block of cells, shape (cells, time), and the two counts of `Adjusted`."""
     xp, device = home(sim)
     rows = rows_of_cells(pool)
-    x = rows if plan.kept is None else rows_of_cells(sim)
+    x = rows if plan.sim_steps is None else rows_of_cells(sim)
+    # tau as the integer 2 (rank - 1): average ranks may be halves, and n values then share one
+    # table of 2n - 1 taus.
     counts = plan.windows.valid(rows)
     twice = (disjoint_ranks if plan.disjoint else window_ranks)(rows, plan)
-    if plan.kept is not None:
-        twice = xp.take(twice, xp.asarray(plan.kept, device=device), axis=1)
-    correction, bounded = trained.corrections(max_ratio)
-    correction = xp.astype(correction, x.dtype, copy=False)
+    if plan.sim_steps is not None:
+        twice = xp.take(twice, xp.asarray(plan.sim_steps, device=device), axis=1)
+    node_corrections, bounded = trained.corrections(max_ratio)
+    node_corrections = xp.astype(node_corrections, x.dtype, copy=False)
     if (counts < FEWEST).any():
+        # Too few values to rank: no correction, and scen is missing.
         few = xp.asarray(counts < FEWEST, device=device)[..., None]
-        correction = xp.where(few, xp.full_like(correction, xp.nan), correction)
+        node_corrections = xp.where(few, xp.full_like(node_corrections, xp.nan), node_corrections)
     table = _rank_table(counts, trained.nodes, interpolation)
-    found, near = _at_nodes(correction, bounded, twice, table, plan.groups)
-    scen = x + found if trained.kind == "additive" else x * found
+    correction, at_bound = _interpolated(node_corrections, bounded, twice, table, plan.groups)
+    scen = x + correction if trained.kind == "additive" else x * correction
     unmapped = int(xp.sum(xp.isnan(scen))) - int(xp.sum(xp.isnan(x)))
-    return scen, 0 if near is None else int(xp.sum(near & ~xp.isnan(scen))), unmapped
+    return scen, 0 if at_bound is None else int(xp.sum(at_bound & ~xp.isnan(scen))), unmapped
 
 
 class _RankTable(NamedTuple):
@@ -322,17 +326,19 @@ class _RankTable(NamedTuple):
         weight: of the node after it, shape (entries,).
     """
 
-    start: Indices
-    low: Indices
-    weight: Floats
+    start: Index
+    low: Index
+    weight: Float64
 
 
-def _rank_table(counts: Indices, nodes: Floats, interpolation: str) -> _RankTable:
+def _rank_table(counts: Index, nodes: Float64, interpolation: str) -> _RankTable:
+    # One table for each distinct n, end to end: cells without gaps all share one.
     distinct, which = np.unique(np.maximum(counts, 2), return_inverse=True)
     sizes = 2 * distinct - 1
     ends = np.cumsum(sizes)
     twice = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
     tau = twice / np.repeat(2 * distinct - 2, sizes)
+    # Beyond the outermost nodes `interp` stays at them: the tails' constant correction.
     position = np.interp(tau, nodes, np.arange(len(nodes)))
     low = np.minimum(np.floor(position), len(nodes) - 2)
     weight = position - low
@@ -341,40 +347,44 @@ def _rank_table(counts: Indices, nodes: Floats, interpolation: str) -> _RankTabl
     return _RankTable((ends - sizes)[which.reshape(counts.shape)], low.astype(np.int64), weight)
 
 
-def _at_nodes(
-    correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Indices
+def _interpolated(
+    correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Index
 ) -> tuple[Array, Array | None]:
-    """Corrections of (cells, groups, nodes) at each step's tau, and where a bound had a part."""
+    """Corrections (cells, groups, nodes) at each step's tau, and where a bound contributed."""
     xp, device = home(correction)
     cells, count, nodes = correction.shape
     # Missing values rank behind all valid ones; what they look up is never used.
     spare = (0, 2 * twice.shape[-1])
     low = xp.asarray(np.pad(table.low, spare), device=device)
     entry = twice + xp.asarray(table.start[:, groups], device=device)
+    # Place of (cell, group, node below tau) in the flat corrections.
     at = pick(low, entry)
     at += xp.asarray(groups * nodes, device=device)
     at += count * nodes * xp.reshape(xp.arange(cells, device=device), (-1, 1))
     values, flags = xp.reshape(correction, (-1,)), xp.reshape(bounded, (-1,))
-    found = pick(values, at)
-    near = pick(flags, at) if bool(xp.any(flags)) else None
+    at_tau = pick(values, at)
+    at_bound = pick(flags, at) if bool(xp.any(flags)) else None
+    # Not for "nearest", whose node may be the last one.
     if table.weight.any():
         weight = xp.asarray(np.pad(table.weight, spare), dtype=values.dtype, device=device)
         weight = pick(weight, entry)
         at += 1
-        found += (pick(values, at) - found) * weight
-        if near is not None:
-            near |= pick(flags, at) & (weight > 0)
-    return found, near
+        at_tau += (pick(values, at) - at_tau) * weight
+        if at_bound is not None:
+            at_bound |= pick(flags, at) & (weight > 0)
+    return at_tau, at_bound
 
 
-def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
+def _quantiles(rows: Array, windows: Windows, nodes: Float64) -> Array:
     """Quantiles of rows (cells, time), shape (cells, groups, nodes)."""
     xp, device = home(rows)
     counts, runs = windows.valid(rows).T[..., None], windows.runs(rows)
-    found = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
+    quantiles = xp.empty((len(rows), len(counts), len(nodes)), dtype=rows.dtype, device=device)
     for part in parts_of(runs, windows):
+        # NaN sorts last: the first n values of a row are the valid ones, in order.
         window = xp.sort(windows.cut(runs, part, xp.nan), axis=-1, stable=False)
         last = np.maximum(counts[part] - 1, 0)
+        # Type 7: quantile p lies at place (n - 1) p, counted from 0, here in double precision.
         position = last * nodes
         low = np.floor(position).astype(np.int64)
         weight = xp.asarray(position - low, dtype=rows.dtype, device=device)
@@ -384,27 +394,32 @@ def _quantiles(rows: Array, windows: Windows, nodes: Floats) -> Array:
         if few.any():
             missing = xp.full_like(value, xp.nan)
             value = xp.where(xp.asarray(few, device=device), missing, value)
-        found[:, part] = xp.moveaxis(value, 0, 1)
-    return found
+        quantiles[:, part] = xp.moveaxis(value, 0, 1)
+    return quantiles
 
 
-def _select(window: Array, index: Indices) -> Array:
+def _select(window: Array, index: Index) -> Array:
     """Values at some places of each row of windows (groups, cells, longest).
 
     The places are of shape (groups, cells or 1, places), the result is (groups, cells, places).
     """
     xp, device = home(window)
+    # Windows of one length without missing values read the same places in all rows.
     if (index == index[:1, :1]).all():
         return xp.take(window, xp.asarray(index[0, 0], device=device), axis=-1)
     return pick(xp.reshape(window, (-1,)), starts_of(window) + xp.asarray(index, device=device))
 
 
-def _probabilities(quantiles: npt.ArrayLike) -> Floats:
-    found = np.asarray(quantiles, dtype=np.float64)
-    ascend = found.ndim == 1 and len(found) > 1 and bool((np.diff(found) > 0).all())
-    if not ascend or found[0] < 0 or found[-1] > 1:
+def _probabilities(quantiles: npt.ArrayLike) -> Float64:
+    probabilities = np.asarray(quantiles, dtype=np.float64)
+    ascend = (
+        probabilities.ndim == 1
+        and len(probabilities) > 1
+        and bool((np.diff(probabilities) > 0).all())
+    )
+    if not ascend or probabilities[0] < 0 or probabilities[-1] > 1:
         raise ConfigError("quantiles must be at least two probabilities that ascend from 0 to 1")
-    return found
+    return probabilities
 
 
 def _check_option(name: str, value: str, options: Any) -> None:
@@ -420,7 +435,7 @@ def _check_cells(trained: QuantileMap, sim: Array, pool: Array) -> None:
         )
 
 
-def _check_series(name: str, values: Array, dates: Dates) -> None:
+def _check_series(name: str, values: Array, dates: DateSequence) -> None:
     if values.ndim != 2 or values.shape[0] != len(dates) or len(dates) == 0:
         raise InputError(
             f"{name} has shape {tuple(values.shape)} for {len(dates)} dates; expected (time, cells)"

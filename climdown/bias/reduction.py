@@ -1,4 +1,4 @@
-"""Samples made comparable, column by column, and reduced to leading EOFs, on NumPy or torch."""
+"""Standardisation of samples by column and their reduction to leading EOFs, in NumPy or torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Map = Callable[[Array], Array]
 class Standardiser:
     """z = (x - mean) / std, column by column, with the reference's numbers for every sample.
 
-    One and the same affine map for source and target leaves the bias between them to the
-    transport. Columns that are constant in the reference are only shifted.
+    The same affine map for source and target leaves the bias between them to the transport.
+    Columns that are constant in the reference are only shifted.
 
     Attributes:
         mean, std: (d,).
@@ -43,6 +43,8 @@ class Standardiser:
         std = nx.std(reference, axis=0)
         # A constant's mean may round to a neighbour of it.
         constant = std <= 1e-6 * abs(mean)
+        # Left undivided: rounding errors over a spread of rounding errors would be noise of unit
+        # size.
         return cls(mean, nx.where(constant, nx.ones(std.shape, type_as=std), std))
 
     def forward(self, x: Array) -> Array:
@@ -50,16 +52,16 @@ class Standardiser:
         return (x - self.mean) / self.std
 
     def inverse(self, z: Array) -> Array:
-        """The way back."""
+        """Back to the columns' units."""
         return z * self.std + self.mean
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """Leading EOFs of two samples, between which to transport, and the way back.
+    """Leading EOFs of two samples: the space of the transport, and the way back to all columns.
 
-    What lies outside the EOFs stays the mapped point's own, shifted by the samples' difference
-    in mean: dropping it would take the small scales' variance.
+    The part of a point outside the EOFs is kept and shifted by the samples' difference in mean:
+    without it the variance of the small scales would be lost.
 
     Attributes:
         eofs: orthonormal rows (k, d), leading first.
@@ -76,9 +78,11 @@ class Reduction:
         return get_backend(points).dot(points, self.eofs.T)
 
     def lift(self, mapping: Map) -> Map:
-        """A map of coordinates as one of whole points: it moves them among the EOFs."""
+        """A map of coordinates as a map of points, which it moves within the span of the EOFs."""
 
         def lifted(points: Array) -> Array:
+            # x + V^T (T(V x) - V x) + offset with V the EOFs as rows: what lies outside them
+            # passes through.
             reduced = self.reduce(points)
             step = get_backend(points).dot(mapping(reduced) - reduced, self.eofs)
             return points + step + self.offset
@@ -112,12 +116,16 @@ def leading_eofs(
     nx = get_backend(source, target)
     # 1 / sqrt(n): the product is the covariance.
     roots = [x / len(x) ** 0.5 for x in (centred(source), centred(target))]
+    # The sum of two covariances, each a mean over its own sample: equal weight for any n and m.
     values, vectors = nx.eigh(sum(nx.dot(root.T, root) for root in roots))
+    # `eigh` ascends, EOFs are wanted leading first; rounding may leave variances below zero.
     variance = list(accumulate(max(float(value), 0.0) for value in nx.flip(values)))
     shares = [part / (variance[-1] or 1.0) for part in variance]
     if count is None:
         # The last share is 1 exactly, or the samples have no variance at all.
         count = 1 + sum(share < explained for share in shares[:-1])
-    kept = nx.flip(vectors, axis=1)[:, :count].T
+    eofs = nx.flip(vectors, axis=1)[:, :count].T
+    # The part of the mean difference along the EOFs is the transport's task; the rest, which no
+    # map of coordinates reaches, is added as a constant.
     shift = nx.mean(target, axis=0) - nx.mean(source, axis=0)
-    return Reduction(kept, shares[count - 1], shift - nx.dot(nx.dot(kept, shift), kept))
+    return Reduction(eofs, shares[count - 1], shift - nx.dot(nx.dot(eofs, shift), eofs))

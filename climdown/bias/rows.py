@@ -1,4 +1,4 @@
-"""Blocks of cells turned round, one row of time steps for each cell; on NumPy or torch."""
+"""Blocks of cells, transposed to one row of time steps per cell, in NumPy or torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from climdown.bias.grouping import Array, Windows, home
 
 Result = TypeVar("Result")
 
-# Of one block of cells with its temporaries. On a CPU smaller ones stay in the cache, larger ones
-# leave threads longer alone with their work; a GPU wants much to do at once.
+# Of one block of cells with its temporaries. On a CPU small blocks stay in the cache, while large
+# ones need fewer calls from Python for each thread; a GPU needs much work at once.
 CPU_BLOCK_BYTES = 2**25
 GPU_BLOCK_BYTES = 2**32
 _BYTES_PER_STEP = 48
@@ -23,7 +23,7 @@ _WINDOWS_SHARE = 16
 
 
 def cells_per_block(steps: int, block_bytes: int) -> int:
-    """How many cells of `steps` time steps are worked on at once within a budget of memory."""
+    """How many cells of `steps` time steps are processed at once within a budget of memory."""
     return max(1, block_bytes // (_BYTES_PER_STEP * max(steps, 1)))
 
 
@@ -37,6 +37,7 @@ def missing_last(rows: Array) -> Array:
 def rows_of_cells(values: Array) -> Array:
     """Cells first and contiguous, shape (cells, time)."""
     xp, device = home(values)
+    # Copied rather than viewed: every later sort wants the steps of a cell side by side in memory.
     rows = xp.empty((values.shape[1], values.shape[0]), dtype=values.dtype, device=device)
     rows[...] = values.T
     return rows
@@ -57,6 +58,7 @@ def pick(flat: Array, index: Array) -> Array:
 
 def parts_of(runs: Array, windows: Windows) -> Iterator[slice]:
     """Slices of the groups, each with few enough values in all cells to be sorted at once."""
+    # Bytes of one group's windows in all cells of the block.
     each = runs.shape[1] * max(windows.longest, 1) * runs.itemsize
     size = max(1, _default_bytes(runs) // _WINDOWS_SHARE // each)
     for start in range(0, len(windows.first), size):
@@ -75,7 +77,7 @@ def in_blocks(
     steps, cells = values.shape
     threads = max(threads, 1)
     largest = cells_per_block(steps, block_bytes or _default_bytes(values))
-    # As many blocks for each thread.
+    # Blocks of one size whose number is a multiple of the threads': none idles in the last round.
     rounds = max(1, -(-cells // (largest * threads)))
     size = max(1, -(-cells // (rounds * threads)))
     blocks = [slice(start, min(start + size, cells)) for start in range(0, cells, size)]

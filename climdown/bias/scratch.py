@@ -1,4 +1,4 @@
-"""Turning a series round: written along time, read by blocks of cells, and the other way.
+"""Transposing a series on disk: written along time and read by blocks of cells, or vice versa.
 
 Climate files are stored along time, bias adjustment needs all times of a cell. A scratch file
 holds one block of cells after the other, so that both ways move long contiguous runs and
@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Float32
 from climdown.errors import OutputError
 
 
 class Scratch:
     """Values of (time, cells) in a file, float32, laid out by blocks of cells.
 
-    The file has no name, so that nothing is left of it whatever ends the process.
+    The file has no name, so that it vanishes however the process ends.
 
     Args:
         folder: where there is room for it.
@@ -51,27 +51,27 @@ class Scratch:
     ) -> None:
         self._file.close()
 
-    def write_times(self, start: int, values: npt.NDArray[np.float32]) -> None:
+    def write_times(self, start: int, values: Float32) -> None:
         """Rows from time `start` on, shape (n, cells)."""
         for block in self.blocks:
             self._write(block, start, values[:, block])
 
-    def write_cells(self, block: slice, values: npt.NDArray[np.float32]) -> None:
+    def write_cells(self, block: slice, values: Float32) -> None:
         """One of the blocks, shape (times, width)."""
         self._write(block, 0, values)
 
-    def read_cells(self, block: slice) -> npt.NDArray[np.float32]:
+    def read_cells(self, block: slice) -> Float32:
         """One of the blocks, shape (times, width), once it has been written."""
         return self._read(block, 0, self.times)
 
-    def read_times(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+    def read_times(self, start: int, stop: int) -> Float32:
         """Rows of all cells, shape (stop - start, cells), once they have been written."""
         values = np.empty((stop - start, self.cells), dtype=np.float32)
         for block in self.blocks:
             values[:, block] = self._read(block, start, stop)
         return values
 
-    def _write(self, block: slice, start: int, values: npt.NDArray[np.float32]) -> None:
+    def _write(self, block: slice, start: int, values: Float32) -> None:
         rest = np.ascontiguousarray(values, dtype=np.float32).data.cast("B")
         try:
             self._file.seek(self._place(block, start))
@@ -80,7 +80,7 @@ class Scratch:
         except OSError as error:
             raise self._failure(error) from None
 
-    def _read(self, block: slice, start: int, stop: int) -> npt.NDArray[np.float32]:
+    def _read(self, block: slice, start: int, stop: int) -> Float32:
         values = np.empty((stop - start, block.stop - block.start), dtype=np.float32)
         rest = values.data.cast("B")
         try:

@@ -31,20 +31,20 @@ from climdown.transforms import Array
 logger = logging.getLogger(__name__)
 
 # A hundredth of the mean squared distance averages about two days in fields of a hundred cells:
-# it keeps the variance, and still is more than the nearest day.
+# the variance is kept, and the result is more than a copy of the nearest day.
 EPSILON = 0.01
 CANDIDATES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
 
-# Up to so many entries of the cost matrix POT holds it whole; beyond, blocks of about as many
-# entries are made anew in every iteration.
+# Up to _DENSE entries POT holds the whole cost matrix; beyond, blocks of about _BLOCK entries are
+# computed again in every iteration.
 _DENSE = 2**20
 _BLOCK = 2**23
-# Steps of Sinkhorn's own length are stretched once the plan is roughly right, which saves a
-# third of the iterations; below 2 the fixed point stays attracting (Thibault et al. 2021,
-# doi:10.3390/a14050143). Too early a stretch can overshoot.
+# Sinkhorn's steps are over-relaxed once the marginal error is below _ROUGHLY, which saves a third
+# of the iterations; below 2 the iteration still converges locally (Thibault et al. 2021,
+# doi:10.3390/a14050143). Over-relaxed too early, it can overshoot.
 _RELAXATION = 1.5
 _ROUGHLY = 0.3
-# A column which no point reaches in single precision moves by that range and no further.
+# In single precision a column may receive no mass: its step, the logarithm, is bounded by this.
 _TINY = 1e-37
 
 
@@ -61,7 +61,7 @@ class Transport:
             leaves the plan unchanged, and shifts cost neither iterations nor digits.
         epsilon: regularisation as a fraction of `scale`.
         scale: mean squared distance between the samples, each about its own mean.
-        iterations: how many were needed.
+        iterations: how many it took.
         marginal_error: sum over target points of |mass received - 1 / m|, of 2 at most.
         batch_size: how many rows of the cost matrix are held at once.
     """
@@ -83,11 +83,15 @@ class Transport:
     def project(self) -> Array:
         """Barycentric projection of the source: each point's mean under the plan, (n, d)."""
         nx, f, x = get_backend(self.source), self.potentials[0], centred(self.source)
+        # The exponent (f_i + g_j - C_ij) / reg with C_ij = |x_i|^2 - 2 x_i.y_j + |y_j|^2: here
+        # what depends on i alone, in `_scores` the rest.
         level = (f - nx.sum(x**2, axis=1)) / self.regularisation
         blocks = []
         for start in range(0, len(x), self.batch_size):
             rows = slice(start, start + self.batch_size)
             plan = nx.exp(self._scores(x[rows]) + level[rows, None])
+            # Rows of the plan sum to 1 / n, so that those of exp(.) / m sum to 1: a conditional
+            # mean.
             blocks.append(nx.dot(plan, self.target) / len(self.target))
         return nx.concatenate(blocks, axis=0)
 
@@ -99,6 +103,8 @@ class Transport:
         """
         check_points(new, "new", like=self.source)
         nx = get_backend(new, self.target)
+        # T(x) = sum_j w_j y_j with w_j ~ exp((g_j - |x - y_j|^2) / reg), normalised: f is not
+        # defined off the sample, and the normalisation takes its place.
         x = new - nx.mean(self.source, axis=0)
         blocks = []
         for start in range(0, len(x), self.batch_size):
@@ -139,7 +145,7 @@ def fit(
 
     Raises:
         ConfigError: an option is not positive.
-        InputError: samples of wrong shapes or types, not finite, or without any variance.
+        InputError: samples of wrong shapes or types, not finite, or without variance.
         ConvergenceError: the marginal error is still above the tolerance.
     """
     check_points(source, "source")
@@ -147,6 +153,7 @@ def fit(
     check_positive(epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
     check_positive(batch_size=1 if batch_size is None else batch_size)
     x, y = centred(source), centred(target)
+    # E |x - y|^2 of independent points, whose means are zero here.
     scale = mean_square(x) + mean_square(y)
     if not scale > 0:
         raise InputError("source and target have no variance; transport needs points that differ")
@@ -177,16 +184,16 @@ def choose_epsilon(
 ) -> float:
     """The largest epsilon that brings held-out source points about nearest to held-out targets.
 
-    A distance between samples hardly sees which point went where, so it favours too small an
-    epsilon. Where the best map is known (Gaussian and cubic, 3 to 40 columns, 300 to 1000
-    points) the mean squared error of the one chosen was 1.2 to 2.0 times the least possible
+    A distance between samples is hardly sensitive to which point is mapped where, so it favours
+    too small an epsilon. Where the best map is known (Gaussian and cubic, 3 to 40 columns, 300 to
+    1000 points) the mean squared error of the one chosen was 1.2 to 2.0 times the least possible
     without slack, 1.0 to 1.7 times with a slack of a tenth; by MMD instead of the sliced
     Wasserstein distance 1.4 to 2.2 times.
 
     Args:
         source, target: samples to fit, (n, d) and (m, d).
         held_source, held_target: samples to compare, of any lengths.
-        candidates: epsilons as in `fit`; those too small to converge are passed over.
+        candidates: epsilons as in `fit`; those too small to converge are skipped.
         slack: how much farther than the nearest, as a fraction, still counts as nearest.
         distance: of two samples; by default the sliced 2-Wasserstein distance.
         tolerance, max_iterations, batch_size: as in `fit`.
@@ -198,7 +205,7 @@ def choose_epsilon(
     if not candidates:
         raise ConfigError("no candidates to choose epsilon from")
     measure = distance or _sliced_wasserstein
-    found: dict[float, float] = {}
+    distances: dict[float, float] = {}
     transport: Transport | None = None
     # Large ones first: each solution is a good start for the next.
     for epsilon in sorted(candidates, reverse=True):
@@ -216,23 +223,23 @@ def choose_epsilon(
             # Smaller ones converge more slowly still.
             logger.info("epsilon %g and smaller ones passed over: %s", epsilon, error)
             break
-        found[epsilon] = float(measure(transport(held_source), held_target))
-        logger.info("epsilon %g: distance %.4g", epsilon, found[epsilon])
-    if not found:
+        distances[epsilon] = float(measure(transport(held_source), held_target))
+        logger.info("epsilon %g: distance %.4g", epsilon, distances[epsilon])
+    if not distances:
         raise ConvergenceError(
             f"none of the epsilons {', '.join(f'{e:g}' for e in sorted(candidates))} converged "
             f"in {max_iterations} iterations: offer larger ones, or allow more iterations"
         )
-    nearest = min(found.values())
-    return max(e for e, value in found.items() if value <= nearest + slack * abs(nearest))
+    nearest = min(distances.values())
+    return max(e for e, value in distances.items() if value <= nearest + slack * abs(nearest))
 
 
 def adjust(mapping: Map, points: Array, shift: Array) -> Array:
     """Map points of a changed climate with their mean change carried around the map.
 
-    T(x - shift) + shift. Without it the change would be lost: the map ends inside the target's
-    convex hull. The mean change of the result is `shift`, but for what T makes of any change
-    other than in the mean; a sample that is the fitted one plus `shift` keeps it exactly.
+    T(x - shift) + shift. Without it the change would be lost, since mapped points lie in the
+    target's convex hull. The mean change of the result is `shift`, apart from what T does to
+    changes other than in the mean; for the fitted sample plus `shift` it is exact.
 
     Args:
         mapping: a `Transport`, or one lifted by a `Reduction`.
@@ -244,7 +251,7 @@ def adjust(mapping: Map, points: Array, shift: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What Sinkhorn is to solve: centred samples, the reg, when to stop, where to begin."""
+    """Input of Sinkhorn's iteration: centred samples, reg, when to stop, where to begin."""
 
     x: Array
     y: Array
@@ -259,7 +266,7 @@ _Solution = tuple[tuple[Array, Array], int, float]
 
 
 def _solve_dense(problem: _Problem) -> _Solution:
-    """By POT, which takes the whole cost matrix and looks at its error every tenth iteration."""
+    """By POT, which holds the whole cost matrix and computes its error every tenth iteration."""
     x, y, reg = problem.x, problem.y, problem.reg
     nx = get_backend(x, y)
     a = nx.full((len(x),), 1.0 / len(x), type_as=x)
@@ -268,8 +275,9 @@ def _solve_dense(problem: _Problem) -> _Solution:
     warm = None
     if problem.start is not None:
         f, g = problem.start.potentials
+        # POT's u and v contain the masses: plan = exp(u + v - C / reg), u = f / reg + log a.
         warm = (f / reg + log_a, g / reg + log_b)
-    # POT also makes exp(u), which nobody needs and which may overflow.
+    # POT also computes exp(u), which is not used here and may overflow.
     with np.errstate(over="ignore"):
         plan, log = ot.bregman.sinkhorn_log(
             a,
@@ -289,7 +297,7 @@ def _solve_dense(problem: _Problem) -> _Solution:
 
 
 def _solve_blocked(problem: _Problem, rows: int) -> _Solution:
-    """By blocks of rows, since POT's own lazy loop makes each cost three times, and on the CPU.
+    """By blocks of rows, since POT's lazy loop computes each cost three times, and on the CPU.
 
     One exponential per entry and iteration: normalising the rows is f's step, and the mass that
     then arrives in each column gives both g's step and the marginal error.
@@ -328,6 +336,8 @@ def balance(
     while (error := float(nx.mean(abs(received - 1.0)))) > tolerance:
         if iteration == limit:
             break
+        # Sinkhorn's step is g_j <- g_j - reg log(received_j), which makes column j exact for this
+        # f.
         relaxation = _RELAXATION if error < _ROUGHLY else 1.0
         g = g - relaxation * reg * nx.log(nx.clip(received, _TINY, None))
         f, received = sweep(g)
@@ -338,7 +348,7 @@ def balance(
 def not_converged(
     epsilon: float, error: float, iterations: int, tolerance: float
 ) -> ConvergenceError:
-    """What to say of a plan that is not right yet."""
+    """The error for a plan that has not converged."""
     return ConvergenceError(
         f"Sinkhorn at epsilon {epsilon:g} reached a marginal error of {error:.1e} in "
         f"{iterations} iterations; asked for were {tolerance:.1e}: raise epsilon, "
@@ -353,6 +363,8 @@ def _sweep(x: Array, y: Array, g: Array, reg: float, rows: int) -> tuple[Array, 
     parts = []
     for first in range(0, len(x), rows):
         block = x[first : first + rows]
+        # Each row's sum over j of exp((g_j - C_ij) / reg), as total exp(peak) exp(-|x_i|^2 / reg):
+        # so f_i = -reg log(sum / m), and the normalised row is n times that of the plan.
         weights, total, peak = _softmax(_scores(block, y, g, reg))
         received = received + nx.dot(1.0 / total, weights)
         parts.append(nx.sum(block**2, axis=1) - reg * (peak + nx.log(total / len(y))))
@@ -362,14 +374,16 @@ def _sweep(x: Array, y: Array, g: Array, reg: float, rows: int) -> tuple[Array, 
 def _scores(x: Array, y: Array, g: Array, reg: float) -> Array:
     """(g_j - C_ij) / reg (k, m), without |x_i|^2, which a row's normalisation takes out."""
     nx = get_backend(x, y)
+    # A matrix product in place of the differences x_i - y_j, which would take d times the memory.
     scores = nx.dot(x * (2.0 / reg), y.T)
     scores += ((g - nx.sum(y**2, axis=1)) / reg)[None, :]
     return scores
 
 
 def _softmax(scores: Array) -> tuple[Array, Array, Array]:
-    """exp(scores - peak) (k, m), its row sums (k,) and the peaks (k,); spoils the scores."""
+    """exp(scores - peak) (k, m), its row sums (k,) and the peaks (k,); overwrites the scores."""
     nx = get_backend(scores)
+    # Peaks subtracted first, or small epsilons overflow; in place, since a block is large.
     peak = nx.max(scores, axis=1)
     scores -= peak[:, None]
     weights = nx.exp(scores)

@@ -7,8 +7,9 @@ import re
 import numpy as np
 import xarray as xr
 
+from climdown.arrays import Float64
 from climdown.errors import InputError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
 
 _KINDS = ("latitude", "longitude")
@@ -194,8 +195,8 @@ def _coordinate(array: xr.DataArray, kind: str) -> xr.DataArray:
 def _rectilinear(
     array: xr.DataArray,
     dims: tuple[str, str],
-    centres: tuple[FloatArray, FloatArray],
-    bounds: tuple[FloatArray | None, FloatArray | None],
+    centres: tuple[Float64, Float64],
+    bounds: tuple[Float64 | None, Float64 | None],
 ) -> tuple[Grid, xr.DataArray]:
     (lat, lon), (lat_bounds, lon_bounds) = centres, bounds
     array = _renamed(array, dims, ("lat", "lon"))
@@ -216,7 +217,7 @@ def _rectilinear(
     return Grid.from_centres(lat, lon, lat_edges=edges[0], lon_edges=edges[1]), array
 
 
-def _axes_order(lat: FloatArray, lon: FloatArray) -> tuple[int, int] | None:
+def _axes_order(lat: Float64, lon: Float64) -> tuple[int, int] | None:
     """Which dimensions latitude and longitude follow, if each follows one; else None."""
     if min(lat.shape) < 2 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
         return None
@@ -235,13 +236,13 @@ def _axes_order(lat: FloatArray, lon: FloatArray) -> tuple[int, int] | None:
 def _written_out(
     array: xr.DataArray,
     dims: tuple[str, ...],
-    centres: tuple[FloatArray, FloatArray],
-    corners: tuple[FloatArray | None, FloatArray | None],
+    centres: tuple[Float64, Float64],
+    corners: tuple[Float64 | None, Float64 | None],
     order: tuple[int, int],
 ) -> tuple[Grid, xr.DataArray]:
     """Two-dimensional coordinates of a rectilinear grid as its two axes."""
-    axes: list[FloatArray] = []
-    bounds: list[FloatArray | None] = []
+    axes: list[Float64] = []
+    bounds: list[Float64 | None] = []
     for values, vertices, along in zip(centres, corners, order, strict=True):
         line = (slice(None), 0) if along == 0 else (0, slice(None))
         axes.append(values[line])
@@ -250,7 +251,7 @@ def _written_out(
     return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]))
 
 
-def _outer(vertices: FloatArray, centres: FloatArray) -> FloatArray:
+def _outer(vertices: Float64, centres: Float64) -> Float64:
     """Lowest and highest corner of each cell, shape (n, 2), on the side of the circle it is on."""
     near = vertices + 360.0 * np.round((centres[:, None] - vertices) / 360.0)
     return np.stack([near.min(axis=1), near.max(axis=1)], axis=1)
@@ -259,8 +260,8 @@ def _outer(vertices: FloatArray, centres: FloatArray) -> FloatArray:
 def _mesh(
     array: xr.DataArray,
     dims: tuple[str, ...],
-    centres: tuple[FloatArray, FloatArray],
-    corners: tuple[FloatArray | None, FloatArray | None],
+    centres: tuple[Float64, Float64],
+    corners: tuple[Float64 | None, Float64 | None],
 ) -> tuple[Mesh, xr.DataArray]:
     known = corners if all(c is not None and c.shape[-1] > 2 for c in corners) else (None, None)
     mesh = Mesh.from_centres(*centres, lat_vertices=known[0], lon_vertices=known[1])
@@ -275,7 +276,7 @@ def _renamed(array: xr.DataArray, dims: tuple[str, ...], names: tuple[str, ...])
     return array.rename(dict(zip(dims, names, strict=True)))
 
 
-def _degrees(coordinate: xr.DataArray, like: xr.DataArray | None = None) -> FloatArray:
+def _degrees(coordinate: xr.DataArray, like: xr.DataArray | None = None) -> Float64:
     """Values in degrees; some models write radians. Bounds take the units of their axis."""
     values = np.array(coordinate.values, dtype=np.float64)
     values[~(np.abs(values) < _LARGEST)] = np.nan
@@ -295,9 +296,7 @@ def _bounds_name(coordinate: xr.DataArray, dataset: xr.Dataset) -> str | None:
     return None
 
 
-def _bounds(
-    coordinate: xr.DataArray, dims: tuple[str, ...], dataset: xr.Dataset
-) -> FloatArray | None:
+def _bounds(coordinate: xr.DataArray, dims: tuple[str, ...], dataset: xr.Dataset) -> Float64 | None:
     """Bounds of shape (*cells, corners), degrees, or None where there are no usable ones."""
     name = _bounds_name(coordinate, dataset)
     if name is None:
@@ -311,17 +310,17 @@ def _bounds(
     return _degrees(bounds.transpose(*dims, extra[0]), like=coordinate)
 
 
-def _edges(bounds: FloatArray | None) -> FloatArray | None:
+def _edges(bounds: Float64 | None) -> Float64 | None:
     """Edges of ascending cells from their bounds, shape (n, 2); None if cells do not touch."""
     if bounds is None or bounds.shape[1] != 2 or not np.isfinite(bounds).all():
         return None
     low, high = bounds.min(axis=1), bounds.max(axis=1)
-    edges: FloatArray = np.append(low, high[-1])
+    edges: Float64 = np.append(low, high[-1])
     touching = np.allclose(high[:-1], low[1:], rtol=0.0, atol=1e-3)
     return edges if touching and (np.diff(edges) > 0).all() else None
 
 
-def _unwrap(lon: FloatArray) -> FloatArray:
+def _unwrap(lon: Float64) -> Float64:
     """Make an ascending axis continuous across its seam: 170, -170 becomes 170, 190."""
     turns = np.concatenate([[0.0], np.cumsum(np.diff(lon) < 0)])
     return np.asarray(lon + 360.0 * turns, dtype=np.float64)

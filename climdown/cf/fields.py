@@ -20,7 +20,7 @@ from climdown.cf.recognition import Quantity
 from climdown.cf.time import TimeAxis
 from climdown.cf.units import convert_units
 from climdown.errors import GridError, InputError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
 
 # Source values held at once while they are read.
@@ -58,7 +58,7 @@ class Field:
     scalars: dict[str, xr.DataArray]
     paths: tuple[Location, ...]
     segments: tuple[xr.DataArray, ...]
-    step_days: FloatArray | None = None
+    step_days: Float64 | None = None
     _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
 
     @property
@@ -135,7 +135,7 @@ class Field:
             for first in range(0, segment.sizes["time"], steps):
                 yield segment.isel(time=slice(first, first + steps))
 
-    def _values(self, block: xr.DataArray) -> FloatArray:
+    def _values(self, block: xr.DataArray) -> Float64:
         """Values of a piece, shape (time, *cells)."""
         axes = [block.get_axis_num(name) for name in _ORDER if name in block.dims]
         try:
@@ -166,7 +166,7 @@ class Field:
         return describe_paths(self.paths)
 
 
-def _touching(edges: FloatArray, low: float, high: float) -> npt.NDArray[np.intp] | None:
+def _touching(edges: Float64, low: float, high: float) -> npt.NDArray[np.intp] | None:
     inside = np.flatnonzero((edges[1:] > low + 1e-6) & (edges[:-1] < high - 1e-6))
     return inside if inside.size else None
 

@@ -2,8 +2,8 @@
 
 A consistency function maps every point of a probability-flow trajectory to the trajectory's
 start (Song et al. 2023, arXiv 2303.01469). It is learnt from pairs of neighbouring noise levels
-of one field with one noise: what the network says at the higher level shall agree with what it
-says at the lower one. Three recipes choose the pairs and their weights.
+of one field with one noise: the network's output at the higher level is trained to agree with its
+output at the lower one. Three recipes choose the pairs and their weights.
 
 The masked, area-wide root mean square takes the place of the papers' Euclidean norm, so that
 losses do not depend on the number of cells.
@@ -45,19 +45,19 @@ class Recipe(Protocol):
         """Between two outputs of shape (batch, channels, ny, nx); shape (batch,)."""
 
     def teacher_decay(self, progress: float) -> float:
-        """Of the average that gives the lower level's answer; 0 for the weights themselves."""
+        """Of the moving average of weights used at the lower level; 0 for the current weights."""
 
 
 @dataclass(frozen=True)
 class Tuned:
     """Easy consistency tuning of a trained diffusion prior (Geng et al. 2024, arXiv 2406.14548).
 
-    The lower level starts at nothing, where the loss is that of diffusion, and closes in on the
+    The lower level starts at `sigma_min`, where the loss is that of diffusion, and approaches the
     higher one in `stages`: low = high (1 - n(high) / 2^(stage + 1)), n(t) = 1 + 8 / (1 + e^t).
 
-    Their weight 1 / (high - low) is kept where noise is weak. Above 1 a trajectory bends by the
-    logarithm of its level, and pairs weigh by that: else levels of 100 count for a hundredth, and
-    what one step makes of pure noise drifts while all else improves.
+    Their weight 1 / (high - low) is kept where noise is weak. Above 1 a trajectory bends with the
+    logarithm of its level, and pairs are weighted by that: with the paper's weight a level of 100
+    counts a hundredth, and one-step samples from pure noise drift while everything else improves.
     """
 
     sigma_min: float = 0.002
@@ -67,8 +67,12 @@ class Tuned:
 
     def pairs(self, uniform: Tensor, progress: float) -> Pairs:
         high = lognormal_sigmas(uniform, mean=self.mean, std=self.std)
+        # Room for a lower level above sigma_min.
         high = high.clamp(min=2 * self.sigma_min)
+        # progress = 1 belongs to the last stage.
         stage = min(int(progress * self.stages), self.stages - 1)
+        # n(t) with 8 / (1 + e^t) = 8 sigmoid(-t). In the first stage 1 - n / 2 is below 0 for t <
+        # ln 7, four fifths of the default levels, and the clamp makes low = sigma_min.
         adjusted = 1.0 + 8.0 * torch.sigmoid(-high)
         low = (high * (1.0 - adjusted / 2.0 ** (stage + 1))).clamp(min=self.sigma_min)
         return Pairs(high, low, torch.sqrt(1.0 + high**2) / (high - low))
@@ -85,7 +89,7 @@ class Improved:
     """Improved consistency training from scratch (Song & Dhariwal 2023, arXiv 2310.14189).
 
     Karras levels whose number doubles from `first` to `last`, drawn with lognormal density;
-    pseudo-Huber distance, weight 1 / (high - low), no average in the teacher.
+    pseudo-Huber distance, weight 1 / (high - low), and a teacher without a moving average.
     """
 
     sigma_min: float = 0.002
@@ -102,6 +106,9 @@ class Improved:
 
     def pairs(self, uniform: Tensor, progress: float) -> Pairs:
         grid = _ascending(self.levels(progress) + 1, self.sigma_min, self.sigma_max)
+        # p(i) ~ erf((ln sigma_(i+1) - mean) / (sqrt(2) std)) - erf((ln sigma_i - mean) / ...)
+        # (their lognormal schedule), drawn by the inverse of its cumulative sum; in double
+        # precision on the CPU, as the grid.
         bounds = torch.erf((grid.log() - self.mean) / (math.sqrt(2.0) * self.std))
         share = torch.cumsum(bounds.diff(), dim=0) / (bounds[-1] - bounds[0])
         index = torch.searchsorted(share, uniform.double().cpu()).clamp(max=len(grid) - 2)
@@ -121,7 +128,7 @@ class Original:
     Number of levels and decay of the teacher by the schedules of Song et al. 2023 (arXiv
     2303.01469, Appendix C): N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1, mu(k) =
     exp(s0 ln(mu0) / N(k)); levels drawn evenly, unweighted. The distance is L1 alone: the
-    LPIPS of the papers compares by a network with downloaded weights trained on photographs.
+    LPIPS of the papers needs a network whose weights are downloaded and fitted to photographs.
     """
 
     sigma_min: float = 0.002
@@ -137,6 +144,7 @@ class Original:
 
     def pairs(self, uniform: Tensor, progress: float) -> Pairs:
         grid = _ascending(self.levels(progress), self.sigma_min, self.sigma_max)
+        # Each of the N - 1 intervals with equal probability; the clamp is for uniform = 1.
         index = (uniform.double().cpu() * (len(grid) - 1)).long().clamp(max=len(grid) - 2)
         return _neighbours(grid, index, uniform, weighted=False)
 
@@ -144,6 +152,7 @@ class Original:
         return _mean((one - other).abs(), valid)
 
     def teacher_decay(self, progress: float) -> float:
+        # The more levels, the slower the teacher follows.
         return math.exp(self.first * math.log(self.decay) / self.levels(progress))
 
 
@@ -159,17 +168,19 @@ def consistency_loss(
     group: Tensor | None = None,
     window: Window | None = None,
 ) -> Tensor:
-    """Weighted disagreement of the student at the higher level with a target, shape (batch,).
+    """Weighted distance of the student's output at the higher level to a target, shape (batch,).
 
     Args:
-        target: the teacher's answer at the lower level, without gradient, for the window.
+        target: the teacher's output at the lower level, without gradient, for the window.
         x0: clean normalised fields, zero where missing, shape (batch, channels, ny, nx).
         valid: 1 where x0 was observed, same shape.
         calendar: (month, day, hour), shape (batch, 3).
         noise: standard normal, same shape as x0.
         group: of the Gaussian part's patterns for each field, shape (batch,).
-        window: cells to answer for; None takes all.
+        window: cells to predict; None takes all.
     """
+    # With the x0 and noise of the target: x0 + sigma noise at the two levels stands for two points
+    # of one trajectory.
     answer = noisy_answer(student, x0, calendar, pairs.high, noise, group, window)
     valid = valid if window is None else valid[(..., *window)]
     return pairs.weight * recipe.distance(answer, target, valid)
@@ -184,7 +195,7 @@ def noisy_answer(
     group: Tensor | None = None,
     window: Window | None = None,
 ) -> Tensor:
-    """What a model makes of x0 + sigma noise, shape as x0 or that of the window."""
+    """A model's output for x0 + sigma noise, shape as x0 or that of the window."""
     noisy = (x0 + sigma.reshape(-1, 1, 1, 1) * noise) * model.mask
     answer: Tensor = model(noisy, sigma, calendar, group, window)
     return answer
@@ -212,9 +223,12 @@ def sample(
     Returns:
         shape (batch, channels, ny, nx).
     """
+    # A final 0 of a solver's schedule asks for no evaluation.
     levels = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
     x = consistency(levels[0] * noise(0), levels[0])
     for step, level in enumerate(levels[1:], start=1):
+        # What f returns stands at sigma_min: the noise added makes up the rest of the level's
+        # variance.
         x = consistency(x + math.sqrt(level**2 - sigma_min**2) * noise(step), level)
     return x
 
@@ -225,9 +239,11 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def _ascending(count: int, low: float, high: float) -> Tensor:
+    # Without the 0 that ends a solver's schedule, from sigma_min up.
     return karras_sigmas(count, sigma_min=low, sigma_max=high)[:-1].flip(0)
 
 
 def _neighbours(grid: Tensor, index: Tensor, like: Tensor, *, weighted: bool) -> Pairs:
+    # From double precision on the CPU to the type and device of the fields.
     low, high = grid[index].to(like), grid[index + 1].to(like)
     return Pairs(high, low, 1.0 / (high - low) if weighted else torch.ones_like(high))

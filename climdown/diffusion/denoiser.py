@@ -36,11 +36,11 @@ class Denoiser(nn.Module):
     noise level. Cells outside `mask` are zero in input and output.
 
     With `sigma_min` > 0 it is the consistency function of Song et al. 2023 (arXiv 2303.01469,
-    Eq. 25), which at that level gives back its input; with 0 the two forms are the same.
+    Eq. 25), which returns its input at that level; with 0 the two forms are the same.
 
-    The preconditioning is that of white Gaussian data: the denoiser of these, and a correction
-    in units of its error. With a `gaussian` part the data's own covariance takes their place, and
-    the network sees what that part says beside x.
+    The preconditioning is that of white Gaussian data: their denoiser, plus the network's output in
+    units of that denoiser's error. With a `gaussian` part the covariance of the data replaces the
+    white one, and the output of that part is a further input of the network.
 
     Args:
         network: called as network(x, c_noise, static, calendar).
@@ -49,7 +49,7 @@ class Denoiser(nn.Module):
         sigma_data: standard deviation of the normalised data.
         sigma_min: the noise level at which the output is the input.
         gaussian: the linear part, with the same `sigma_min`.
-        tiles: in which the network is applied; None applies it to the whole.
+        tiles: in which the network is applied; None applies it to the whole domain at once.
     """
 
     static: Tensor
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
             calendar: (month, day, hour) of each field, shape (batch, 3); month 1..12,
                 day 1..31, hour 0..24.
             group: of the Gaussian part's patterns, see there, shape (batch,).
-            window: cells to answer for, with one application of the network to them alone.
+            window: cells to predict, with one application of the network to them alone.
 
         Returns:
             shape as x, or that of the window.

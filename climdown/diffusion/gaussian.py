@@ -1,9 +1,9 @@
-"""A Gaussian's own denoiser, in closed form, for a network to correct.
+"""The denoiser of Gaussian data in closed form, as the linear part that a network corrects.
 
-Of fields that are normal with covariance C the denoiser is linear, D = mu + C (C + sigma^2)^-1
-(x - mu). It holds what is hardest to learn from few fields by convolutions: patterns as large as
-the domain, and what one place has to do with another. Learnt scores are close to it at all but
-the lowest noise levels (Wang & Vastola 2024, arXiv 2412.09726).
+For normal fields with mean mu and covariance C the denoiser is linear, D = mu + C (C + sigma^2)^-1
+(x - mu). It covers what convolutions learn worst from few fields: patterns as large as the domain,
+and the covariance of distant cells. Learnt scores are close to it at all but the lowest noise
+levels (Wang & Vastola 2024, arXiv 2412.09726).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ErrorCovariance:
 class GaussianPart(nn.Module):
     """The denoiser of a Gaussian for each variable, from its leading patterns.
 
-    Training fields must not be denoised by patterns that they shaped themselves, or a network
-    would learn to trust these more than it should: patterns come in groups, of which the first
-    is for new fields, and each other one was fitted without some of the training fields.
+    Training fields must not be denoised by patterns that were fitted to them, or the network would
+    learn to rely on the patterns too much. Therefore patterns come in groups: the first is for new
+    fields, and each other one was fitted without some of the training fields.
 
     Args:
         mask: 1 where a variable has values, shape (channels, ny, nx); what follows has values over
@@ -66,6 +66,7 @@ class GaussianPart(nn.Module):
         self.sigma_min = sigma_min
         self.register_buffer("floor", floor, persistent=False)
         for channel, valid in enumerate(mask):
+            # Patterns are stored over valid cells alone; these numbers put them into a field.
             cells = torch.nonzero(valid.flatten() > 0)[:, 0]
             self.register_buffer(f"cells_{channel}", cells, persistent=False)
             self.register_buffer(f"mean_{channel}", mean[channel], persistent=False)
@@ -86,7 +87,7 @@ class GaussianPart(nn.Module):
         flat = x.flatten(2).float()
         level = sigma.float()[:, None]
         result = torch.zeros_like(flat)
-        # Half precision would do to the patterns what a network mends with effort.
+        # Half precision would distort the patterns, and the network would have to correct that.
         with torch.autocast(x.device.type, enabled=False):
             for channel in range(x.shape[1]):
                 cells = self.get_buffer(f"cells_{channel}")
@@ -97,17 +98,21 @@ class GaussianPart(nn.Module):
     def error_variance(self, sigma: Tensor) -> Tensor:
         """Mean over cells of Var[x0 | x], shape (batch, channels)."""
         square = sigma.float()[:, None] ** 2
-        found = []
+        by_channel = []
         for channel, floor in enumerate(self.floor):
             variances = self.get_buffer(f"variances_{channel}")
             cells = len(self.get_buffer(f"cells_{channel}"))
+            # The trace of the covariance of x0 given x, v sigma^2 / (v + sigma^2) in each
+            # direction: along the patterns, and across them in all other directions of the cells'
+            # space.
             along = (variances * square / (variances + square)).sum(dim=1)
             across = (cells - len(variances)) * (floor * square / (floor + square))[:, 0]
-            found.append((along + across) / cells)
-        return torch.stack(found, dim=1)
+            by_channel.append((along + across) / cells)
+        return torch.stack(by_channel, dim=1)
 
     def error_covariance(self, channel: int, sigma: float) -> ErrorCovariance:
-        """How the errors of cells hang together, for what was observed of some to mend others."""
+        """Covariance of the denoised cells' errors: observing some of them corrects the others."""
+        # By the first group of patterns, which is for new fields.
         variances, floor = self.get_buffer(f"variances_{channel}"), self.floor[channel]
         rest = floor * sigma**2 / (floor + sigma**2)
         return ErrorCovariance(
@@ -123,6 +128,8 @@ class GaussianPart(nn.Module):
         if group is None:
             return self._filtered(channel, values, level, 0)
         result = torch.empty_like(values)
+        # Few groups, large patterns: one product for the rows of each, instead of patterns per
+        # field.
         for number in sorted(set(group.tolist())):
             rows = group == number
             result[rows] = self._filtered(channel, values[rows], level[rows], number)
@@ -130,6 +137,9 @@ class GaussianPart(nn.Module):
 
     def _filtered(self, channel: int, values: Tensor, level: Tensor, group: int) -> Tensor:
         """Shape (batch, cells), as values; level of shape (batch, 1)."""
+        # With C = floor I + P^T diag(v - floor) P and P orthonormal, C (C + sigma^2)^-1 has the
+        # gain of the floor everywhere and gain(v) - gain(floor) more along P: two thin products
+        # instead of a matrix of cells by cells.
         mean = self.get_buffer(f"mean_{channel}")[group]
         patterns = self.get_buffer(f"patterns_{channel}")[group]
         rest = self._gain(self.floor[channel], level)
@@ -138,6 +148,9 @@ class GaussianPart(nn.Module):
         return mean + rest * away + (gains * (away @ patterns.T)) @ patterns
 
     def _gain(self, variance: Tensor, level: Tensor) -> Tensor:
+        # The probability-flow equation moves each coordinate in proportion to its standard
+        # deviation sqrt(v + sigma^2): from level sigma down to sigma_min.
         if self.sigma_min > 0.0:
             return torch.sqrt((variance + self.sigma_min**2) / (variance + level**2))
+        # Wiener's filter, direction by direction.
         return variance / (variance + level**2)

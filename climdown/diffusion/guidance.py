@@ -1,6 +1,6 @@
-"""Steering a denoiser by what was observed: functions from denoiser to denoiser.
+"""Guidance: functions from a denoiser to one that is steered by observations.
 
-No solver knows of them.
+Solvers take either and do not depend on this module.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def unified_coordinate_guidance(
 
     with the misfit in the fine space, where A has singular values near 1 for smooth fields
     whatever the factor; on the coarse grid they would shrink with the number of cells
-    averaged (ZSSD, arXiv 2601.21760, Fig. 5b). In the paper the gradient is taken off
-    x_{t-1}; taking it off the denoised field instead lets any solver use it, and scales it by
-    the solver's own step.
+    averaged (ZSSD, arXiv 2601.21760, Fig. 5b). In the paper the gradient is subtracted from
+    x_{t-1}; subtracted from the denoised field instead, it works with any solver and scales with
+    the solver's step.
     """
     return _descending(denoise, observation.residual, scale)
 
@@ -60,13 +60,14 @@ def misfit_gradient(
 
 
 def projection(denoise: Denoise, observation: Projects) -> Denoise:
-    """Steer a denoiser by moving what it says to the nearest fields that fit the observation.
+    """Steer a denoiser by moving its output to the nearest fields that fit the observation.
 
     D~(x, sigma) = (C')^+ y + (I - V V^T) D(x, sigma), without differentiating the network: the
     first two terms of Wan et al. 2023 (arXiv 2305.15618, Eq. 7), for nonlinear means as well.
-    These alone tell the cells of a mean nothing of its neighbours, and draw too widely. Where the
-    covariance of the denoiser's errors is known, distance is measured by it: of a Gaussian that is
-    E[x0 | x, y], what the gradient through the network is to bring about.
+    These terms alone carry no information from a mean to the cells of its neighbours, and the draws
+    spread too widely. Where the covariance of the denoiser's errors is known, distance is measured
+    by it: for Gaussian data the result is E[x0 | x, y], which the gradient through the network
+    approximates.
     """
 
     def guided(x: Tensor, sigma: float) -> Tensor:
@@ -84,10 +85,10 @@ def projected_gradient(denoise: Denoise, observation: Projects, *, scale: float)
         D~ = (C')^+ y' + (I - V V^T) [D - scale * grad_x 1/2 || (C')^+ (C' D - y') ||^2]
 
     Where C' picks points, as in the paper, the norm is that of C' D - y', and scale is 2 alpha.
-    For means of n cells (C')^+ takes the factor 1/n back that their gradient would have, so that
-    one scale is good for all. (C')^+ (C' D - y') is what `project` takes off, and the gradient by D
-    of half the squared distance to a set is the distance itself; so masks, areas and logarithms
-    need nothing of their own. With scale 0 it is `projection`.
+    For means of n cells (C')^+ undoes the factor 1/n that their gradient would have, so that one
+    scale is good for all. (C')^+ (C' D - y') is what `project` subtracts, and the gradient by D of
+    half the squared distance to a set is the vector from its nearest point; so masks, areas and
+    logarithms need no special treatment. With scale 0 it is `projection`.
     """
 
     def guided(x: Tensor, sigma: float) -> Tensor:

@@ -1,8 +1,8 @@
-"""Random numbers that depend on what they are for, never on who asks or when.
+"""Random numbers that are determined by a key alone, not by the order in which they are drawn.
 
-Each field's noise is keyed by (seed, member, time stamp, step). So a member is the same for
-any batch size, order, number of members, device or resumption. Noise that is correlated in time
-is a moving average over such numbers, and is the same in the same sense.
+Each field's noise is keyed by (seed, member, time stamp, step). So a member is the same for any
+batch size, order, number of members or device, and after resumption. Noise that is correlated in
+time is a moving average over such numbers, and is reproducible in the same sense.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ _LEAST_WEIGHT = 1e-2
 def red_weights(correlation: float) -> Tensor:
     """Weights c a^j of a moving average of white noise, for a = `correlation`; shape (J + 1,).
 
-    The average has unit variance and, at a distance of k steps, the correlation
-    a^k (1 - a^(2 (J - k + 1))) / (1 - a^(2 (J + 1))), zero beyond J: a^k but for a ten-thousandth,
+    The average has unit variance and, at a lag of k steps, the correlation
+    a^k (1 - a^(2 (J - k + 1))) / (1 - a^(2 (J + 1))), zero beyond J: a^k up to a ten-thousandth,
     the red noise of a first-order autoregression.
 
     Args:
@@ -78,14 +78,14 @@ def red_weights(correlation: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CoherentNoise:
+class AutocorrelatedNoise:
     """The noise of one batch of fields, correlated from one time step to the next.
 
     Attributes:
         seed, shape, device: as of `KeyedNoise`.
-        keys: (member, number of the time step) of each field in the batch; steps that follow
-            each other have numbers that do, and steps that are not in the data have theirs.
-        correlations: at a distance of one step, of each channel.
+        keys: (member, number of the time step) of each field in the batch; consecutive steps have
+            consecutive numbers, and steps that are missing in the data are counted too.
+        correlations: at a lag of one step, of each channel.
     """
 
     seed: int

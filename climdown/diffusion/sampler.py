@@ -1,4 +1,4 @@
-"""What every sampling method offers, and what it is given."""
+"""Protocols of sampling methods and of the observations that guide them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ Noise = Callable[[int], Tensor]
 
 
 class Measures(Protocol):
-    """How far fields are from what was observed."""
+    """Measures the misfit of fields with observations."""
 
     def residual(self, x: Tensor) -> Tensor:
         """Weighted misfit of normalised fields, shape (batch, ...); differentiable in x."""
 
 
 class Projects(Protocol):
-    """Which fields fit what was observed."""
+    """Moves fields so that they fit observations."""
 
     def project(self, x: Tensor, sigma: float | None = None) -> Tensor:
-        """The nearest fields that fit what was observed, same shape.
+        """The nearest fields that fit the observations, same shape.
 
-        With `sigma`, nearest as errors at that noise level hang together, where that is known.
+        With `sigma`, distance is measured by how errors at that noise level covary, where that is
+        known.
         """
 
 
 class Observation(Measures, Projects, Protocol):
-    """What is known of a batch of fine fields."""
+    """Observations of a batch of fine fields."""
 
     def coarse_residual(self, x: Tensor) -> Tensor:
         """The residual on the coarse grid, shape (batch, ...)."""

@@ -2,7 +2,7 @@
 
 One convention serves all code: x = x0 + sigma n with n ~ N(0, I) (variance exploding). A DDPM
 with cumulative signal fraction alpha_bar sees x' = sqrt(alpha_bar) x at
-sigma = sqrt((1 - alpha_bar) / alpha_bar), so every DDPM step has its twin here.
+sigma = sqrt((1 - alpha_bar) / alpha_bar), so every DDPM step has its equivalent here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def karras_sigmas(
 def geometric_sigmas(steps: int, *, sigma_min: float = 0.01, sigma_max: float = 500.0) -> Tensor:
     """Levels sigma_min (sigma_max / sigma_min)^t at even times t from 1 to 0.
 
-    The variance-exploding schedule of Song et al. 2021 (arXiv 2011.13456, Appendix C). From a
-    level on the way, it is the rest of the ladder in so many steps.
+    The variance-exploding schedule of Song et al. 2021 (arXiv 2011.13456, Appendix C). With a
+    lower `sigma_max` it is the remaining part of the same schedule, in `steps` steps.
 
     Returns:
         float64, shape (steps + 1,), from high to low; the last one is `sigma_min`, not zero.

@@ -1,4 +1,4 @@
-"""Integrators of the reverse process; they know a denoiser and nothing of guidance."""
+"""Integrators of the reverse process, for any denoiser, with guidance or without."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ def sample(denoise: Denoise, noise: Noise, sigmas: Tensor, *, eta: float = 1.0) 
     Returns:
         shape (batch, channels, ny, nx).
     """
+    # Levels as Python's floats: the time grid stays in double precision, fields in single.
     levels = [float(sigma) for sigma in sigmas]
     x = levels[0] * noise(0)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         denoised = denoise(x, sigma)
+        # The variance of q(x_next | x, x0) for eta = 1, sigma_next^2 (1 - sigma_next^2 / sigma^2).
+        # The rest of sigma_next comes from the noise that x has already, (x - D) / sigma, so that
+        # the level after the step is sigma_next for every eta.
         fresh = eta * sigma_next * math.sqrt(1.0 - (sigma_next / sigma) ** 2)
-        kept = math.sqrt(sigma_next**2 - fresh**2)
-        x = denoised + (kept / sigma) * (x - denoised)
+        remaining = math.sqrt(sigma_next**2 - fresh**2)
+        x = denoised + (remaining / sigma) * (x - denoised)
         if fresh > 0:
             x = x + fresh * noise(i)
     return x
@@ -51,8 +55,8 @@ def sample_fast(
 ) -> Tensor:
     """The same walk by the second-order multistep solver DPM-Solver++(2M), with fresh noise.
 
-    Exact in the linear part of the SDE, and linear in what the denoiser says over the last two
-    levels, as a function of log sigma (Lu et al. 2022, arXiv 2211.01095, Algorithm 2; with noise:
+    Exact in the linear part of the SDE; the denoiser's output is extrapolated linearly in log sigma
+    from the last two levels (Lu et al. 2022, arXiv 2211.01095, Algorithm 2; with noise:
     Appendix E.3 there). One evaluation a step. In the variance-exploding convention, with
     h = ln(sigma / sigma_next):
 
@@ -73,15 +77,19 @@ def sample_fast(
     before: tuple[float, Tensor] | None = None
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         denoised = denoise(x, sigma)
+        # The limit of infinite h, with k = 0 and no noise; D is not continued over an infinite
+        # step.
         if sigma_next == 0.0:
             return denoised
         h = math.log(sigma / sigma_next)
         middle = denoised
         if before is not None:
+            # Linear in log sigma through the last two D, taken half a step ahead: of second order.
             h_before, denoised_before = before
             middle = denoised + (h / (2.0 * h_before)) * (denoised - denoised_before)
-        kept = math.exp(-(1.0 + eta) * h)
-        x = kept * x + (1.0 - kept) * middle
+        k = math.exp(-(1.0 + eta) * h)
+        x = k * x + (1.0 - k) * middle
+        # expm1, since 1 - e^(-2 eta h) of short steps would lose its digits.
         if eta > 0.0:
             x = x + sigma_next * math.sqrt(-math.expm1(-2.0 * eta * h)) * noise(i)
         before = (h, denoised)
@@ -89,7 +97,7 @@ def sample_fast(
 
 
 def euler_maruyama(denoise: Denoise, noise: Noise, sigmas: Tensor, *, start: Tensor) -> Tensor:
-    """Back from noised fields along the reverse SDE of the variance-exploding process.
+    """Integrate the reverse SDE of the variance-exploding process from noised fields.
 
     On a geometric ladder, sigma(t) = sigma_min (sigma_max / sigma_min)^t, the SDE dx =
     -g^2 score dt + g dw has g^2 dt = 2 sigma^2 h with h = ln(sigma / sigma_next), and the score is
@@ -111,6 +119,7 @@ def euler_maruyama(denoise: Denoise, noise: Noise, sigmas: Tensor, *, start: Ten
     x = start + levels[0] * noise(0)
     for i, (sigma, sigma_next) in enumerate(itertools.pairwise(levels), start=1):
         h = math.log(sigma / sigma_next)
+        # Drift: g^2 dt score = 2 sigma^2 h (D - x) / sigma^2.
         x = x + 2.0 * h * (denoise(x, sigma) - x)
         if i < len(levels) - 1:
             x = x + sigma * math.sqrt(2.0 * h) * noise(i)

@@ -15,16 +15,16 @@ Window = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a domain is cut into tiles, and what these say is blended where they overlap.
+    """How a domain is cut into tiles, and how their predictions are blended where they overlap.
 
-    The blend is the network's answer at every noise level, so that neighbours agree on one field
-    from the first step on and leave no seam (Bar-Tal et al. 2023, arXiv 2302.08113, Eq. 5). Memory
-    is that of one tile. A tile's weight falls linearly to its edges, but for those of the domain.
+    Predictions are blended at every noise level, so that neighbouring tiles agree on one field from
+    the first step on and leave no seam (Bar-Tal et al. 2023, arXiv 2302.08113, Eq. 5). Memory is
+    that of one tile. A tile's weight falls linearly to its edges, except at edges of the domain.
 
     Attributes:
         size: rows and columns of a tile; the domain's where that is smaller.
         overlap: cells that neighbours share, at least.
-        periodic: whether tiles go on across the last longitude.
+        periodic: whether tiles continue across the last longitude.
         stride: tiles but the last begin at multiples of it, so that the network's coarser levels
             fall on the same cells in all of them.
 
@@ -46,7 +46,7 @@ class Tiles:
     def apply(
         self, network: nn.Module, x: Tensor, noise: Tensor, static: Tensor, calendar: Tensor
     ) -> Tensor:
-        """What the network predicts for all of the domain, shape (batch, variables, ny, nx).
+        """The network's prediction for the whole domain, shape (batch, variables, ny, nx).
 
         Args:
             network: called as network(x, noise, static, calendar) for each tile.
@@ -58,6 +58,7 @@ class Tiles:
         weight = torch.zeros(ny, nx, device=x.device)
         for row, column in itertools.product(rows, columns):
             cells = row.to(x.device)[:, None], column.to(x.device)
+            # Summed in single precision, though the network may answer in half.
             part = network(x[(..., *cells)], noise, static[(..., *cells)], calendar).float()
             blend = self._ramp(row, ny)[:, None] * self._ramp(column, nx, circular=self.periodic)
             blend = blend.to(x.device)
@@ -72,6 +73,7 @@ class Tiles:
         """A tile anywhere in a domain (rows, columns), by torch's global random state."""
         starts = []
         for length, circular in zip(shape, (False, self.periodic), strict=True):
+            # A circle has as many tiles as cells; an axis with ends has those that fit.
             places = length if circular and self.size < length else max(length - self.size, 0) + 1
             starts.append(int(torch.randint(places, ())))
         rows, columns = (
@@ -84,7 +86,9 @@ class Tiles:
         """The cells of each tile along an axis."""
         if self.size >= length:
             return [torch.arange(length)]
+        # Rounded down to the stride, so that neighbours share the overlap at least.
         step = (self.size - self.overlap) // self.stride * self.stride
+        # The last tile ends at the domain's edge; on a circle it goes on across the seam.
         last = length if circular else length - self.size
         starts = [*range(0, last, step), *([] if circular else [last])]
         return [torch.arange(start, start + self.size) % length for start in starts]
@@ -94,7 +98,10 @@ class Tiles:
         flat = torch.ones(len(cells))
         if len(cells) == length:
             return flat
+        # From 1 / (overlap + 1) at the edge up to 1: nowhere 0, or a cell would be left without
+        # weight.
         rise = torch.arange(1, len(cells) + 1) / (self.overlap + 1)
+        # No neighbour shares the cells at the domain's own edges.
         up = flat if cells[0] == 0 and not circular else rise
         down = flat if cells[-1] == length - 1 and not circular else rise.flip(0)
         return torch.minimum(up, down).clamp(max=1.0)

@@ -25,8 +25,12 @@ class PaddedConv2d(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, periodic: bool, zero: bool = False) -> None:
         super().__init__()
         self.periodic = periodic
+        # Latitude gets its zeros from the convolution, a longitude that closes the circle its
+        # other side in `forward`.
         padding = (1, 0) if periodic else (1, 1)
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=padding)
+        # Zeros at the end of a residual branch leave the block its skip at first, and at the end of
+        # the network they leave the denoiser its linear part.
         if zero:
             nn.init.zeros_(self.conv.weight)
             nn.init.zeros_(cast(Tensor, self.conv.bias))
@@ -54,6 +58,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv_in(F.silu(self.norm_in(x)))
+        # Adaptive group norm: the noise level scales and shifts each channel after the norm.
         scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(self.norm_out(h) * (1 + scale) + shift)
         result: Tensor = self.skip(x) + self.conv_out(self.dropout(h))
@@ -74,6 +79,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         batch, channels, ny, nx = x.shape
+        # Cells as a sequence, (batch, cells, channels).
         cells = x.flatten(2).transpose(1, 2)
         normed = self.norm_self(x).flatten(2).transpose(1, 2)
         cells = cells + self.self_attention(normed, normed, normed, need_weights=False)[0]
@@ -89,12 +95,14 @@ class CalendarEmbedding(nn.Module):
     def __init__(self, tokens: int) -> None:
         super().__init__()
         self.project = nn.Linear(2 * _HARMONICS, tokens)
+        # The three share one projection; this offset tells attention which of them a token is.
         self.role = nn.Parameter(torch.randn(len(_PERIODS), tokens) * 0.02)
 
     def forward(self, calendar: Tensor) -> Tensor:
         """From shape (batch, 3) to (batch, 3, tokens)."""
         periods = calendar.new_tensor(_PERIODS)
         harmonics = torch.arange(1, _HARMONICS + 1, device=calendar.device)
+        # December lies beside January, and hour 24 on hour 0; shape (batch, 3, harmonics).
         phase = 2 * math.pi * (calendar / periods)[..., None] * harmonics
         features = torch.cat([phase.sin(), phase.cos()], dim=-1)
         return F.silu(self.project(features) + self.role)
@@ -134,6 +142,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.periodic = periodic
+        # Each level but the last halves both axes.
         self.stride = 2 ** (len(channels) - 1)
         self.frequencies = 32
         self.noise_embedding = nn.Sequential(
@@ -152,10 +161,12 @@ class UNet(nn.Module):
 
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
+        # Widths of all fields that are handed across to the way up, the last one taken first.
         widths = [channels[0]]
         current = channels[0]
         deepest = len(channels) - 1
         for depth, width in enumerate(channels):
+            # Attention costs the square of the number of cells.
             attend = depth > deepest - attention
             for _ in range(blocks):
                 self.down.append(level(current, width, attend))
@@ -168,6 +179,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
         for depth, width in reversed(list(enumerate(channels))):
+            # One block more than on the way down: a level has the field it began with to take in
+            # too.
             for _ in range(blocks + 1):
                 self.up.append(level(current + widths.pop(), width, False))
                 current = width
@@ -194,10 +207,12 @@ class UNet(nn.Module):
         tokens = self.calendar_embedding(calendar)
         x = torch.cat([x, static.expand(x.shape[0], -1, -1, -1)], dim=1)
         h = self.conv_in(self._pad(x))
+        # Fields of every level, to be joined on the way up by channels.
         skips = [h]
         for i, block in enumerate(self.down):
             h = block(h, embedding, tokens)
             skips.append(h)
+            # After the last block of a level.
             if (i + 1) % self.blocks == 0 and i // self.blocks < len(self.shrink):
                 h = self.shrink[i // self.blocks](h)
                 skips.append(h)
@@ -206,12 +221,16 @@ class UNet(nn.Module):
         for i, block in enumerate(self.up):
             h = block(torch.cat([h, skips.pop()], dim=1), embedding, tokens)
             if (i + 1) % (self.blocks + 1) == 0 and i // (self.blocks + 1) < len(self.grow):
+                # Nearest neighbour and a convolution: a transposed convolution leaves a
+                # checkerboard.
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
                 h = self.grow[i // (self.blocks + 1)](h)
         result: Tensor = self.conv_out(F.silu(self.norm_out(h)))
         return result[..., :ny, :nx]
 
     def _fourier(self, noise: Tensor) -> Tensor:
+        # Frequencies from 1 to nearly 100 in even ratios, for ln(sigma) / 4, from -1.6 to 1.1 for
+        # sigma from 0.002 to 80.
         powers = torch.arange(self.frequencies, device=noise.device) / self.frequencies
         angles = noise[:, None] * (100.0**powers)[None, :]
         return torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -223,6 +242,7 @@ class UNet(nn.Module):
             raise ValueError(
                 f"a periodic grid needs longitudes divisible by {self.stride}, found {nx}"
             )
+        # Zeros to the east and north; `forward` cuts them off.
         return F.pad(x, (0, missing_x, 0, missing_y)) if missing_y or missing_x else x
 
 

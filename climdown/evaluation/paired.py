@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown import regrid
+from climdown.arrays import Floats, Mask
+from climdown.grid import Grid
 from climdown.metrics import scores, spectra
 
-Values = npt.NDArray[np.floating]
 Row = dict[str, float | str | None]
 
-# Wavelengths in cells, from and below.
+# Wavelengths in cells: from the first to below the second.
 _BANDS = {"power_2_4": (2.0, 4.0), "power_4_8": (4.0, 8.0), "power_8": (8.0, math.inf)}
 SPECTRAL = ("spectral_dB", *_BANDS, "ring", "ring_cells", "weather_ring", "weather_ring_cells")
 PAIRED = ("mae", "p99_mean", "p99_member", "crps", "spread_skill", *SPECTRAL)
@@ -22,37 +23,37 @@ PAIRED = ("mae", "p99_mean", "p99_member", "crps", "spread_skill", *SPECTRAL)
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Fields of a method, shape (time, member, ny, nx), and what each cost."""
+    """Fields of a method, shape (time, member, ny, nx), and the cost of each."""
 
-    values: Values
+    values: Floats
     seconds: float | None = None
     evaluations: int | None = None
 
 
-def single(values: Values) -> Forecast:
-    """One field per day, for nothing."""
+def single(values: Floats) -> Forecast:
+    """An ensemble of one member per day, without cost."""
     return Forecast(values[:, None])
 
 
 def paired_rows(
     label: str,
-    truth: Values,
+    truth: Floats,
     forecasts: Mapping[str, Forecast],
-    areas: Values,
-    climatology: Values,
-    inside: npt.NDArray[np.bool_],
+    areas: Floats,
+    climatology: Floats,
+    inside: Mask,
 ) -> list[Row]:
-    """A row for each method, all scored on the cells and days that all of them have.
+    """A row for each method, scored on the cells and days that all methods have.
 
     Args:
         truth: shape (time, ny, nx).
         climatology: of the training days, for spectra of departures from it, shape (ny, nx).
         inside: cells to score, shape (ny, nx).
     """
-    known = np.isfinite(truth) & inside
+    valid = np.isfinite(truth) & inside
     for forecast in forecasts.values():
-        known &= np.isfinite(forecast.values).all(axis=1)
-    target = np.where(known, truth, np.nan)
+        valid &= np.isfinite(forecast.values).all(axis=1)
+    target = np.where(valid, truth, np.nan)
     rows: list[Row] = []
     for method, forecast in forecasts.items():
         named: Row = {"variable": label, "method": method}
@@ -61,15 +62,15 @@ def paired_rows(
     return rows
 
 
-def paired(ensemble: Values, target: Values, areas: Values, climatology: Values) -> Row:
+def paired(ensemble: Floats, target: Floats, areas: Floats, climatology: Floats) -> Row:
     """Scores of an ensemble; the CRPS of a single field is its absolute error."""
     mean, members = ensemble.mean(axis=1), ensemble.shape[1]
 
-    def p99(forecast: Values) -> float:
+    def p99(forecast: Floats) -> float:
         return scores.quantile_error(forecast, target, areas, quantile=0.99)
 
     mae = scores.mean_absolute_error(mean, target, areas)
-    found: Row = {
+    row: Row = {
         "mae": mae,
         "p99_mean": p99(mean),
         "p99_member": float(np.mean([p99(ensemble[:, m]) for m in range(members)])),
@@ -77,41 +78,52 @@ def paired(ensemble: Values, target: Values, areas: Values, climatology: Values)
         "spread_skill": None,
     }
     if members > 1:
-        found["spread_skill"] = scores.spread_skill_ratio(ensemble, target, areas)
+        row["spread_skill"] = scores.spread_skill_ratio(ensemble, target, areas)
     complete = np.isfinite(target).any(axis=(1, 2))
-    known = np.asarray(np.isfinite(target[complete]).all(axis=0))
-    return found | spectral(ensemble[complete], target[complete], known, climatology)
+    valid = np.asarray(np.isfinite(target[complete]).all(axis=0))
+    return row | spectral(ensemble[complete], target[complete], valid, climatology)
 
 
-def spectral(
-    ensemble: Values, target: Values, known: npt.NDArray[np.bool_], climatology: Values
-) -> Row:
+def spectral(ensemble: Floats, target: Floats, valid: Mask, climatology: Floats) -> Row:
     """Power of members relative to the truth's, whose days may be others.
 
     Args:
         ensemble, target: shapes (n, member, ny, nx) and (m, ny, nx).
-        known: cells that all have, shape (ny, nx).
+        valid: cells that have a value in all fields, shape (ny, nx).
 
     Returns:
         The log spectral distance (dB), relative power by band of wavelengths in cells, and the
         ring that departs most from truth ("ring", as E / E_ref - 1) with its wavelength; the
-        latter also of departures from the climatology ("weather_ring"), which leaves out the
+        latter also for departures from the climatology ("weather_ring"), which excludes the
         pattern that all days share.
     """
-    found: Row = {}
+    row: Row = {}
     for name, mean in (("ring", np.zeros_like(climatology)), ("weather_ring", climatology)):
-        wavenumbers, theirs = spectra.tapered_spectrum(target - mean, known)
+        wavenumbers, theirs = spectra.tapered_spectrum(target - mean, valid)
         ours = np.mean(
             [
-                spectra.tapered_spectrum(ensemble[:, m] - mean, known)[1]
+                spectra.tapered_spectrum(ensemble[:, m] - mean, valid)[1]
                 for m in range(ensemble.shape[1])
             ],
             axis=0,
         )
         if name == "ring":
-            found["spectral_dB"] = spectra.log_spectral_distance(ours, theirs)
+            row["spectral_dB"] = spectra.log_spectral_distance(ours, theirs)
             for band, (low, high) in _BANDS.items():
-                found[band] = spectra.band_power(wavenumbers, ours, theirs, low, high)
+                row[band] = spectra.band_power(wavenumbers, ours, theirs, low, high)
         worst, length = spectra.largest_deviation(wavenumbers, ours, theirs)
-        found |= {name: worst, f"{name}_cells": length}
-    return found
+        row |= {name: worst, f"{name}_cells": length}
+    return row
+
+
+def fine_detail(fields: Floats, fine: Grid, coarse: Grid) -> Floats:
+    """Fields minus their coarse means, which are interpolated bilinearly to the fine grid.
+
+    Args:
+        fields: on the fine grid, shape (..., ny, nx), NaN where missing.
+
+    Returns:
+        shape as given; NaN where a field is missing, or all coarse cells around.
+    """
+    means = regrid.weights(fine, coarse, "conservative").apply(fields)
+    return fields - regrid.weights(coarse, fine, "bilinear").apply(means)

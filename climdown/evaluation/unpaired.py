@@ -1,8 +1,7 @@
 """Rows of the table that judges generated fields against days that were not trained on.
 
-A `Trio` is (held-out days, generated fields, training days) of one variable, each of shape
-(time, ny, nx) in the same units, NaN where missing. Training days are the floor: their distance
-from the held-out days is what another stretch of the same weather has.
+Training days give the floor: their distance from the held-out days is that of another period of
+the same climate.
 """
 
 from __future__ import annotations
@@ -11,19 +10,30 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats
 from climdown.grid import Grid
 from climdown.metrics import cells, scores, spectra
 from climdown.metrics.distances import nearest_neighbour_distances
 
-Values = npt.NDArray[np.floating]
-Trio = tuple[Values, Values, Values]
-
-# Wavelengths in cells, from and below.
+# Wavelengths in cells: from the first to below the second.
 _BANDS = ((2.0, 4.0), (4.0, 8.0), (8.0, math.inf))
+
+
+class Comparison(NamedTuple):
+    """Three samples of one variable in the same units, NaN where missing.
+
+    Attributes:
+        held_out, generated, training: days, fields and days of shape (time, ny, nx); or a
+            statistic of each by cell, shape (ny, nx).
+    """
+
+    held_out: Floats
+    generated: Floats
+    training: Floats
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,11 @@ class Neighbours:
     median: float
 
 
-def climate_rows(field: str, days: Trio, grid: Grid, *, wet: float | None = None) -> Iterator[Row]:
+def climate_rows(
+    field: str, days: Comparison, grid: Grid, *, wet: float | None = None
+) -> Iterator[Row]:
     """Mean, standard deviation and 99th percentile by cell, and wet days from `wet` up."""
-    statistics: dict[str, Callable[[Values], Values]] = {
+    statistics: dict[str, Callable[[Floats], Floats]] = {
         "mean": cells.mean_by_cell,
         "standard deviation": cells.deviation_by_cell,
         "99th percentile": partial(cells.quantile_by_cell, quantile=0.99),
@@ -65,35 +77,34 @@ def climate_rows(field: str, days: Trio, grid: Grid, *, wet: float | None = None
     if wet is not None:
         statistics["wet-day frequency"] = partial(cells.wet_day_frequency, threshold=wet)
     for name, statistic in statistics.items():
-        held_out, generated, training = map(statistic, days)
-        yield _row(field, name, (held_out, generated, training), grid)
+        yield _row(field, name, Comparison(*map(statistic, days)), grid)
 
 
-def correlation_row(field: str, one: Trio, other: Trio, grid: Grid) -> Row:
+def correlation_row(field: str, one: Comparison, other: Comparison, grid: Grid) -> Row:
     """Correlation of two variables by cell."""
-    held_out, generated, training = map(cells.correlation_by_cell, one, other)
-    return _row(field, "correlation", (held_out, generated, training), grid)
+    correlations = Comparison(*map(cells.correlation_by_cell, one, other))
+    return _row(field, "correlation", correlations, grid)
 
 
-def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
+def spectral_rows(field: str, days: Comparison, grid: Grid) -> Iterator[Row]:
     """Log spectral distance (dB), and power relative to the held-out days by wavelength.
 
-    Spectra are of departures from the mean of the training days by cell, which would hide the
-    weather's, faded out at coasts and edges (`spectra.taper`), at the wavenumbers that both
-    axes resolve.
+    Spectra are of departures from the training days' mean in each cell, whose own spectrum would
+    hide that of the weather; they are tapered at coasts and edges (`spectra.taper`) and compared
+    at the wavenumbers that both axes resolve.
     """
     spacing = (
         float(np.diff(grid.lat_edges).mean()),
         float(np.diff(grid.lon_edges).mean() * np.cos(np.radians(grid.lat.mean()))),
     )
-    climatology = cells.mean_by_cell(days[2])
+    climatology = cells.mean_by_cell(days.training)
     window = spectra.taper(np.all([np.isfinite(x).any(axis=0) for x in days], axis=0))
-    found = [spectra.rapsd(x - climatology, spacing, window=window) for x in days]
-    length = 1.0 / (found[0][0] * max(spacing))
+    rings = [spectra.rapsd(x - climatology, spacing, window=window) for x in days]
+    length = 1.0 / (rings[0][0] * max(spacing))
     # Rounding must not drop the shortest wave.
     resolved = length > 2.0 - 1e-6
     length = length[resolved]
-    reference, *others = (power[resolved] for _, power in found)
+    reference, *others = (power[resolved] for _, power in rings)
     error, floor = (spectra.log_spectral_distance(x, reference) for x in others)
     yield Row(field, "log spectral distance (dB)", None, None, None, error, floor)
     for low, high in _BANDS:
@@ -105,35 +116,38 @@ def spectral_rows(field: str, days: Trio, grid: Grid) -> Iterator[Row]:
 
 
 def neighbour_rows(
-    held_out: Values, generated: Values, training: Values, *, episode: int = 7
+    held_out: Floats, generated: Floats, training: Floats, *, episode: int = 7
 ) -> list[Neighbours]:
-    """How near fields lie to others, shape (time, variables, ny, nx) in normalised units.
+    """Nearest-neighbour distances of fields (time, variables, ny, nx) in normalised units.
 
     Args:
         episode: training days fewer steps apart are one weather situation, and no neighbours.
     """
-    found = {
+    distances = {
         "samples to training days": nearest_neighbour_distances(generated, training),
         "validation days to training days": nearest_neighbour_distances(held_out, training),
         "samples to validation days": nearest_neighbour_distances(generated, held_out),
         "samples to other samples": nearest_neighbour_distances(generated, generated, exclude=0),
     }
     if len(training) >= 2 * episode:
-        found[f"training days to others, at least {episode} days apart"] = (
+        distances[f"training days to others, at least {episode} days apart"] = (
             nearest_neighbour_distances(training, training, exclude=episode - 1)
         )
     return [
         Neighbours(
             title,
-            least=float(distances.min()),
-            low=float(np.quantile(distances, 0.05)),
-            median=float(np.median(distances)),
+            least=float(values.min()),
+            low=float(np.quantile(values, 0.05)),
+            median=float(np.median(values)),
         )
-        for title, distances in found.items()
+        for title, values in distances.items()
     ]
 
 
-def _row(field: str, measure: str, maps: Trio, grid: Grid) -> Row:
+def _row(field: str, measure: str, maps: Comparison, grid: Grid) -> Row:
     held_out, generated, training = (scores.weighted_mean(x, grid.areas) for x in maps)
-    error, floor = (scores.mean_absolute_error(x, maps[0], grid.areas) for x in maps[1:])
+    error, floor = (
+        scores.mean_absolute_error(x, maps.held_out, grid.areas)
+        for x in (maps.generated, maps.training)
+    )
     return Row(field, measure, held_out, generated, training, error, floor)

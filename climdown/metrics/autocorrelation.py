@@ -1,29 +1,17 @@
-"""How much of a step's fine detail is still there at the next: lag-one autocorrelation."""
+"""Temporal autocorrelation at a lag of one time step."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from climdown import regrid
-from climdown.grid import Grid
-
-Values = npt.NDArray[np.floating]
+from climdown.arrays import Floats
 
 
-def fine_detail(fields: Values, fine: Grid, coarse: Grid) -> Values:
-    """Fields minus their coarse means, interpolated bilinearly; shape (..., ny, nx), as given.
+def lag_one_autocorrelation(first: Floats, second: Floats, areas: Floats) -> float:
+    """Correlation of fields with those one time step later, pooled over cells by area.
 
-    NaN where a field is missing, or all coarse cells around.
-    """
-    means = regrid.weights(fine, coarse, "conservative").apply(fields)
-    return fields - regrid.weights(coarse, fine, "bilinear").apply(means)
-
-
-def lag_correlation(first: Values, second: Values, areas: Values) -> float:
-    """Correlation of pairs of fields one step apart, pooled over cells by their area.
-
-    Each cell's means over the pairs are taken off: what stands still is no persistence.
+    Each cell's mean over the pairs is subtracted from either side first, so that a pattern which
+    does not change with time adds nothing.
 
     Args:
         first, second: shape (pairs, ...), NaN where missing.

@@ -8,35 +8,34 @@ is `metrics.mean_absolute_error`. The days of the two need be neither the same n
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Values = npt.NDArray[np.floating]
+from climdown.arrays import Floats
 
 
-def mean_by_cell(fields: Values) -> Values:
+def mean_by_cell(fields: Floats) -> Floats:
     """Mean of each cell, in the fields' units."""
     count = np.isfinite(fields).sum(axis=0)
     total = np.where(np.isfinite(fields), fields, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def deviation_by_cell(fields: Values) -> Values:
+def deviation_by_cell(fields: Floats) -> Floats:
     """Standard deviation of each cell, in the fields' units: sqrt(sum (x - mean)^2 / (n - 1))."""
     count = np.isfinite(fields).sum(axis=0)
     squares = np.where(np.isfinite(fields), (fields - mean_by_cell(fields)) ** 2, 0.0).sum(axis=0)
     return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
 
 
-def quantile_by_cell(fields: Values, quantile: float) -> Values:
+def quantile_by_cell(fields: Floats, quantile: float) -> Floats:
     """A quantile of each cell, linear between its values, in the fields' units."""
-    found = np.full(fields.shape[1:], np.nan)
-    known = np.isfinite(fields).any(axis=0)
-    values = np.where(np.isfinite(fields), fields, np.nan)[:, known]
-    found[known] = np.nanquantile(values, quantile, axis=0)
-    return found
+    quantiles = np.full(fields.shape[1:], np.nan)
+    present = np.isfinite(fields).any(axis=0)
+    values = np.where(np.isfinite(fields), fields, np.nan)[:, present]
+    quantiles[present] = np.nanquantile(values, quantile, axis=0)
+    return quantiles
 
 
-def wet_day_frequency(fields: Values, threshold: float = 1.0) -> Values:
+def wet_day_frequency(fields: Floats, threshold: float = 1.0) -> Floats:
     """Share of days of each cell with at least `threshold`, 0 to 1.
 
     A wet day has 1 mm or more (Zhang et al. 2011, doi:10.1002/wcc.147).
@@ -47,7 +46,7 @@ def wet_day_frequency(fields: Values, threshold: float = 1.0) -> Values:
     return mean_by_cell(np.where(np.isfinite(fields), fields >= threshold, np.nan))
 
 
-def correlation_by_cell(a: Values, b: Values) -> Values:
+def correlation_by_cell(a: Floats, b: Floats) -> Floats:
     """Pearson correlation over time of two variables in each cell, on days that have both.
 
     NaN where one of them does not vary.

@@ -7,39 +7,39 @@ missing in the truth are left out.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import cdist, pdist
 
+from climdown.arrays import Floats
 from climdown.metrics.cells import correlation_by_cell, mean_by_cell
 
-Values = npt.NDArray[np.floating]
 
-
-def weighted_mean(values: Values, areas: Values) -> float:
+def weighted_mean(values: Floats, areas: Floats) -> float:
     """Mean over all finite values, each weighted by its cell's area."""
     weights = np.broadcast_to(areas, values.shape)
+    # Weights of missing values are left out of the denominator, too.
     finite = np.isfinite(values)
     if not finite.any():
         raise ValueError("no finite value to average")
     return float(np.average(values[finite], weights=weights[finite]))
 
 
-def mean_absolute_error(forecast: Values, truth: Values, areas: Values) -> float:
+def mean_absolute_error(forecast: Floats, truth: Floats, areas: Floats) -> float:
     """Area-weighted mean of |forecast - truth|."""
     return weighted_mean(np.abs(forecast - truth), areas)
 
 
-def quantile_error(forecast: Values, truth: Values, areas: Values, *, quantile: float) -> float:
-    """Area-weighted mean absolute error of each cell's own quantile over time."""
+def quantile_error(forecast: Floats, truth: Floats, areas: Floats, *, quantile: float) -> float:
+    """Area-weighted mean absolute error of the quantile over time in each cell."""
     missing = ~np.isfinite(truth) | ~np.isfinite(forecast)
-    known = ~missing.all(axis=0)
-    ours = np.where(missing, np.nan, forecast)[:, known]
-    theirs = np.where(missing, np.nan, truth)[:, known]
+    scored = ~missing.all(axis=0)
+    ours = np.where(missing, np.nan, forecast)[:, scored]
+    theirs = np.where(missing, np.nan, truth)[:, scored]
+    # Both over the same steps of a cell, so that gaps do not enter the difference.
     error = np.nanquantile(ours, quantile, axis=0) - np.nanquantile(theirs, quantile, axis=0)
-    return weighted_mean(np.abs(error), areas[known])
+    return weighted_mean(np.abs(error), areas[scored])
 
 
-def fair_crps(ensemble: Values, truth: Values, areas: Values) -> float:
+def fair_crps(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     """Area-weighted continuous ranked probability score, fair to the ensemble's size.
 
     mean |x_i - y| - 1 / (2 M (M - 1)) sum_ij |x_i - x_j| (Ferro 2014, doi:10.1002/qj.2270).
@@ -50,42 +50,46 @@ def fair_crps(ensemble: Values, truth: Values, areas: Values) -> float:
     members = ensemble.shape[1]
     if members < 2:
         raise ValueError("the fair CRPS needs at least two members")
+    # mean_i |x_i - y|, (time, ny, nx).
     skill = np.abs(ensemble - truth[:, None]).mean(axis=1)
     # Sorted members turn the double sum into a single one.
     ranked = np.sort(ensemble, axis=1)
+    # sum_ij |x_i - x_j| = 2 sum_i (2 i - M - 1) x_(i) for x_(i) in ascending order.
     factors = 2.0 * np.arange(1, members + 1) - members - 1
     spread = np.tensordot(factors, ranked, axes=(0, 1)) / (members * (members - 1))
     return weighted_mean(skill - spread, areas)
 
 
-def spread_skill_ratio(ensemble: Values, truth: Values, areas: Values) -> float:
+def spread_skill_ratio(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     """Spread over error of the ensemble mean, 1 for a reliable ensemble of any size.
 
     sqrt((M + 1) / M mean variance) / RMSE (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1).
     """
     members = ensemble.shape[1]
-    known = np.where(np.isfinite(truth), 1.0, np.nan)
-    variance = weighted_mean(ensemble.var(axis=1, ddof=1) * known, areas)
+    scored = np.where(np.isfinite(truth), 1.0, np.nan)
+    # Means of variance and squared error over time and cells come before the roots: the ratio of
+    # root means, not the mean of ratios.
+    variance = weighted_mean(ensemble.var(axis=1, ddof=1) * scored, areas)
     error = weighted_mean((ensemble.mean(axis=1) - truth) ** 2, areas)
     return float(np.sqrt((members + 1) / members * variance / error))
 
 
-def coarse_correlation(ensemble: Values, coarse: Values, areas: Values) -> float:
-    """How far members follow their input: correlation over time in each coarse cell, averaged.
+def coarse_correlation(ensemble: Floats, coarse: Floats, areas: Floats) -> float:
+    """Correlation over time of members with their input in each coarse cell, averaged.
 
-    As Hess et al. (2024, arXiv 2403.02774, Table 1) pool fields before they correlate them; here
-    over time alone, so that what differs between cells does not count.
+    Hess et al. (2024, arXiv 2403.02774, Table 1) pool fields and correlate them; here over time
+    alone, so that differences between cells do not count.
 
     Args:
         ensemble: averaged over the coarse cells, shape (time, member, cy, cx).
         coarse: the input, shape (time, cy, cx), NaN where it is missing.
         areas: shape (cy, cx).
     """
-    found = [correlation_by_cell(ensemble[:, m], coarse) for m in range(ensemble.shape[1])]
-    return weighted_mean(np.stack(found), areas)
+    correlations = [correlation_by_cell(ensemble[:, m], coarse) for m in range(ensemble.shape[1])]
+    return weighted_mean(np.stack(correlations), areas)
 
 
-def mean_change(before: Values, after: Values, areas: Values) -> float:
+def mean_change(before: Floats, after: Floats, areas: Floats) -> float:
     """Change of the area-weighted mean between two periods, shapes (n, ny, nx) and (m, ny, nx).
 
     Over the cells that have values in both; ensembles may be given as one long series.
@@ -94,7 +98,7 @@ def mean_change(before: Values, after: Values, areas: Values) -> float:
 
 
 def change_error(
-    before: Values, after: Values, coarse_before: Values, coarse_after: Values, areas: Values
+    before: Floats, after: Floats, coarse_before: Floats, coarse_after: Floats, areas: Floats
 ) -> float:
     """Area-weighted mean absolute difference between two changes of the mean of each cell.
 
@@ -102,12 +106,13 @@ def change_error(
         before, after: of the members, as for `mean_change`.
         coarse_before, coarse_after: of the input on the same cells.
     """
+    # The input's own change is what the members should have, neither more nor less.
     ours = mean_by_cell(after) - mean_by_cell(before)
     theirs = mean_by_cell(coarse_after) - mean_by_cell(coarse_before)
     return mean_absolute_error(ours, theirs, areas)
 
 
-def sliced_wasserstein(a: Values, b: Values, *, projections: int = 200, seed: int = 0) -> float:
+def sliced_wasserstein(a: Floats, b: Floats, *, projections: int = 200, seed: int = 0) -> float:
     """Sliced 2-Wasserstein distance between two samples of points (n, d) and (m, d).
 
     The root of the mean squared Wasserstein distance over random directions, in the columns'
@@ -117,7 +122,7 @@ def sliced_wasserstein(a: Values, b: Values, *, projections: int = 200, seed: in
     Raises:
         ValueError: points that are not rows of the same columns, or not finite.
     """
-    # Here, since POT loads torch.
+    # Imported here, since POT loads torch.
     import ot
 
     _check_samples(a, b)
@@ -125,7 +130,7 @@ def sliced_wasserstein(a: Values, b: Values, *, projections: int = 200, seed: in
     return float(distance)
 
 
-def maximum_mean_discrepancy(a: Values, b: Values, bandwidth: float | None = None) -> float:
+def maximum_mean_discrepancy(a: Floats, b: Floats, bandwidth: float | None = None) -> float:
     """Squared maximum mean discrepancy of two samples of points (n, d) and (m, d), unbiased.
 
     Kernel exp(-|x - y|^2 / (2 bandwidth^2)); its mean over repeated samples of one distribution
@@ -148,12 +153,13 @@ def maximum_mean_discrepancy(a: Values, b: Values, bandwidth: float | None = Non
         raise ValueError(f"the kernel needs a bandwidth > 0, found {width}")
     n, m = len(a), len(b)
     # Each point's kernel with itself is 1 and left out.
+    # The U-statistic: mean kernel within a, plus within b, less twice between.
     within_a = (_kernel_sum(a, a, width) - n) / (n * (n - 1))
     within_b = (_kernel_sum(b, b, width) - m) / (m * (m - 1))
     return within_a + within_b - 2.0 * _kernel_sum(a, b, width) / (n * m)
 
 
-def _kernel_sum(a: Values, b: Values, width: float) -> float:
+def _kernel_sum(a: Floats, b: Floats, width: float) -> float:
     # By blocks of rows, so that memory stays linear in the samples.
     blocks = (a[start : start + 512] for start in range(0, len(a), 512))
     return sum(
@@ -161,12 +167,13 @@ def _kernel_sum(a: Values, b: Values, width: float) -> float:
     )
 
 
-def _median_distance(a: Values, b: Values) -> float:
+def _median_distance(a: Floats, b: Floats) -> float:
+    # Evenly spaced and not drawn, so that the bandwidth is the same every time.
     spaced = [x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(int)] for x in (a, b)]
     return float(np.median(pdist(np.concatenate(spaced))))
 
 
-def _check_samples(a: Values, b: Values) -> None:
+def _check_samples(a: Floats, b: Floats) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"samples need rows of the same columns, found {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from climdown import cf
-from climdown.diffusion.noise import CoherentNoise, KeyedNoise
+from climdown.diffusion.noise import AutocorrelatedNoise, KeyedNoise
 from climdown.diffusion.sampler import Noise
 from climdown.errors import ConfigError
 from climdown.priors.card import Card
@@ -58,7 +58,7 @@ class Autocorrelation:
             return KeyedNoise(seed, stamps, shape, device)
         numbers = cf.step_numbers([date for _, date in keys], self.step_days)
         numbered = tuple((key[0], n) for key, n in zip(keys, numbers.tolist(), strict=True))
-        return CoherentNoise(seed, numbered, shape, device, tuple(self.by_variable.values()))
+        return AutocorrelatedNoise(seed, numbered, shape, device, tuple(self.by_variable.values()))
 
 
 def choose_autocorrelation(

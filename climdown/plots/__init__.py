@@ -1,1 +1,1 @@
-"""Pictures; the only package that draws."""
+"""Figures; the only package that uses matplotlib."""

@@ -1,4 +1,4 @@
-"""Pictures. Only this module draws; matplotlib loads on first use."""
+"""Maps as PNG files; matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats, Mask
 from climdown.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
-
-Values = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +23,7 @@ class Panel:
 
     title: str
     grid: Grid
-    values: Values
+    values: Floats
     scale: str
     colours: str
 
@@ -54,8 +52,8 @@ def draw_panels(rows: Sequence[Sequence[Panel]], path: Path, *, title: str) -> N
 
 
 def draw_montage(
-    samples: Mapping[str, Values],
-    reals: Mapping[str, Values],
+    samples: Mapping[str, Floats],
+    reals: Mapping[str, Floats],
     path: Path,
     *,
     grid: Grid,
@@ -63,7 +61,7 @@ def draw_montage(
     colours: Mapping[str, str] | None = None,
     side: int = 4,
     blind: int | None = None,
-) -> npt.NDArray[np.bool_]:
+) -> Mask:
     """Draw a square of samples beside a square of real days for each variable into a PNG.
 
     All maps of a variable share one colour scale.
@@ -73,8 +71,8 @@ def draw_montage(
             drawn, those of all variables in the same places.
         grid: of the fields.
         colours: matplotlib's name of a colour map by variable.
-        blind: a seed that shuffles samples and real days and leaves out what is what, so that
-            one may try to sort them.
+        blind: a seed that shuffles samples and real days and leaves out their labels, so that
+            a reader may try to tell them apart.
 
     Returns:
         Whether each map of a variable is a sample, shape (2 side^2,): the left square row by
@@ -115,8 +113,8 @@ def draw_montage(
     return order < count
 
 
-def _limits(fields: Values | Sequence[Values]) -> tuple[float, float]:
-    """The colour range of fields: up to a high quantile, lest one cell dim all others."""
+def _limits(fields: Floats | Sequence[Floats]) -> tuple[float, float]:
+    """The colour range of fields: up to a high quantile, so that one cell does not dim the rest."""
     finite = np.concatenate([values[np.isfinite(values)] for values in fields])
     return float(finite.min()), float(np.quantile(finite, 0.998))
 

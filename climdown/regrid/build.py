@@ -1,4 +1,4 @@
-"""`weights()`: which backend builds them, and where they are kept."""
+"""`weights()`: the choice of the backend, and caching in memory and on disk."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def weights(source: Cells, target: Grid, method: Method, *, backend: Backend = "
 
     Args:
         backend: "native" needs nothing but this package; "xesmf" needs esmpy; "auto" is native
-            but for bilinear from curvilinear cells where esmpy is there: ESMF interpolates in
-            their quadrilaterals, native in triangles. Conservative is exact and faster native.
+            except for bilinear from curvilinear cells where esmpy is installed: ESMF interpolates
+            in their quadrilaterals, native in triangles. Conservative is exact and faster native.
 
     Raises:
         ConfigError: an unknown method or backend, or esmpy is missing.
@@ -40,7 +40,7 @@ def weights(source: Cells, target: Grid, method: Method, *, backend: Backend = "
 
 
 def choose_backend(source: Cells, method: Method, backend: Backend) -> Literal["native", "xesmf"]:
-    """What "auto" stands for."""
+    """The backend that is used; "auto" is resolved."""
     if backend != "auto":
         return backend
     if isinstance(source, Grid) or method != "bilinear" or not esmf.esmf_knows(source, method):
@@ -49,7 +49,7 @@ def choose_backend(source: Cells, method: Method, backend: Backend) -> Literal["
 
 
 class _Key:
-    """Grids compare by their digests."""
+    """Arguments of a cached call, compared by the digests of the cells."""
 
     def __init__(
         self, source: Cells, target: Grid, method: Method, backend: Literal["native", "xesmf"]

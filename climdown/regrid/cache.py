@@ -14,12 +14,12 @@ from climdown.files import placed
 
 log = logging.getLogger(__name__)
 
-# Raise it when weights of the same name would come out otherwise.
+# To be raised when weights of the same name would have other values.
 _VERSION = 2
 
 
 def cache_folder() -> Path:
-    """Where weights are kept: CLIMDOWN_CACHE_DIR, else the user's cache folder."""
+    """The folder of weights: CLIMDOWN_CACHE_DIR, else the user's cache folder."""
     chosen = os.environ.get("CLIMDOWN_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -36,7 +36,7 @@ def weights_path(source: str, target: str, method: str, backend: str) -> Path:
 
 
 def read_weights(path: Path, shape: tuple[int, int]) -> sp.csr_array | None:
-    """Stored weights, or None; a damaged file is said and built again."""
+    """Stored weights, or None; a damaged file is logged and built again."""
     try:
         matrix = sp.csr_array(sp.load_npz(path))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -51,7 +51,7 @@ def read_weights(path: Path, shape: tuple[int, int]) -> sp.csr_array | None:
 
 
 def write_weights(path: Path, matrix: sp.csr_array) -> None:
-    """Keep weights, atomically; a cache that cannot be written costs time alone."""
+    """Store weights atomically; a cache that cannot be written is logged and is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with placed(path) as temporary, temporary.open("wb") as stream:

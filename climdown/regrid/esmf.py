@@ -1,4 +1,4 @@
-"""Weights by ESMF, through xESMF, where esmpy is installed (conda has it, pip has not)."""
+"""Weights by ESMF, through xESMF, where esmpy is installed (from conda; pip cannot install it)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import scipy.sparse as sp
 import xarray as xr
 from cf_xarray.helpers import bounds_to_vertices
 
+from climdown.arrays import Float64
 from climdown.errors import ConfigError, GridError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
 from climdown.regrid.weights import Cells, Method
 
@@ -54,7 +55,7 @@ def esmf_weights(source: Cells, target: Grid, method: Method) -> sp.csr_array:
     """ESMF's weights, shape (target cells, source cells).
 
     Cell corners are always given, clipped at the poles: those that xESMF infers lie beyond
-    them and corrupt polar rows without a word.
+    them and corrupt polar rows without an error.
 
     Raises:
         ConfigError: esmpy is not installed, or broken.
@@ -91,7 +92,7 @@ def esmf_weights(source: Cells, target: Grid, method: Method) -> sp.csr_array:
 def _dataset(cells: Cells, method: Method) -> xr.Dataset:
     """Coordinates under the names xESMF looks for."""
     if isinstance(cells, Grid):
-        axes: dict[str, tuple[tuple[str, ...], FloatArray]] = {
+        axes: dict[str, tuple[tuple[str, ...], Float64]] = {
             "lat": (("lat",), cells.lat),
             "lon": (("lon",), cells.lon),
             "lat_b": (("lat_b",), np.clip(cells.lat_edges, -90.0, 90.0)),
@@ -114,7 +115,7 @@ def _closes_circle(cells: Cells) -> bool:
     return cells.lat.ndim == 2 and cells.box[3] - cells.box[2] >= 360.0
 
 
-def _corner_nodes(mesh: Mesh) -> tuple[FloatArray, FloatArray] | None:
+def _corner_nodes(mesh: Mesh) -> tuple[Float64, Float64] | None:
     """Corners as a lattice of shape (ny + 1, nx + 1); None where cells do not share them."""
     if mesh.lat_vertices is None or mesh.lon_vertices is None or mesh.lat.ndim != 2:
         return None

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from climdown.grid import FloatArray, Grid
+from climdown.arrays import Float64
+from climdown.grid import Grid
 from climdown.regrid.weights import Method
 
 
-def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray, FloatArray]:
+def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, Float64]:
     """The per-axis factors of the weights: dense (ny', ny) in latitude and (nx', nx) in longitude.
 
     For "conservative", row i of a factor holds the fraction of target interval i that falls
@@ -31,11 +32,12 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[FloatArray
             _linear(source.lat, source.lat_edges, target.lat),
             _linear_longitude(source, target.lon),
         )
+    # The larger of two linear weights belongs to the nearer centre; equal ones to the first.
     lat, lon = axis_weights(source, target, "bilinear")
     return _largest(lat), _largest(lon)
 
 
-def _largest(linear: FloatArray) -> FloatArray:
+def _largest(linear: Float64) -> Float64:
     """One where a row of linear interpolation weights is largest: the nearest centre."""
     chosen = np.zeros_like(linear)
     rows = np.flatnonzero(linear.any(axis=1))
@@ -46,23 +48,25 @@ def _largest(linear: FloatArray) -> FloatArray:
 def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_array:
     """The weights, shape (target cells, source cells), as `Weights.matrix` wants them."""
     lat, lon = axis_weights(source, target, method)
+    # Cells are numbered in C order, latitude first, which is the order of the Kronecker product.
     matrix = sp.kron(sp.csr_array(lat), sp.csr_array(lon), format="csr")
     if method == "bilinear" and source.periodic:
         matrix = matrix + _polar_correction(source, target, lon)
     return sp.csr_array(matrix)
 
 
-def _sin(degrees: FloatArray) -> FloatArray:
+def _sin(degrees: Float64) -> Float64:
     return np.asarray(np.sin(np.radians(degrees)), dtype=np.float64)
 
 
-def _overlap_fractions(source_edges: FloatArray, target_edges: FloatArray) -> FloatArray:
+def _overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
+    # All pairs of intervals by broadcasting, shape (target, source).
     low = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
     high = np.minimum(target_edges[1:, None], source_edges[None, 1:])
     return np.asarray(np.clip(high - low, 0.0, None) / np.diff(target_edges)[:, None])
 
 
-def _periodic_overlap_fractions(source_edges: FloatArray, target_edges: FloatArray) -> FloatArray:
+def _periodic_overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
     # Shift the target by whole circles so that every convention meets every other.
     first = int(np.floor((source_edges[0] - target_edges[-1]) / 360.0))
     last = int(np.ceil((source_edges[-1] - target_edges[0]) / 360.0))
@@ -71,7 +75,7 @@ def _periodic_overlap_fractions(source_edges: FloatArray, target_edges: FloatArr
     return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
-def _linear(centres: FloatArray, edges: FloatArray, points: FloatArray) -> FloatArray:
+def _linear(centres: Float64, edges: Float64, points: Float64) -> Float64:
     """Rows of linear interpolation weights; zero rows for points outside the edges."""
     matrix = np.zeros((points.size, centres.size))
     inside = (points >= edges[0] - 1e-9) & (points <= edges[-1] + 1e-9)
@@ -79,7 +83,9 @@ def _linear(centres: FloatArray, edges: FloatArray, points: FloatArray) -> Float
     if centres.size == 1:
         matrix[rows, 0] = 1.0
         return matrix
+    # Constant between the outermost centre and the outermost edge.
     position = np.clip(points[rows], centres[0], centres[-1])
+    # The last centre itself belongs to the interval before it.
     left = np.clip(np.searchsorted(centres, position, side="right") - 1, 0, centres.size - 2)
     fraction = (position - centres[left]) / (centres[left + 1] - centres[left])
     matrix[rows, left] = 1.0 - fraction
@@ -87,7 +93,7 @@ def _linear(centres: FloatArray, edges: FloatArray, points: FloatArray) -> Float
     return matrix
 
 
-def _linear_longitude(source: Grid, points: FloatArray) -> FloatArray:
+def _linear_longitude(source: Grid, points: Float64) -> Float64:
     """Interpolation weights in longitude; a periodic source is extended across its seam."""
     base = source.lon_edges[0]
     wrapped = base + np.mod(points - base, 360.0)
@@ -96,15 +102,17 @@ def _linear_longitude(source: Grid, points: FloatArray) -> FloatArray:
         wrapped = np.where(wrapped - base > 360.0 - 1e-6, wrapped - 360.0, wrapped)
         return _linear(source.lon, source.lon_edges, wrapped)
     size = source.lon.size
+    # A copy of the last column before the first and of the first behind the last.
     extended = np.concatenate([[source.lon[-1] - 360.0], source.lon, [source.lon[0] + 360.0]])
     open_ended = np.array([extended[0], extended[-1]])
     matrix = _linear(extended, open_ended, wrapped)
+    # The weights of the copies go to the columns that they stand for.
     matrix[:, size] += matrix[:, 0]
     matrix[:, 1] += matrix[:, -1]
     return matrix[:, 1:-1]
 
 
-def _polar_correction(source: Grid, target: Grid, lon: FloatArray) -> sp.csr_array:
+def _polar_correction(source: Grid, target: Grid, lon: Float64) -> sp.csr_array:
     """Between the last row and the pole, interpolate towards the row's zonal mean.
 
     The value at a pole is one value; the zonal mean of the nearest row is its best estimate,
@@ -112,9 +120,11 @@ def _polar_correction(source: Grid, target: Grid, lon: FloatArray) -> sp.csr_arr
     """
     towards_pole = np.zeros((target.lat.size, source.lat.size))
     for row, pole in ((0, -90.0), (source.lat.size - 1, 90.0)):
+        # From 0 at the centre of the last row to 1 at the pole.
         gap = pole - source.lat[row]
         reaches_pole = abs(pole - source.lat_edges[0 if row == 0 else -1]) < 1e-6
         if abs(gap) > 1e-9 and reaches_pole:
             towards_pole[:, row] = np.clip((target.lat - source.lat[row]) / gap, 0.0, 1.0)
+    # (1 - t) row + t mean = row + t (mean - row): the difference is added to the linear weights.
     zonal_mean = np.full_like(lon, 1.0 / source.lon.size)
     return sp.csr_array(sp.kron(sp.csr_array(towards_pole), sp.csr_array(zonal_mean - lon)))

@@ -1,20 +1,19 @@
-"""Corners that were written across the cell, put in order around it."""
+"""Corners in an order that crosses the cell, sorted into the order around it."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
-from climdown.grid import FloatArray
+from climdown.arrays import Float64, Mask
 from climdown.mesh import unit_vectors
 
 # Sine of the angle by which a corner may lie on the wrong side: float32 coordinates.
 _TOLERANCE = 1e-6
 
 
-def untangled(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]:
+def untangled(lat: Float64, lon: Float64) -> tuple[Float64, Float64]:
     """Cells with their corners in order: bow ties, as grids have at folds, are undone.
 
     Args:
@@ -23,7 +22,7 @@ def untangled(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]
     points = unit_vectors(lat, lon)
     angles = _bearings(points)
     turns = (np.roll(angles, -1, axis=1) - angles + np.pi) % (2 * np.pi) - np.pi
-    # Corners that pass around the middle in one direction need no closer look.
+    # Corners that go around the middle in one direction cannot cross.
     suspects = np.flatnonzero((turns > _TOLERANCE).any(axis=1) & (turns < -_TOLERANCE).any(axis=1))
     tangled = suspects[_crosses_itself(points[suspects])]
     if tangled.size == 0:
@@ -35,7 +34,7 @@ def untangled(lat: FloatArray, lon: FloatArray) -> tuple[FloatArray, FloatArray]
     return lat, lon
 
 
-def _bearings(points: FloatArray) -> FloatArray:
+def _bearings(points: Float64) -> Float64:
     """Directions from the middle of each cell to its corners, radians, shape (cells, corners)."""
     new = np.linalg.norm(points - np.roll(points, 1, axis=1), axis=-1) > 0
     middle = (points * new[..., None]).sum(axis=1, keepdims=True)
@@ -46,7 +45,7 @@ def _bearings(points: FloatArray) -> FloatArray:
     return np.asarray(bearings, dtype=np.float64)
 
 
-def _crosses_itself(points: FloatArray) -> npt.NDArray[np.bool_]:
+def _crosses_itself(points: Float64) -> Mask:
     """Whether two edges of a cell cross, shape (cells,)."""
     ends = np.roll(points, -1, axis=1)
     normals = np.cross(points, ends)
@@ -60,7 +59,7 @@ def _crosses_itself(points: FloatArray) -> npt.NDArray[np.bool_]:
     return crossing
 
 
-def _apart(normal: FloatArray, one: FloatArray, other: FloatArray) -> npt.NDArray[np.bool_]:
-    """Whether two points lie on different sides of a great circle."""
+def _apart(normal: Float64, one: Float64, other: Float64) -> Mask:
+    """Whether two points lie on different sides of the great circle with this normal."""
     sides = (normal * one).sum(axis=-1) * (normal * other).sum(axis=-1)
     return np.asarray(sides < 0)

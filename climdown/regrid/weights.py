@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
+from climdown.arrays import Float64, Floats
 from climdown.errors import GridError
-from climdown.grid import FloatArray, Grid
+from climdown.grid import Grid
 from climdown.mesh import Mesh
 
 Method = Literal["conservative", "bilinear", "nearest"]
@@ -35,14 +35,13 @@ class Weights:
     method: Method
 
     @cached_property
-    def coverage(self) -> FloatArray:
+    def coverage(self) -> Float64:
         """Fraction of each target cell that the source covers, shape (ny, nx)."""
-        # The order of summation of `apply`: a step's values never depend on its neighbours'.
+        # Summed in the order of `apply`, so that a field's result does not depend on whether other
+        # fields of the stack have missing values.
         return np.asarray(self.matrix @ np.ones(self.matrix.shape[1])).reshape(self.target.shape)
 
-    def apply(
-        self, values: npt.NDArray[np.floating], *, min_coverage: float = 1e-6
-    ) -> npt.NDArray[np.floating]:
+    def apply(self, values: Floats, *, min_coverage: float = 1e-6) -> Floats:
         """Regrid fields, ignoring missing values and renormalising by what is left.
 
         Args:
@@ -70,8 +69,8 @@ class Weights:
             weight = np.broadcast_to(self.coverage.reshape(-1, 1), total.shape)
         else:
             weight = self.matrix @ valid.astype(np.float64)
-        # A whole cell may lack a rounding error.
-        kept = weight >= min_coverage * (1.0 - 1e-6)
-        result = np.where(kept, total / np.where(kept, weight, 1.0), np.nan)
+        # The weights of a fully covered cell may fall short of 1 by a rounding error.
+        covered = weight >= min_coverage * (1.0 - 1e-6)
+        result = np.where(covered, total / np.where(covered, weight, 1.0), np.nan)
         leading = values.shape[: values.ndim - len(shape)]
         return result.T.reshape(*leading, *self.target.shape).astype(values.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 from climdown import cf, regrid
 from climdown.arrays import Floats, Index, Mask
 from climdown.grid import Grid
-from climdown.metrics.autocorrelation import lag_correlation
+from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.training.samples import Samples
 
 # At most so many pairs of steps and fine cells are looked at, evenly spread.
@@ -52,7 +52,9 @@ def lag_one_autocorrelations(
     correlations = []
     for variable in range(cells.shape[1]):
         residuals = _residuals(cells[:, variable], around[:, variable], months)
-        correlations.append(lag_correlation(residuals[first], residuals[second], blocks.areas))
+        correlations.append(
+            lag_one_autocorrelation(residuals[first], residuals[second], blocks.areas)
+        )
     return correlations
 
 
