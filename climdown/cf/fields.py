@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import Float64
 from climdown.cf.files import (
     Location,
     Url,
