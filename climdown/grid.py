@@ -15,7 +15,6 @@ from climdown.arrays import Float64
 from climdown.errors import GridError
 
 # The former name, which `training` still imports.
-FloatArray = Float64
 
 # Coordinates written as float32 carry errors of some 1e-5 degrees.
 _TOLERANCE = 1e-4
@@ -239,14 +238,14 @@ def _regular_edges(start: float, stop: float, spacing: float, *, limit: float) -
     return np.asarray(edges, dtype=np.float64)
 
 
-def _every(edges: FloatArray, factor: int, *, closed: bool) -> FloatArray:
+def _every(edges: Float64, factor: int, *, closed: bool) -> Float64:
     kept, rest = edges[::factor], (edges.size - 1) % factor
     if rest and (closed or 2 * rest >= factor or kept.size == 1):
         kept = np.append(kept, edges[-1])
     return kept
 
 
-def span(edges: Sequence[float] | FloatArray, positive: str, negative: str) -> str:
+def span(edges: Sequence[float] | Float64, positive: str, negative: str) -> str:
     def label(value: float) -> str:
         return f"{abs(value):.4g}{positive if value >= 0 else negative}"
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread in this process and in those it starts, before anything brings its pool of threads:
+# the processes of pytest-xdist do not fight for cores, and all add up in the same order.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from climdown.config import (
     DataConfig,
@@ -24,6 +29,15 @@ from tests.factories import Floats, make_dataset
 from tests.hub import REPO, LoopbackHub, serving, write_named_prior
 from tests.priors import write_tiny_prior
 from tests.training_data import LAT, LON, write_statics
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches of this process, and of those it starts, lie in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CLIMDOWN_CACHE_DIR", "HF_HOME", "XDG_CACHE_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +64,6 @@ def warned(
     monkeypatch.setattr(logging.getLogger("climdown"), "propagate", True)
     caplog.set_level(logging.WARNING, logger="climdown")
     return caplog
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in the same order as a process that runs with OMP_NUM_THREADS=1."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -299,12 +298,11 @@ def test_parts_of_another_adjustment_are_refused(shell: Shell, tiny: Prior, what
     assert words in result.message
 
 
-def test_a_killed_run_resumes_to_the_same_bits(shell: Shell, tiny: Prior, one_thread: None) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(shell: Shell, tiny: Prior) -> None:
     options = ("--members", "2", "--batch-size", "2", "--time", "2051-12-10/2051-12-20", *BIAS)
     command = ("run", "sim_*.nc", "out.nc", "--prior", "tiny", "--steps", "20", *options)
     process = subprocess.Popen(
         [*SMALL_UNITS, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
     end = time.monotonic() + 120.0

@@ -18,8 +18,6 @@ from climdown.training import Dataset, Trainer, prepare, train_diffusion
 from climdown.training.averages import decay, power_exponent, update
 from tests.training import advance, with_training
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def dataset(training_config: PriorConfig, training_data: Path) -> Dataset:

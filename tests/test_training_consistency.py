@@ -35,7 +35,6 @@ from tests.training import (
 from tests.training_data import write_statics
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

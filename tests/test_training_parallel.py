@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -35,7 +34,6 @@ from tests.training import (
 )
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +200,6 @@ def test_two_processes_end_in_the_weights_of_one(training_data: Path, tmp_path: 
     words = ["train", "diffusion", path, "--data", training_data, "--output", output]
     done = subprocess.run(
         [*launcher, *place, program, *map(str, words), "--device", "cpu"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

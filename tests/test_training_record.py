@@ -15,8 +15,6 @@ from climdown.training import LOG, Step, train_consistency, train_diffusion
 from climdown.training.record import Log
 from tests.training import rows_of, with_consistency, with_training
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def step(number: int, validation: dict[str, float] | None = None) -> Step:
     return Step(number, 0.5 + number, 1e-3, 0.25, validation or {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -32,7 +31,6 @@ from tests.training import advance, assert_same_bits, state_of, with_training
 from tests.training_data import rewrite
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -396,11 +394,7 @@ def whole(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("commands")
     path = folder / "tiny.toml"
     path.write_text(TOML, encoding="utf-8")
-    # As many threads as the commands have; a module's fixtures come before those of its tests.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     train_diffusion(load_config(path), data=training_data, output=folder / "whole")
-    torch.set_num_threads(threads)
     return path
 
 
@@ -409,9 +403,8 @@ def test_a_stopped_command_given_again_ends_in_the_same_bytes(
     number: signal.Signals, whole: Path, training_data: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "stopped"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = command(whole, training_data, output)
-    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (output / CHECKPOINT).is_file():
             time.sleep(0.005)
         process.send_signal(number)
@@ -424,7 +417,7 @@ def test_a_stopped_command_given_again_ends_in_the_same_bytes(
         assert "Traceback" not in told
     assert (output / CHECKPOINT).is_file()
     assert not (output / MODEL_FILE).exists()
-    again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "resuming at step" in again.stderr
     for name in (MODEL_FILE, "fields.safetensors", CARD_FILE):
