@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from climdown.adjust.options import OTOptions
+from climdown.cli.declared import with_options
 from climdown.cli.options import (
     Device,
     Overwrite,
@@ -23,6 +24,7 @@ from climdown.cli.options import (
 )
 
 
+@with_options(OTOptions, panel="Method")
 def ot(
     sim: SimAndOut,
     ref: Annotated[
@@ -41,35 +43,8 @@ def ot(
         list[str] | None,
         typer.Option(help="Variables in SIM, adjusted together. (default: all)"),
     ] = None,
-    epsilon: Annotated[
-        float | None,
-        typer.Option(
-            help="Regularisation, as a fraction of the mean squared distance. "
-            "(default: chosen on years held out)"
-        ),
-    ] = None,
-    eofs: Annotated[
-        float | None,
-        typer.Option(
-            help="Transport within leading EOFs: their share of the variance (0.95) or their "
-            "number (40). (default: all columns)"
-        ),
-    ] = None,
-    group: Annotated[
-        str, typer.Option(metavar="none|season|month", help="Days transported together.")
-    ] = "season",
-    keep_change: Annotated[
-        bool, typer.Option(help="Keep the simulation's mean change against HIST.")
-    ] = True,
-    years: Annotated[
-        int | None,
-        typer.Option(
-            help="Take that change for each decade from so many years around it. "
-            "(default: all of SIM is one period)"
-        ),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest marginal error of the plan.")] = 1e-3,
-    max_iterations: Annotated[int, typer.Option(help="When to give up.")] = 5000,
+    *,
+    options: OTOptions,
     grid: WorkingGrid = None,
     ref_period: Period = None,
     hist_period: Period = None,
@@ -86,15 +61,6 @@ def ot(
     from climdown.adjust.ot import ot_file
 
     inputs, output = split_sim_and_out(sim)
-    options = OTOptions(
-        epsilon=epsilon,
-        eofs=eofs,
-        group=cast(Any, group),
-        keep_change=keep_change,
-        years=years,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
     summary = ot_file(
         inputs,
         output,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from climdown.adjust.options import QDMOptions
 from climdown.cli.console import progress_bar
+from climdown.cli.declared import with_options
 from climdown.cli.options import (
     Device,
     Overwrite,
@@ -25,6 +26,7 @@ from climdown.cli.options import (
 )
 
 
+@with_options(QDMOptions, panel="Method")
 def qdm(
     sim: SimAndOut,
     ref: Annotated[
@@ -38,44 +40,8 @@ def qdm(
     variable: Annotated[
         str | None, typer.Option(help="Variable in SIM. (default: the only one)")
     ] = None,
-    kind: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|additive|multiplicative",
-            help="Differences or ratios; auto: ratios for precipitation, wind speed, radiation.",
-        ),
-    ] = "auto",
-    quantiles: Annotated[
-        int | None, typer.Option(help="(default: 500 for precipitation, else 100)")
-    ] = None,
-    group: Annotated[
-        str,
-        typer.Option(metavar="none|month|dayofyear", help="Which days are judged together."),
-    ] = "month",
-    window: Annotated[int, typer.Option(help="Days around a day of the year.")] = 31,
-    interpolation: Annotated[
-        str, typer.Option(metavar="linear|nearest", help="Of the correction between quantiles.")
-    ] = "linear",
-    tails: Annotated[
-        str,
-        typer.Option(
-            metavar="constant|extremes",
-            help="Beyond the outermost quantile: keep its correction, or go on to the extremes.",
-        ),
-    ] = "constant",
-    max_ratio: Annotated[float, typer.Option(help="Bound of the ratio.")] = 10.0,
-    dry_threshold: Annotated[
-        float | None,
-        typer.Option(help="mm/day; less precipitation is none. (default: 0.05)"),
-    ] = None,
-    years: Annotated[
-        int | None,
-        typer.Option(
-            help="Take the quantiles of each decade of SIM from so many years around it. "
-            "(default: all of SIM is one period)"
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the values that tell dry days apart.")] = 0,
+    *,
+    options: QDMOptions,
     grid: WorkingGrid = None,
     ref_period: Period = None,
     hist_period: Period = None,
@@ -103,18 +69,6 @@ def qdm(
     from climdown.adjust.qdm import qdm_file
 
     inputs, output = split_sim_and_out(sim)
-    options = QDMOptions(
-        kind=cast(Any, kind),
-        quantiles=quantiles,
-        group=cast(Any, group),
-        window=window,
-        interpolation=cast(Any, interpolation),
-        tails=cast(Any, tails),
-        max_ratio=max_ratio,
-        dry_threshold=dry_threshold,
-        years=years,
-        seed=seed,
-    )
     with progress_bar("blocks") as bar:
         summary = qdm_file(
             inputs,
