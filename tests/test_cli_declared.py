@@ -96,8 +96,8 @@ def test_what_is_not_given_is_none_where_a_list_of_options_is_merged(kept: Kept)
     ("words", "complaint"),
     [
         (("--dish", "cake"), "'cake' is not one of 'soup', 'stew'"),
-        (("--heat", "hot"), "'hot' is not a number, auto or none"),
-        (("--batch", "1.5"), "'1.5' is not a whole number or auto"),
+        (("--heat", "hot"), "'hot'; expected a number, auto or none"),
+        (("--batch", "1.5"), "'1.5'; expected a whole number or auto"),
         (("--guests", "many"), "--guests"),
         (("--no-salt",), "No such option: --no-salt"),
     ],
@@ -153,8 +153,10 @@ def test_options_stand_where_the_command_has_them() -> None:
 
 
 def test_numbers_and_words_are_told_apart() -> None:
-    assert number_or()("0.5") == 0.5
-    assert number_or()("200km") == "200km"
-    assert number_or("auto")("auto") == "auto"
-    assert number_or("auto", whole=True)("3") == 3
-    assert number_or()(None) is None
+    any_word, auto = number_or()["parser"], number_or("auto", whole=True)["parser"]
+    assert any_word("0.5") == 0.5
+    assert any_word("200km") == "200km"
+    assert any_word(None) is None
+    assert auto("auto") == "auto"
+    assert auto("3") == 3
+    assert number_or("auto")["autocompletion"]() == ["auto"]

@@ -75,8 +75,19 @@ def with_parameters(
     return command
 
 
-def number_or(*words: str, whole: bool = False) -> Callable[[Any], Any]:
-    """Parser of a number, or of one of some words; without words, of any."""
+def number_or(*words: str, whole: bool = False) -> dict[str, Any]:
+    """What Typer must be told of an option that takes a number, or one of some words.
+
+    Without words, any text will do that is no number.
+    """
+    return {
+        "parser": _number_parser(*words, whole=whole),
+        "metavar": "|".join(["N" if whole else "NUMBER", *(words or ["TEXT"])]),
+        "autocompletion": (lambda: list(words)) if words else None,
+    }
+
+
+def _number_parser(*words: str, whole: bool) -> Callable[[Any], Any]:
     number = int if whole else float
     *most, last = _NUMBERS[number], *words
     expected = f"{', '.join(most)} or {last}" if most else last
@@ -88,7 +99,7 @@ def number_or(*words: str, whole: bool = False) -> Callable[[Any], Any]:
             return number(text)
         except ValueError:
             if words:
-                raise typer.BadParameter(f"'{text}' is not {expected}") from None
+                raise typer.BadParameter(f"'{text}'; expected {expected}") from None
         return text
 
     return parse
@@ -134,12 +145,7 @@ def _kind(hint: Any) -> tuple[Any, dict[str, Any]]:
     if len(kinds) == 1:
         return kinds[0], {}
     words = [w for k in kinds if typing.get_origin(k) is Literal for w in typing.get_args(k)]
-    whole = float not in kinds
-    return str, {
-        "parser": number_or(*words, whole=whole),
-        "metavar": "|".join(["N" if whole else "NUMBER", *(words or ["TEXT"])]),
-        "autocompletion": (lambda: words) if words else None,
-    }
+    return str, number_or(*words, whole=float not in kinds)
 
 
 def _flags(option: Option, kind: Any) -> str:

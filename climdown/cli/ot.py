@@ -10,47 +10,53 @@ import typer
 
 from climdown.adjust.options import OTOptions
 from climdown.cli.declared import with_options
+from climdown.cli.help import examples
 from climdown.cli.options import (
+    INPUT,
+    METHOD,
+    SAME_MODEL,
     Device,
+    HistPeriod,
     Overwrite,
-    Period,
+    RefPeriod,
     Selection,
     SimAndOut,
     WorkingGrid,
     WrittenPeriod,
+    input_files,
     parse_selection,
     print_adjusted,
     split_sim_and_out,
 )
 
+EXAMPLES = examples(
+    "climdown ot --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
+    "climdown ot --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc --eofs 0.95",
+)
 
-@with_options(OTOptions, panel="Method")
+
+@with_options(OTOptions, panel=METHOD)
 def ot(
     sim: SimAndOut,
-    ref: Annotated[
-        list[str],
-        typer.Option(
-            help="Observations or reanalysis: files. May be repeated.", show_default=False
-        ),
-    ],
-    hist: Annotated[
-        list[str],
-        typer.Option(
-            help="The same model in the reference's period. May be repeated.", show_default=False
-        ),
-    ],
+    ref: Annotated[list[str], input_files("Observations or reanalysis: files.")],
+    hist: Annotated[list[str], input_files(SAME_MODEL)],
     variable: Annotated[
         list[str] | None,
-        typer.Option(help="Variables in SIM, adjusted together. (default: all)"),
+        typer.Option(
+            metavar="NAME",
+            help="Variable in SIM; all that are named are adjusted together. May be repeated.",
+            show_default="all",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
+    ref_period: RefPeriod = None,
+    hist_period: HistPeriod = None,
+    select: Selection = None,
     *,
     options: OTOptions,
     grid: WorkingGrid = None,
-    ref_period: Period = None,
-    hist_period: Period = None,
-    time: WrittenPeriod = None,
-    select: Selection = None,
     device: Device = "cpu",
+    time: WrittenPeriod = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Adjust variables and cells together by entropic optimal transport (Wan et al. 2023).

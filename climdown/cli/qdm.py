@@ -12,53 +12,80 @@ import typer
 from climdown.adjust.options import QDMOptions
 from climdown.cli.console import progress_bar
 from climdown.cli.declared import with_options
+from climdown.cli.help import examples
 from climdown.cli.options import (
+    COMPUTING,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    SAME_MODEL,
     Device,
+    HistPeriod,
     Overwrite,
-    Period,
+    RefPeriod,
     Selection,
     SimAndOut,
     WorkingGrid,
     WrittenPeriod,
+    input_files,
     parse_selection,
     print_adjusted,
     split_sim_and_out,
 )
 
+EXAMPLES = examples(
+    "climdown qdm --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
+    "climdown qdm --ref eobs-iberia-zssd --hist hist.nc ssp585.nc adjusted.nc",
+    "climdown qdm --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc --years 31",
+)
 
-@with_options(QDMOptions, panel="Method")
+
+@with_options(QDMOptions, panel=METHOD)
 def qdm(
     sim: SimAndOut,
     ref: Annotated[
         list[str] | None,
-        typer.Option(help="Observations or reanalysis: files, or a prior's name. May be repeated."),
+        input_files("Observations or reanalysis: files, or a prior's name."),
     ] = None,
-    hist: Annotated[
-        list[str] | None,
-        typer.Option(help="The same model in the reference's period. May be repeated."),
-    ] = None,
+    hist: Annotated[list[str] | None, input_files(SAME_MODEL)] = None,
     variable: Annotated[
-        str | None, typer.Option(help="Variable in SIM. (default: the only one)")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Variable in SIM.",
+            show_default="the only one",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    ref_period: RefPeriod = None,
+    hist_period: HistPeriod = None,
+    select: Selection = None,
+    load_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="Apply a kept map; no --ref, no --hist.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     *,
     options: QDMOptions,
     grid: WorkingGrid = None,
-    ref_period: Period = None,
-    hist_period: Period = None,
-    time: WrittenPeriod = None,
-    select: Selection = None,
-    save_map: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the trained map.")
-    ] = None,
-    load_map: Annotated[
-        Path | None,
-        typer.Option("--map", metavar="FILE", help="Apply a kept map; no --ref, no --hist."),
-    ] = None,
+    device: Device = "cpu",
     scheduler_address: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Let the workers of a Dask cluster do the work."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Let the workers of a Dask cluster do the work.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = None,
-    device: Device = "cpu",
+    time: WrittenPeriod = None,
+    save_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the trained map.", rich_help_panel=OUTPUT),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Adjust a simulation to observations by quantile delta mapping (Cannon et al. 2015).
