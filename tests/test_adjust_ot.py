@@ -338,11 +338,11 @@ def test_variables_on_different_grids_need_a_grid(shell: Shell, files: None) -> 
         (("--eofs", "0"), "eofs is 0.0; need a share"),
         (("--eofs=-3",), "eofs is -3.0; need a share"),
         (("--epsilon", "0"), "epsilon is 0.0; need more than 0"),
-        (("--group", "day"), "unknown group 'day'; expected none, season or month"),
+        (("--group", "day"), "--group is 'day'; expected none, season or month"),
         (("--tolerance", "0"), "tolerance is 0.0; need more than 0"),
         (("--max-iterations", "0"), "iterations is 0; need at least 1"),
         (("--years", "9"), "years is 9; need at least 10"),
-        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--device", "tpu"), "--device is 'tpu'"),
     ],
 )
 def test_wrong_options_end_in_code_2(

@@ -176,7 +176,7 @@ def test_a_day_is_the_same_in_every_period(shell: Shell, tiny: Prior, bias: str)
         (("--bias", "qdm"), "--bias qdm needs the same model in the reference's period; give --hi"),
         (("--bias", "ot", *OBSERVED), "--bias ot needs the same model in the reference's period"),
         (("--bias", "ot", *BIAS[2:]), "--bias ot needs whole days of observations, and a prior"),
-        (("--bias", "mean", *BIAS[2:]), "unknown bias adjustment 'mean'; expected none, qdm or ot"),
+        (("--bias", "mean", *BIAS[2:]), "--bias is 'mean'; expected none, qdm or ot"),
         (BIAS[2:], "--historical, --reference and their periods are for bias adjustment; give"),
         (OBSERVED, "--historical, --reference and their periods are for bias adjustment"),
         (("--hist-period", "1991/1992"), "--historical, --reference and their periods are for"),

@@ -361,8 +361,8 @@ def bad_filter_scale() -> tuple[str, ...]:
         (damaged_values, 3, ["tas.nc: variable 'tas' cannot be read", "may be damaged"]),
         (only_one_file, 2, ["at least one INPUT and then OUTPUT"]),
         (bad_period, 2, ["cannot read the period 'yesterday'"]),
-        (bad_batch_size, 2, ["batch size is 'many'"]),
-        (bad_filter_scale, 2, ["filter scale is 'coarse'"]),
+        (bad_batch_size, 2, ["--batch-size is 'many'; expected a whole number or auto"]),
+        (bad_filter_scale, 2, ["--filter-scale is 'coarse'; expected a number, auto or native"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
@@ -389,5 +389,7 @@ def test_cuda_without_a_device_is_refused(shell: Shell) -> None:
 
 
 def test_unknown_options_and_commands_end_with_code_2(shell: Shell) -> None:
-    assert shell("run", "a.nc", "b.nc", "--frobnicate").code == 2
-    assert shell("frobnicate").code == 2
+    for words in (("run", "a.nc", "b.nc", "--frobnicate"), ("frobnicate",)):
+        result = shell(*words)
+        assert result.code == 2
+        assert "frobnicate" in result.message

@@ -25,31 +25,37 @@ class QDMOptions:
     )
     quantiles: int | None = option(
         None,
-        "Quantiles of each cell and group of days.",
+        "Number of quantiles of each cell and group of days.",
         default_text="500 for precipitation, else 100",
     )
     group: Literal["none", "month", "dayofyear"] = option(
         "month", "Which days are judged together: all, each month's, or those around each day."
     )
-    window: int = option(31, "Days around a day of the year, with --group dayofyear.")
+    window: int = option(
+        31, "Days around a day of the year, an odd number, with --group dayofyear.", metavar="DAYS"
+    )
     interpolation: Literal["linear", "nearest"] = option(
-        "linear", "Of the correction between quantiles."
+        "linear", "How the correction is interpolated between quantiles."
     )
     tails: Literal["constant", "extremes"] = option(
         "constant",
-        "Beyond the outermost quantile: keep its correction, or let it go on changing out to the "
+        "Beyond the outermost quantile: its correction, or one that goes on changing out to the "
         "smallest and largest value.",
     )
     max_ratio: float = option(10.0, "Bound of the ratio of multiplicative variables.")
     dry_threshold: float | None = option(
-        None, "mm/day; less precipitation is none.", default_text="0.05 for precipitation"
+        None,
+        "Less precipitation than this is none, mm/day.",
+        metavar="MM",
+        default_text="0.05 for precipitation",
     )
     years: int | None = option(
         None,
         "Take the quantiles of each decade of the simulation from so many years around it.",
+        metavar="YEARS",
         default_text="all of it is one period",
     )
-    seed: int = option(0, "Of the values that tell dry days apart.")
+    seed: int = option(0, "Of the small random values that tell dry days apart.")
 
     def __post_init__(self) -> None:
         for name, words in (
@@ -85,11 +91,13 @@ class OTOptions:
     epsilon: float | None = option(
         None,
         "Regularisation, as a fraction of the mean squared distance.",
+        metavar="SHARE",
         default_text="chosen on years held out",
     )
     eofs: float | None = option(
         None,
         "Transport within leading EOFs: their share of the variance (0.95) or their number (40).",
+        metavar="SHARE|N",
         default_text="all columns",
     )
     group: Literal["none", "season", "month"] = option("season", "Days transported together.")
@@ -97,10 +105,13 @@ class OTOptions:
     years: int | None = option(
         None,
         "Take that change for each decade from so many years around it.",
+        metavar="YEARS",
         default_text="all of the simulation is one period",
     )
-    tolerance: float = option(1e-3, "Largest marginal error of the plan.")
-    max_iterations: int = option(5000, "Of Sinkhorn's iteration: when to give up.")
+    tolerance: float = option(
+        1e-3, "Largest marginal error of the transport plan.", metavar="SHARE"
+    )
+    max_iterations: int = option(5000, "Steps of Sinkhorn's iteration before it is given up.")
 
     def __post_init__(self) -> None:
         require(

@@ -14,33 +14,59 @@ import typer
 from climdown import __version__
 from climdown.cli import demo, fetch, inspect, ot, priors, qdm, regrid, run, train
 from climdown.cli.console import report_error, set_up_logging
+from climdown.cli.help import Command, Commands
+from climdown.cli.usage import UsageError, asks_for_help, usage_message
 from climdown.errors import ClimdownError
 
-EXIT_CODES = """
-Exit codes: 0 done; 1 unexpected failure (a bug); 2 wrong option or configuration; 3 input;
-4 grid or region; 5 prior; 6 output; 7 parts of another run lie beside the output;
-8 an iteration did not converge;
-75 stopped by a signal, the same command resumes; 130 interrupted.
-"""
+EPILOG = """\b
+Exit codes:
+   0  done
+   1  unexpected failure: a bug
+   2  wrong option or configuration
+   3  input
+   4  grid or region
+   5  prior
+   6  output
+   7  parts of another run lie beside the output
+   8  an iteration did not converge
+  75  stopped by a signal; the same command resumes
+ 130  interrupted
 
-app = typer.Typer(
-    name="climdown",
-    help="Turn raw CMIP NetCDF into fine, CF-compliant ensembles by generative priors.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
-app.command("run")(run.run)
-app.command("inspect")(inspect.inspect)
-app.command("regrid")(regrid.regrid)
-app.command("qdm")(qdm.qdm)
-app.command("ot")(ot.ot)
-app.command("demo")(demo.demo)
-app.command("fetch-prior")(fetch.fetch_prior)
-app.command("push-prior")(fetch.push_prior)
-app.add_typer(priors.app, name="priors")
-app.add_typer(train.app, name="train")
+\b
+Examples:
+  climdown demo
+  climdown COMMAND --help
+"""
+FIELDS = "Fields"
+PRIORS = "Priors"
+
+
+def make_app() -> typer.Typer:
+    """The commands, with the methods that are registered by now."""
+    app = typer.Typer(
+        cls=Commands,
+        name="climdown",
+        help="Turn raw CMIP NetCDF into fine, CF-compliant ensembles by generative priors.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        callback=options,
+    )
+    for name, function, examples, panel in (
+        ("run", run.command(), run.EXAMPLES, FIELDS),
+        ("regrid", regrid.regrid, regrid.EXAMPLES, FIELDS),
+        ("qdm", qdm.qdm, qdm.EXAMPLES, FIELDS),
+        ("ot", ot.ot, ot.EXAMPLES, FIELDS),
+        ("inspect", inspect.inspect, inspect.EXAMPLES, FIELDS),
+        ("demo", demo.demo, demo.EXAMPLES, FIELDS),
+        ("fetch-prior", fetch.fetch_prior, fetch.FETCH_EXAMPLES, PRIORS),
+        ("push-prior", fetch.push_prior, fetch.PUSH_EXAMPLES, PRIORS),
+    ):
+        app.command(name, cls=Command, epilog=examples, rich_help_panel=panel)(function)
+    app.add_typer(priors.app, name="priors", rich_help_panel=PRIORS)
+    app.add_typer(train.app, name="train", rich_help_panel=PRIORS)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,7 +75,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log details to standard error.")
@@ -68,9 +93,16 @@ def options(
 def main() -> None:
     """Run the command line; expected failures end in one line and their exit code."""
     try:
-        app()
+        # Typer's own way to end prints several lines, in a box.
+        sys.exit(make_app()(prog_name="climdown", standalone_mode=False))
     except ClimdownError as error:
-        report_error(error)
+        report_error(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except UsageError as error:
+        if asks_for_help(error):
+            typer.echo(str(error), err=True)
+        else:
+            report_error(usage_message(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)

@@ -44,10 +44,9 @@ def set_up_logging(*, verbose: bool) -> None:
     log.propagate = False
 
 
-def report_error(error: Exception) -> None:
+def report_error(message: str) -> None:
     """One line on standard error."""
-    text = " ".join(str(error).split())
-    sys.stderr.write(f"climdown: error: {text}\n")
+    sys.stderr.write(f"climdown: error: {' '.join(message.split())}\n")
 
 
 @contextmanager

@@ -9,13 +9,19 @@ import typer
 from rich.table import Table
 
 from climdown.cli.console import log, out, progress_bar
+from climdown.cli.help import examples
+from climdown.cli.options import ENSEMBLE, INPUT, OUTPUT, Seed, whole_number
+
+EXAMPLES = examples("climdown demo", "climdown demo --folder demo --days 3 --members 2")
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
-    days: Annotated[int, typer.Option(help="Days to downscale.", min=2)] = 6,
-    members: Annotated[int, typer.Option(help="Size of the ensemble.", min=2)] = 4,
-    seed: Annotated[int, typer.Option(help="Same seed, same fields.")] = 0,
+    days: Annotated[int, whole_number("Days to downscale.", panel=INPUT, min=2)] = 6,
+    members: Annotated[int, whole_number("Members to draw.", panel=ENSEMBLE, min=2)] = 4,
+    seed: Seed = 0,
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where to write.", rich_help_panel=OUTPUT)
+    ] = Path(),
 ) -> None:
     """Downscale a pseudo-GCM drawn from the bundled prior, offline, and compare with the truth."""
     from climdown.demo import run_demo

@@ -10,14 +10,20 @@ from typing import Annotated
 import typer
 
 from climdown.cli.console import err, out, progress_bar
+from climdown.cli.help import examples
+from climdown.cli.options import INPUT, OUTPUT, cache_folder, flag
 
-CacheDir = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder of fetched priors (default: huggingface_hub's cache, see HF_HOME).",
-    ),
-]
+FetchedInto = Annotated[Path | None, cache_folder(panel=OUTPUT)]
+
+FETCH_EXAMPLES = examples(
+    "climdown fetch-prior era5-zssd",
+    "climdown fetch-prior me/my-prior --revision v2",
+    "climdown fetch-prior era5-zssd --from /shared/priors",
+)
+PUSH_EXAMPLES = examples(
+    "climdown push-prior my-prior me/my-prior --private",
+    "climdown push-prior my-prior me/my-prior --revision v2 --message longer",
+)
 
 
 def fetch_prior(
@@ -27,11 +33,17 @@ def fetch_prior(
             metavar="NAME|REPO_ID",
             help="A prior's name, or its repository ORG/NAME; may end in @REVISION.",
             show_default=False,
+            rich_help_panel=INPUT,
         ),
     ],
     revision: Annotated[
         str | None,
-        typer.Option(metavar="REV", help="Branch, tag or commit to fetch (default: main)."),
+        typer.Option(
+            metavar="REV",
+            help="Branch, tag or commit to fetch.",
+            show_default="main",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     source: Annotated[
         str | None,
@@ -39,16 +51,20 @@ def fetch_prior(
             "--from",
             metavar="DIR|URL",
             help="A prior's folder, a folder that holds NAME/, or a mirror of the Hub (your "
-            "token, if there is one, goes to it). Default: HF_ENDPOINT, else the Hub.",
+            "token, if there is one, goes to it).",
+            show_default="HF_ENDPOINT, else the Hub",
+            rich_help_panel=INPUT,
         ),
     ] = None,
-    cache_dir: CacheDir = None,
     offline: Annotated[
         bool,
-        typer.Option(
-            "--offline", help="Ask no network: verify what was fetched before. As HF_HUB_OFFLINE."
+        flag(
+            "--offline",
+            "Ask no network: verify what was fetched before. As HF_HUB_OFFLINE.",
+            panel=INPUT,
         ),
     ] = False,
+    cache_dir: FetchedInto = None,
 ) -> None:
     """Fetch a prior, verify it, and print its folder.
 
@@ -81,22 +97,40 @@ def fetch_prior(
 
 def push_prior(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A prior's folder.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A prior's folder.", show_default=False, rich_help_panel=INPUT
+        ),
     ],
     repo_id: Annotated[
         str,
         typer.Argument(
-            metavar="REPO_ID", help="Repository to create or update: ORG/NAME.", show_default=False
+            metavar="REPO_ID",
+            help="Repository to create or update: ORG/NAME.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ],
     private: Annotated[
-        bool, typer.Option("--private", help="Create a repository that only you may read.")
+        bool,
+        flag("--private", "Create a repository that only you may read.", panel=OUTPUT),
     ] = False,
     revision: Annotated[
-        str, typer.Option(metavar="BRANCH", help="Branch to publish on, created where needed.")
+        str,
+        typer.Option(
+            metavar="BRANCH",
+            help="Branch to publish on, created where needed.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "main",
     message: Annotated[
-        str | None, typer.Option(help="Message of the commit (default: the prior's name).")
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Message of the commit.",
+            show_default="the prior's name",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Publish a prior on the Hub and print its address.

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from climdown.cli.console import out
+from climdown.cli.help import examples
+from climdown.cli.options import INPUT, OUTPUT, flag
 from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from climdown.inputs.inspection import VariableReport
     from climdown.priors.prior import Prior
 
+EXAMPLES = examples(
+    "climdown inspect tas.nc",
+    "climdown inspect 'tas_*.nc' --no-priors",
+    "climdown inspect tas.nc --json | jq .variables",
+)
 _WIDE = 10_000
 
 
@@ -25,15 +32,21 @@ def inspect(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...", help="NetCDF files or quoted patterns.", show_default=False
+            metavar="FILE...",
+            help="NetCDF files or quoted patterns.",
+            show_default=False,
+            rich_help_panel=INPUT,
         ),
     ],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per file, one per line.")
-    ] = False,
     priors: Annotated[
-        bool, typer.Option(help="Say what each bundled prior would make of each file.")
+        bool,
+        typer.Option(
+            help="Say what each bundled prior would make of each file.", rich_help_panel=OUTPUT
+        ),
     ] = True,
+    as_json: Annotated[
+        bool, flag("--json", "Print one JSON object per file, one per line.", panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Show what climdown understands of NetCDF files.
 

@@ -4,78 +4,59 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from climdown.adjust.options import OTOptions
+from climdown.cli.declared import with_options
+from climdown.cli.help import examples
 from climdown.cli.options import (
+    INPUT,
+    METHOD,
+    SAME_MODEL,
     Device,
+    HistPeriod,
     Overwrite,
-    Period,
+    RefPeriod,
     Selection,
     SimAndOut,
     WorkingGrid,
     WrittenPeriod,
+    input_files,
     parse_selection,
     print_adjusted,
     split_sim_and_out,
 )
 
+EXAMPLES = examples(
+    "climdown ot --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
+    "climdown ot --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc --eofs 0.95",
+)
 
+
+@with_options(OTOptions, panel=METHOD)
 def ot(
     sim: SimAndOut,
-    ref: Annotated[
-        list[str],
-        typer.Option(
-            help="Observations or reanalysis: files. May be repeated.", show_default=False
-        ),
-    ],
-    hist: Annotated[
-        list[str],
-        typer.Option(
-            help="The same model in the reference's period. May be repeated.", show_default=False
-        ),
-    ],
+    ref: Annotated[list[str], input_files("Observations or reanalysis: files.")],
+    hist: Annotated[list[str], input_files(SAME_MODEL)],
     variable: Annotated[
         list[str] | None,
-        typer.Option(help="Variables in SIM, adjusted together. (default: all)"),
-    ] = None,
-    epsilon: Annotated[
-        float | None,
         typer.Option(
-            help="Regularisation, as a fraction of the mean squared distance. "
-            "(default: chosen on years held out)"
+            metavar="NAME",
+            help="Variable in SIM; all that are named are adjusted together. May be repeated.",
+            show_default="all",
+            rich_help_panel=INPUT,
         ),
     ] = None,
-    eofs: Annotated[
-        float | None,
-        typer.Option(
-            help="Transport within leading EOFs: their share of the variance (0.95) or their "
-            "number (40). (default: all columns)"
-        ),
-    ] = None,
-    group: Annotated[
-        str, typer.Option(metavar="none|season|month", help="Days transported together.")
-    ] = "season",
-    keep_change: Annotated[
-        bool, typer.Option(help="Keep the simulation's mean change against HIST.")
-    ] = True,
-    years: Annotated[
-        int | None,
-        typer.Option(
-            help="Take that change for each decade from so many years around it. "
-            "(default: all of SIM is one period)"
-        ),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest marginal error of the plan.")] = 1e-3,
-    max_iterations: Annotated[int, typer.Option(help="When to give up.")] = 5000,
-    grid: WorkingGrid = None,
-    ref_period: Period = None,
-    hist_period: Period = None,
-    time: WrittenPeriod = None,
+    ref_period: RefPeriod = None,
+    hist_period: HistPeriod = None,
     select: Selection = None,
+    *,
+    options: OTOptions,
+    grid: WorkingGrid = None,
     device: Device = "cpu",
+    time: WrittenPeriod = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Adjust variables and cells together by entropic optimal transport (Wan et al. 2023).
@@ -86,15 +67,6 @@ def ot(
     from climdown.adjust.ot import ot_file
 
     inputs, output = split_sim_and_out(sim)
-    options = OTOptions(
-        epsilon=epsilon,
-        eofs=eofs,
-        group=cast(Any, group),
-        keep_change=keep_change,
-        years=years,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
     summary = ot_file(
         inputs,
         output,

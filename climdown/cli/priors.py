@@ -8,20 +8,27 @@ import typer
 from rich.table import Table
 
 from climdown.cli.console import log, out
-from climdown.cli.fetch import CacheDir
+from climdown.cli.help import Command, Commands, examples
+from climdown.cli.options import INPUT, CacheDir
 
-app = typer.Typer(help="Look at priors.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Look at priors.", no_args_is_help=True)
 
 Name = Annotated[
     str,
     typer.Argument(
+        metavar="NAME",
         help="A bundled or fetched prior's name, its repository ORG/NAME, or a prior's folder.",
         show_default=False,
+        rich_help_panel=INPUT,
     ),
 ]
 
 
-@app.command("list")
+@app.command(
+    "list",
+    cls=Command,
+    epilog=examples("climdown priors list", "climdown priors list --cache-dir /shared/priors"),
+)
 def list_priors(cache_dir: CacheDir = None) -> None:
     """List the bundled priors, the fetched ones, and those that can be fetched by name."""
     from climdown.errors import PriorError
@@ -50,7 +57,11 @@ def list_priors(cache_dir: CacheDir = None) -> None:
         out.print("To fetch one: climdown fetch-prior NAME", highlight=False, markup=False)
 
 
-@app.command("show")
+@app.command(
+    "show",
+    cls=Command,
+    epilog=examples("climdown priors show eobs-iberia-zssd", "climdown priors show ./my-prior"),
+)
 def show(name: Name, cache_dir: CacheDir = None) -> None:
     """Show a prior's card: what it needs, what it was trained on."""
     from climdown.priors import store
@@ -79,7 +90,11 @@ def show(name: Name, cache_dir: CacheDir = None) -> None:
     out.print(table, highlight=False, markup=False)
 
 
-@app.command("verify")
+@app.command(
+    "verify",
+    cls=Command,
+    epilog=examples("climdown priors verify eobs-iberia-zssd", "climdown priors verify ./my-prior"),
+)
 def verify(name: Name, cache_dir: CacheDir = None) -> None:
     """Check every hash and shape of a prior, and that its weights load."""
     from climdown.priors.store import load_prior
@@ -94,7 +109,14 @@ def verify(name: Name, cache_dir: CacheDir = None) -> None:
     )
 
 
-@app.command("path")
+@app.command(
+    "path",
+    cls=Command,
+    epilog=examples(
+        "climdown priors path eobs-iberia-zssd",
+        "climdown priors path era5-zssd --cache-dir /shared/priors",
+    ),
+)
 def path(name: Name, cache_dir: CacheDir = None) -> None:
     """Print a prior's folder."""
     from climdown.priors.store import find_prior
@@ -102,13 +124,19 @@ def path(name: Name, cache_dir: CacheDir = None) -> None:
     out.print(str(find_prior(name, cache_dir)), highlight=False, markup=False)
 
 
-@app.command("remove")
+@app.command(
+    "remove",
+    cls=Command,
+    epilog=examples("climdown priors remove era5-zssd", "climdown priors remove era5-zssd@v1"),
+)
 def remove(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             help="A fetched prior's name or repository; with @REVISION only that one.",
             show_default=False,
+            rich_help_panel=INPUT,
         ),
     ],
     cache_dir: CacheDir = None,

@@ -5,94 +5,87 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
 from climdown.adjust.options import QDMOptions
 from climdown.cli.console import progress_bar
+from climdown.cli.declared import with_options
+from climdown.cli.help import examples
 from climdown.cli.options import (
+    COMPUTING,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    SAME_MODEL,
     Device,
+    HistPeriod,
     Overwrite,
-    Period,
+    RefPeriod,
     Selection,
     SimAndOut,
     WorkingGrid,
     WrittenPeriod,
+    input_files,
     parse_selection,
     print_adjusted,
     split_sim_and_out,
 )
 
+EXAMPLES = examples(
+    "climdown qdm --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
+    "climdown qdm --ref eobs-iberia-zssd --hist hist.nc ssp585.nc adjusted.nc",
+    "climdown qdm --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc --years 31",
+)
 
+
+@with_options(QDMOptions, panel=METHOD)
 def qdm(
     sim: SimAndOut,
     ref: Annotated[
         list[str] | None,
-        typer.Option(help="Observations or reanalysis: files, or a prior's name. May be repeated."),
+        input_files("Observations or reanalysis: files, or a prior's name."),
     ] = None,
-    hist: Annotated[
-        list[str] | None,
-        typer.Option(help="The same model in the reference's period. May be repeated."),
-    ] = None,
+    hist: Annotated[list[str] | None, input_files(SAME_MODEL)] = None,
     variable: Annotated[
-        str | None, typer.Option(help="Variable in SIM. (default: the only one)")
-    ] = None,
-    kind: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="auto|additive|multiplicative",
-            help="Differences or ratios; auto: ratios for precipitation, wind speed, radiation.",
-        ),
-    ] = "auto",
-    quantiles: Annotated[
-        int | None, typer.Option(help="(default: 500 for precipitation, else 100)")
-    ] = None,
-    group: Annotated[
-        str,
-        typer.Option(metavar="none|month|dayofyear", help="Which days are judged together."),
-    ] = "month",
-    window: Annotated[int, typer.Option(help="Days around a day of the year.")] = 31,
-    interpolation: Annotated[
-        str, typer.Option(metavar="linear|nearest", help="Of the correction between quantiles.")
-    ] = "linear",
-    tails: Annotated[
-        str,
-        typer.Option(
-            metavar="constant|extremes",
-            help="Beyond the outermost quantile: keep its correction, or go on to the extremes.",
-        ),
-    ] = "constant",
-    max_ratio: Annotated[float, typer.Option(help="Bound of the ratio.")] = 10.0,
-    dry_threshold: Annotated[
-        float | None,
-        typer.Option(help="mm/day; less precipitation is none. (default: 0.05)"),
-    ] = None,
-    years: Annotated[
-        int | None,
-        typer.Option(
-            help="Take the quantiles of each decade of SIM from so many years around it. "
-            "(default: all of SIM is one period)"
+            metavar="NAME",
+            help="Variable in SIM.",
+            show_default="the only one",
+            rich_help_panel=INPUT,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the values that tell dry days apart.")] = 0,
-    grid: WorkingGrid = None,
-    ref_period: Period = None,
-    hist_period: Period = None,
-    time: WrittenPeriod = None,
+    ref_period: RefPeriod = None,
+    hist_period: HistPeriod = None,
     select: Selection = None,
-    save_map: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the trained map.")
-    ] = None,
     load_map: Annotated[
         Path | None,
-        typer.Option("--map", metavar="FILE", help="Apply a kept map; no --ref, no --hist."),
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="Apply a kept map; no --ref, no --hist.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
+    *,
+    options: QDMOptions,
+    grid: WorkingGrid = None,
+    device: Device = "cpu",
     scheduler_address: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Let the workers of a Dask cluster do the work."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Let the workers of a Dask cluster do the work.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = None,
-    device: Device = "cpu",
+    time: WrittenPeriod = None,
+    save_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the trained map.", rich_help_panel=OUTPUT),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Adjust a simulation to observations by quantile delta mapping (Cannon et al. 2015).
@@ -103,18 +96,6 @@ def qdm(
     from climdown.adjust.qdm import qdm_file
 
     inputs, output = split_sim_and_out(sim)
-    options = QDMOptions(
-        kind=cast(Any, kind),
-        quantiles=quantiles,
-        group=cast(Any, group),
-        window=window,
-        interpolation=cast(Any, interpolation),
-        tails=cast(Any, tails),
-        max_ratio=max_ratio,
-        dry_threshold=dry_threshold,
-        years=years,
-        seed=seed,
-    )
     with progress_bar("blocks") as bar:
         summary = qdm_file(
             inputs,

@@ -5,22 +5,33 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 
 from climdown.cli.console import log, out
+from climdown.cli.help import examples
+from climdown.cli.options import INPUT, METHOD, OUTPUT, Overwrite
 
-if TYPE_CHECKING:
-    from climdown.regrid import Backend, Method
+EXAMPLES = examples(
+    "climdown regrid in.nc out.nc --grid 0.5",
+    "climdown regrid in.nc out.nc --grid -10,5,35,45,0.25 --method bilinear",
+    "climdown regrid in.nc out.nc --grid eobs-iberia-zssd:coarse",
+)
 
 
 def regrid(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="NetCDF file.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="NetCDF file.", show_default=False, rich_help_panel=INPUT
+        ),
     ],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="File to write.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", help="File to write.", show_default=False, rich_help_panel=OUTPUT
+        ),
     ],
     grid: Annotated[
         str,
@@ -29,27 +40,30 @@ def regrid(
             help="Target: a spacing in degrees, a box WEST,EAST,SOUTH,NORTH,SPACING, rNXxNY "
             "(global, as CDO has it), a NetCDF file, or a prior's name with :fine or :coarse.",
             show_default=False,
+            rich_help_panel=METHOD,
         ),
     ],
     method: Annotated[
-        str,
-        typer.Option(
-            metavar="conservative|bilinear|nearest", help="How values move to the new cells."
-        ),
+        Literal["conservative", "bilinear", "nearest"],
+        typer.Option(help="How values move to the new cells.", rich_help_panel=METHOD),
     ] = "conservative",
     backend: Annotated[
-        str,
+        Literal["auto", "native", "xesmf"],
         typer.Option(
-            metavar="auto|native|xesmf",
-            help="Who builds the weights: auto is native (exact), but for bilinear from "
-            "curvilinear grids where esmpy is installed.",
+            help="Who builds the weights. auto: native (exact), but xesmf for bilinear from "
+            "curvilinear grids where esmpy is installed (conda-forge has it, pip has not).",
+            rich_help_panel=METHOD,
         ),
     ] = "auto",
     min_coverage: Annotated[
         float,
-        typer.Option(help="Cells of which a smaller share is covered by valid input are missing."),
+        typer.Option(
+            metavar="SHARE",
+            help="Cells of which less is covered by valid input are missing: 0 to 1.",
+            rich_help_panel=METHOD,
+        ),
     ] = 1e-6,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Regrid a file: rectilinear, curvilinear or unstructured, to a rectilinear grid.
 
@@ -65,8 +79,8 @@ def regrid(
         source,
         output,
         target=named_grid(grid),
-        method=cast("Method", method),
-        backend=cast("Backend", backend),
+        method=method,
+        backend=backend,
         min_coverage=min_coverage,
         overwrite=overwrite,
         command=command,

@@ -5,14 +5,45 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from climdown.cli.console import log, out, progress_bar, stop_requested
-from climdown.cli.options import parse_selection
-from climdown.config import RunConfig
+from climdown.cli.declared import Command, number_or, parameters, with_parameters
+from climdown.cli.help import examples
+from climdown.cli.options import (
+    BIAS,
+    COMPUTING,
+    ENSEMBLE,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    SAME_MODEL,
+    AnyDevice,
+    Seed,
+    Selection,
+    flag,
+    input_files,
+    parse_selection,
+    period,
+    whole_number,
+)
+from climdown.config import DEFAULT_METHOD, RunConfig
 from climdown.errors import ConfigError
+from climdown.files import check_output
+from climdown.methods.registry import all_options, listed, methods
+from climdown.options import Option
+from climdown.pipeline.choices import choose
+
+if TYPE_CHECKING:
+    from climdown.pipeline.plan import Plan
+
+EXAMPLES = examples(
+    "climdown run tas.nc pr.nc out.nc --members 8 --time 1990-12/1991-02",
+    "climdown run 'ssp585_*.nc' out.nc --bias qdm --historical 'hist_*.nc'",
+    "climdown run tas.nc plain.nc --method bilinear --dry-run",
+)
 
 
 def run(
@@ -22,142 +53,88 @@ def run(
             metavar="INPUT... OUTPUT",
             help="CMIP NetCDF files or quoted patterns, then the file to write.",
             show_default=False,
+            rich_help_panel=INPUT,
         ),
     ],
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="zssd|cm|bridge|ot-diffusion|bilinear|delta|bcsd",
-            help="zssd guides a diffusion prior by the input; cm draws its small scales by a "
-            "consistency prior, in one network evaluation; bridge by a diffusion prior; "
-            "ot-diffusion draws under the exact means after --bias ot. Baselines: bilinear "
-            "interpolates the input, delta its change from the climatology, bcsd the same after "
-            "--bias qdm.",
-        ),
-    ] = "zssd",
+    time: Annotated[
+        str | None, period("Period, both ends included: years, months or days: 2001-01/2010-12.")
+    ] = None,
+    select: Selection = None,
+    *,
+    options: dict[str, Any],
     prior: Annotated[
         str | None,
         typer.Option(
-            help="Name of a bundled or fetched prior, or a folder. (default: the one that fits)"
-        ),
-    ] = None,
-    members: Annotated[
-        int | None,
-        typer.Option(help="Size of the ensemble. (default: 4, and 1 of the baselines)"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same members.")] = 0,
-    sampler: Annotated[
-        str,
-        typer.Option(
-            metavar="fast|reference|coarse-loss",
-            help="Fast, or as in the paper: of zssd a thousand steps with guidance through the "
-            "network, of bridge 500 steps of Euler and Maruyama, of ot-diffusion 250. coarse-loss "
-            "is the reference of zssd with the misfit on the coarse grid, to compare with.",
-        ),
-    ] = "fast",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Network evaluations per field. (default: the prior's; 1000 for the reference of "
-            "zssd, 500 for that of bridge, 250 for that of ot-diffusion)"
-        ),
-    ] = None,
-    noise_scale: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|KMkm|SIGMA",
-            help="Of cm and bridge: scales drawn anew, as a wavelength (200km) or a noise "
-            "level; auto finds where the input's spectrum falls below the prior's.",
-        ),
-    ] = "auto",
-    keep_means: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-means/--no-keep-means",
-            help="Of cm and bridge: move each answer to the input's coarse means, which the papers "
-            "do not. (default: keep, but for the reference sampler of bridge)",
-        ),
-    ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            help="Pull of the reference sampler of zssd towards the input (default: the prior's), "
-            "or of ot-diffusion's gradient (default: 1)."
+            metavar="NAME|DIR",
+            help="A bundled or fetched prior, or a folder.",
+            show_default="the one that fits",
+            rich_help_panel=METHOD,
         ),
     ] = None,
     filter_scale: Annotated[
-        str,
+        Any,
         typer.Option(
-            metavar="DEG|auto|native",
-            help="Scale at which the input is believed: degrees, native (its own grid), or auto "
+            **{**number_or("auto", "native"), "metavar": "DEG|auto|native"},
+            help="Scale at which the input guides: degrees, native (its own grid), or auto "
             "(native, never finer than the prior's coarse grid, and coarser where the input's "
             "spectrum departs from the prior's).",
+            rich_help_panel=METHOD,
         ),
     ] = "auto",
+    members: Annotated[
+        int | None,
+        whole_number("Members to draw.", panel=ENSEMBLE, show_default=members_default()),
+    ] = None,
+    seed: Seed = 0,
     coherence: Annotated[
-        str,
+        Any,
         typer.Option(
-            metavar="auto|none|0..1",
+            **{**number_or("auto", "none"), "metavar": "0..1|auto|none"},
             help="Correlation of the noise from one time step to the next; auto is the prior's, by "
             "variable, none draws each step for itself.",
+            rich_help_panel=ENSEMBLE,
         ),
     ] = "auto",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
-    ] = "auto",
+    bias: Annotated[
+        Literal["none", "qdm", "ot"] | None,
+        typer.Option(
+            help="Adjust the input's bias before it guides, by quantile delta mapping or optimal "
+            "transport, with the defaults of those commands.",
+            show_default=bias_default(),
+            rich_help_panel=BIAS,
+        ),
+    ] = None,
+    historical: Annotated[list[str] | None, input_files(SAME_MODEL, panel=BIAS)] = None,
+    reference: Annotated[
+        list[str] | None,
+        input_files("Observations: files.", panel=BIAS, default="the quantiles the prior carries"),
+    ] = None,
+    hist_period: Annotated[str | None, period("Part of --historical to use.", panel=BIAS)] = None,
+    ref_period: Annotated[str | None, period("Part of --reference to use.", panel=BIAS)] = None,
+    device: AnyDevice = "auto",
     batch_size: Annotated[
-        str,
-        typer.Option(metavar="N|auto", help="Fields computed at once; lower it if memory ends."),
+        Any,
+        typer.Option(
+            **number_or("auto", whole=True),
+            help="Fields computed at once; lower it if memory ends.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = "auto",
     tile: Annotated[
         int | None,
         typer.Option(
             metavar="CELLS",
             help="Apply the network in overlapping tiles of so many cells a side, for domains "
-            "beyond the memory. (default: as the prior was trained)",
+            "beyond the memory.",
+            show_default="as the prior was trained",
+            rich_help_panel=COMPUTING,
         ),
-    ] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="START/END", help="Period, both ends included: years, months or days."
-        ),
-    ] = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIM=LABEL",
-            help="Which entry of a further dimension to take: realization=3; may be repeated.",
-        ),
-    ] = None,
-    bias: Annotated[
-        str | None,
-        typer.Option(
-            metavar="none|qdm|ot",
-            help="Adjust the input's bias before it guides, by quantile delta mapping or optimal "
-            "transport, with the defaults of those commands. (default: none; qdm of bcsd, ot of "
-            "ot-diffusion)",
-        ),
-    ] = None,
-    historical: Annotated[
-        list[str] | None,
-        typer.Option(help="The same model in the reference's period: files. May be repeated."),
-    ] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(help="Observations: files. (default: the quantiles the prior carries)"),
-    ] = None,
-    hist_period: Annotated[
-        str | None, typer.Option(metavar="START/END", help="Part of --historical to use.")
-    ] = None,
-    ref_period: Annotated[
-        str | None, typer.Option(metavar="START/END", help="Part of --reference to use.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+        bool, flag("--dry-run", "Check everything, print the plan, write nothing.", panel=OUTPUT)
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUTPUT, and parts of another run.")
+        bool, flag("--overwrite", "Replace OUTPUT, and parts of another run.", panel=OUTPUT)
     ] = False,
 ) -> None:
     """Downscale CMIP files to an ensemble on the fine grid of a prior.
@@ -167,24 +144,14 @@ def run(
     if len(files) < 2:
         raise ConfigError("expected at least one INPUT and then OUTPUT")
     config = RunConfig(
-        method=method,
-        options={
-            name: value
-            for name, value in {
-                "noise_scale": None if noise_scale == "auto" else _number_or_text(noise_scale),
-                "keep_means": keep_means,
-                "sampler": None if sampler == "fast" else sampler,
-                "steps": steps,
-                "guidance_scale": guidance_scale,
-            }.items()
-            if value is not None
-        },
+        method=options.pop("method"),
+        options={name: value for name, value in options.items() if value is not None},
         members=members,
         seed=seed,
-        filter_scale=_number_or("filter scale", filter_scale, ("auto", "native")),  # type: ignore[arg-type]
-        coherence=_number_or("coherence", coherence, ("auto", "none")),  # type: ignore[arg-type]
-        device=cast(Literal["auto", "cpu", "cuda"], device),
-        batch_size=_whole_or_auto(batch_size),
+        filter_scale=filter_scale,
+        coherence=coherence,
+        device=device,
+        batch_size=batch_size,
         tile=tile,
         period=time,
         select=parse_selection(select),
@@ -195,18 +162,14 @@ def run(
         reference_period=ref_period,
         overwrite=overwrite,
     )
-    # Slow imports come after all that can be refused without them.
-    from climdown.pipeline.choices import choose
-
+    *inputs, output = files
     choose(config)
-    from climdown.files import check_output
-    from climdown.pipeline.execution import execute
+    check_output(Path(output), overwrite=overwrite)
+    # Slow imports come after all that can be refused without them.
     from climdown.pipeline.plan import describe
     from climdown.pipeline.planning import make_plan
     from climdown.priors.store import load_prior
 
-    *inputs, output = files
-    check_output(Path(output), overwrite=overwrite)
     chosen = None if prior is None else load_prior(prior)
     plan = make_plan(inputs, output, prior=chosen, config=config)
     if dry_run:
@@ -215,6 +178,13 @@ def run(
         return
     for label, text in describe(plan):
         log.info("%s: %s", label, text)
+    _execute(plan)
+
+
+def _execute(plan: Plan) -> None:
+    """Do what a plan says, with a bar; print the output's name."""
+    from climdown.pipeline.execution import execute
+
     command = shlex.join(["climdown", *sys.argv[1:]])
     with progress_bar("fields") as bar, stop_requested() as should_stop:
         summary = execute(
@@ -228,28 +198,24 @@ def run(
     out.print(str(summary.output), highlight=False, markup=False)
 
 
-def _number_or(label: str, text: str, words: tuple[str, ...]) -> float | str:
-    if text in words:
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            f"{label} is '{text}'; expected a number or {' or '.join(words)}"
-        ) from None
+def members_default() -> str:
+    """The default of --members by method, in words."""
+    sizes = {method.members for method in methods()}
+    several = " or ".join(map(str, sorted(sizes - {1})))
+    alone = [method.name for method in methods() if method.members == 1]
+    return f"{several}; 1 of {listed(alone, 'and')}" if alone else several
 
 
-def _number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def bias_default() -> str:
+    """The default of --bias by method, in words."""
+    implied = [f"{method.bias[0]} of {method.name}" for method in methods() if method.bias]
+    return "; ".join(["none", *implied])
 
 
-def _whole_or_auto(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"batch size is '{text}'; expected a whole number or auto") from None
+def command() -> Command:
+    """`climdown run` with the methods that are registered by now, and their options."""
+    summaries = " ".join(f"{one.name}: {one.summary}" for one in methods())
+    names: Any = Literal[tuple(one.name for one in methods())]
+    method = Option("method", names, DEFAULT_METHOD, summaries)
+    own = parameters(all_options(), panel=METHOD, unset=True)
+    return with_parameters(run, [*parameters([method], panel=METHOD), *own])

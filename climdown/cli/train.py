@@ -9,36 +9,64 @@ from typing import Annotated, Any
 import typer
 
 from climdown.cli.console import log, out, progress_bar, stop_requested
+from climdown.cli.help import Command, Commands, examples
+from climdown.cli.options import INPUT, OUTPUT, AnyDevice
 
-app = typer.Typer(help="Train priors.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Train priors on observations or reanalysis.", no_args_is_help=True
+)
 
-Config = Annotated[Path, typer.Argument(help="Training configuration, TOML.", show_default=False)]
-Data = Annotated[Path, typer.Option(help="Folder the configuration's files lie in.")]
-Output = Annotated[Path | None, typer.Option(help="Folder to write. (default: the prior's name)")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+Config = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="Training configuration, TOML.",
+        show_default=False,
+        rich_help_panel=INPUT,
+    ),
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR", help="Folder the configuration's files lie in.", rich_help_panel=INPUT
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Set an entry of the configuration, as training.steps=100; may be given again.",
+        help="Set an entry of the configuration, as training.steps=100. May be repeated.",
         show_default=False,
+        rich_help_panel=INPUT,
     ),
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder to write.",
+        show_default="the prior's name",
+        rich_help_panel=OUTPUT,
+    ),
+]
+DIFFUSION_EXAMPLES = examples(
+    "climdown train diffusion prior.toml --data /data/eobs",
+    "climdown train diffusion prior.toml --set training.steps=100 --output trial",
+)
+CONSISTENCY_EXAMPLES = examples(
+    "climdown train consistency prior.toml --data /data/eobs",
+    "climdown train consistency prior.toml --device cuda --output my-prior",
+)
 
 
-@app.callback()
-def group() -> None:
-    """Train priors on observations or reanalysis."""
-
-
-@app.command("diffusion")
+@app.command("diffusion", cls=Command, epilog=DIFFUSION_EXAMPLES)
 def diffusion(
     config: Config,
     data: Data = Path(),
-    output: Output = None,
-    device: Device = "auto",
     changes: Set = None,
+    device: AnyDevice = "auto",
+    output: Output = None,
 ) -> None:
     """Train a diffusion prior; given again after a kill, goes on from the last checkpoint.
 
@@ -49,13 +77,13 @@ def diffusion(
     _train(train_diffusion, config, data, output, device, changes)
 
 
-@app.command("consistency")
+@app.command("consistency", cls=Command, epilog=CONSISTENCY_EXAMPLES)
 def consistency(
     config: Config,
     data: Data = Path(),
-    output: Output = None,
-    device: Device = "auto",
     changes: Set = None,
+    device: AnyDevice = "auto",
+    output: Output = None,
 ) -> None:
     """Train a consistency prior, which draws a field in one step; resumes as `diffusion` does."""
     from climdown.training import train_consistency

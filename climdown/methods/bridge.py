@@ -41,9 +41,9 @@ class BridgeOptions:
     """The options of the bridge."""
 
     sampler: Literal["fast", "reference"] = sampler_option("500 steps of Euler and Maruyama")
-    steps: int | None = steps_option(f"the prior's; {_REFERENCE_STEPS} for the reference of bridge")
+    steps: int | None = steps_option(f"the prior's, reference {_REFERENCE_STEPS}")
     noise_scale: float | str = noise_scale.noise_scale_option()
-    keep_means: bool | None = keep_means_option("keep, but for the reference sampler of bridge")
+    keep_means: bool | None = keep_means_option("keep, but not the reference")
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -30,9 +30,7 @@ class OTDiffusionOptions:
     sampler: Literal["fast", "reference"] = sampler_option(
         f"{_REFERENCE_STEPS} steps of the reverse SDE"
     )
-    steps: int | None = steps_option(
-        f"the prior's; {_REFERENCE_STEPS} for the reference of ot-diffusion"
-    )
+    steps: int | None = steps_option(f"the prior's, reference {_REFERENCE_STEPS}")
     guidance_scale: float = option(
         1.0, "Of the gradient that goes beside the exact means; 0 leaves it out."
     )

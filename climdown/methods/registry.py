@@ -89,12 +89,15 @@ def _merged(by_method: Mapping[str, Option]) -> Option:
         text = f"Of {listed(owners, 'and')}. {first.help}"
     else:
         text = " ".join(f"Of {name}: {option.help}" for name, option in by_method.items())
-    defaults = dict.fromkeys(_default_of(option) for option in by_method.values())
-    return replace(first, help=text, default=None, default_text="; ".join(defaults))
+    return replace(first, help=text, default=None, default_text=_default(by_method))
 
 
-def _default_of(option: Option) -> str:
-    return option.default_text or str(option.default)
+def _default(by_method: Mapping[str, Option]) -> str:
+    """The default of an option in words, by method where they differ."""
+    texts = {name: one.default_text or str(one.default) for name, one in by_method.items()}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def listed(words: Sequence[str], last: str) -> str:

@@ -25,7 +25,7 @@ class ZSSDOptions:
     sampler: Literal["fast", "reference"] = sampler_option(
         "a thousand steps with guidance through the network"
     )
-    steps: int | None = steps_option(f"the prior's; {_REFERENCE_STEPS} for the reference of zssd")
+    steps: int | None = steps_option(f"the prior's, reference {_REFERENCE_STEPS}")
     guidance_scale: float | None = option(
         None,
         "Pull of the reference sampler towards the input.",
