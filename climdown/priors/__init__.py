@@ -1,1 +1,1 @@
-"""Priors: their cards, files and where they are found."""
+"""Priors: their cards, their files, and the places they come from."""

@@ -167,7 +167,7 @@ class Hub:
         )
 
     def _transfer(self, file: RemoteFile, partial: Path, report: Callable[[int], None]) -> None:
-        """Append to a file until it is whole, patient with connections that break off."""
+        """Append to a file until it is complete; broken connections are made anew."""
         failures = 0
         report(_size(partial))
         while (offset := _size(partial)) != file.size or not partial.exists():

@@ -157,7 +157,7 @@ def names_of_bundled() -> str:
 
 
 def suggestion(name: str) -> str:
-    """'did you mean ...? ' where a known name is near, else nothing."""
+    """'did you mean ...? ' where a name of a prior is near, else nothing."""
     candidates = [*bundled_names(), *NAMED, *NAMED.values()]
     near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
     return f"did you mean {near[0]}? " if near else ""

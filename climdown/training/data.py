@@ -271,21 +271,7 @@ def _card(
     chains: Sequence[Chain],
     lags: Sequence[float],
 ) -> Card:
-    variables = tuple(
-        Variable(
-            name=entry.name,
-            standard_names=entry.standard_names,
-            names=entry.names,
-            long_name=entry.long_name,
-            units=entry.units,
-            cell_methods=entry.cell_methods,
-            transform=tuple(chain.to_list()),
-            minimum=entry.minimum,
-            trace=entry.trace,
-            level=entry.level,
-        )
-        for entry, chain in zip(config.data.variables, chains, strict=True)
-    )
+    variables = tuple(map(_variable, config.data.variables, chains))
     patterns = tuple(f"pattern_{entry.name}" for entry in config.data.variables)
     return Card(
         name=config.name,
@@ -302,14 +288,34 @@ def _card(
         network=config.network,
         sampling=config.sampling,
         licence=config.data.licence,
-        training={
-            "attribution": config.data.attribution,
-            "train": config.data.train,
-            "validation": config.data.validation,
-            "fields": len(train_dates),
-            **asdict(config.training),
-            **({} if config.consistency is None else asdict(config.consistency)),
-        },
+        training=_training_entries(config, len(train_dates)),
         files={},
         lag_correlation={v.name: round(lag, 4) for v, lag in zip(variables, lags, strict=False)},
     )
+
+
+def _variable(entry: VariableConfig, chain: Chain) -> Variable:
+    return Variable(
+        name=entry.name,
+        standard_names=entry.standard_names,
+        names=entry.names,
+        long_name=entry.long_name,
+        units=entry.units,
+        cell_methods=entry.cell_methods,
+        transform=tuple(chain.to_list()),
+        minimum=entry.minimum,
+        trace=entry.trace,
+        level=entry.level,
+    )
+
+
+def _training_entries(config: PriorConfig, fields: int) -> dict[str, Any]:
+    """What the card says of the training, for people."""
+    return {
+        "attribution": config.data.attribution,
+        "train": config.data.train,
+        "validation": config.data.validation,
+        "fields": fields,
+        **asdict(config.training),
+        **({} if config.consistency is None else asdict(config.consistency)),
+    }

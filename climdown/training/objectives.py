@@ -209,7 +209,7 @@ class Consistency:
 
 
 def energy_distance(drawn: Tensor, real: Tensor) -> float:
-    """How far drawn fields are from real ones as distributions, of whole fields and fine parts.
+    """How far drawn fields are from real ones as distributions, in full fields and in fine parts.
 
     (2 E|X - Y| - E|X - X'| - E|Y - Y'|) / E|Y - Y'| (Székely & Rizzo 2013,
     doi:10.1016/j.jspi.2013.03.018), averaged over the fields and what is left of them after

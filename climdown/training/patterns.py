@@ -1,7 +1,7 @@
 """The Gaussian part of a denoiser: leading patterns of the training fields, and their variances.
 
-Patterns follow the very fields they were found in: these have more variance along the leading ones
-than new fields have, and too little along all others. So the fields are cut into blocks of
+Patterns follow the very fields they were computed from: these have more variance along the leading
+ones than new fields have, and too little along all others. So the fields are cut into blocks of
 neighbouring days; each block is measured along the patterns of the others, and the variance of
 the k-th pattern is the mean over blocks of what was measured along the k-th (cross-validated
 shrinkage of eigenvalues, Bartz 2016, arXiv 1611.00798).
