@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -139,8 +140,8 @@ def test_a_cache_that_cannot_be_written_only_warns(
 def test_nothing_is_left_of_a_file_that_could_not_be_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full_disk(path: Path, matrix: sp.csr_array) -> None:
-        Path(path).write_bytes(b"half")
+    def full_disk(stream: BinaryIO, matrix: sp.csr_array) -> None:
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sp, "save_npz", full_disk)
