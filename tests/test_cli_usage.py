@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
 
+import pytest
+import typer
+
+from climdown.cli import demo, main
+from climdown.cli.usage import usage_message
 from tests.commands import Shell
 
 RUN = ("run", "a.nc", "b.nc")
@@ -47,3 +52,21 @@ def test_one_line_says_what_is_wrong(shell: Shell, words: tuple[str, ...], line:
     assert (result.code, result.out) == (2, ""), result.err
     assert line in result.message
     assert result.err.count("\n") == 1
+
+
+def test_what_names_no_option_is_told_as_it_is() -> None:
+    assert usage_message(typer.BadParameter("'x' is odd.")) == "invalid value: 'x' is odd"
+
+
+def test_an_interrupt_ends_with_130(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "progress_bar", interrupt)
+    monkeypatch.setattr(sys, "argv", ["climdown", "demo"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert "Traceback" not in capsys.readouterr().err

@@ -89,8 +89,8 @@ def _panels(command: Any, ctx: Any) -> dict[str, list[Record]]:
     """Panels in the order in which they are met; an output last, as it is in the command."""
     panels: dict[str, list[Record]] = {}
     parameters = [p for p in command.get_params(ctx) if not getattr(p, "hidden", False)]
-    for parameter in sorted(parameters, key=lambda p: _LAST.get(p.rich_help_panel, 0)):
-        title = parameter.rich_help_panel or "Options"
+    for parameter in sorted(parameters, key=lambda p: _LAST.get(_panel_of(p), 0)):
+        title = _panel_of(parameter) or "Options"
         panels.setdefault(title, []).append(_record(parameter, ctx))
     return panels
 
@@ -100,7 +100,7 @@ def _commands(command: Any, ctx: Any) -> dict[str, list[Record]]:
     panels: dict[str, list[Record]] = {}
     for name in command.list_commands(ctx) if isinstance(command, TyperGroup) else ():
         below: Any = command.get_command(ctx, name)
-        title = below.rich_help_panel if isinstance(below.rich_help_panel, str) else "Commands"
+        title = _panel_of(below) or "Commands"
         panels.setdefault(title, []).append((name, next(_paragraphs(below.help or ""), "")))
     return panels
 
@@ -134,6 +134,11 @@ def _told(text: str) -> Text:
     told.highlight_regex(r"\[(default: .*|required)\]$", "dim")
     told.highlight_regex(r"(?<![\w-])--[a-z][\w-]*", "cyan")
     return told
+
+
+def _panel_of(entry: Any) -> str | None:
+    panel = getattr(entry, "rich_help_panel", None)
+    return panel if isinstance(panel, str) else None  # a group without one has a placeholder
 
 
 def _is_argument(parameter: Any) -> bool:

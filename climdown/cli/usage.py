@@ -40,8 +40,9 @@ def asks_for_help(error: Exception) -> bool:
 def _bad_value(error: Any) -> str | None:
     if not isinstance(error, typer.BadParameter) or not error.message or error.param is None:
         return None
-    name, (found, expected) = _name(error.param), _found_and_expected(error)
-    return f"{name} is {found}; expected {expected}" if expected else f"{name}: {error.message}"
+    found, expected = _found_and_expected(error)
+    told = f" is {found}; expected {expected}" if expected else f": {error.message.rstrip('.')}"
+    return f"{_name(error.param)}{told}"
 
 
 def _found_and_expected(error: Any) -> tuple[str, str]:
@@ -59,7 +60,7 @@ def _listed(link: str, words: str) -> str:
 
 
 def _bad_option(error: Any) -> str | None:
-    if not hasattr(error, "possibilities"):
+    if not (hasattr(error, "option_name") and hasattr(error, "possibilities")):
         return None
     near = " or ".join(sorted(error.possibilities or ()))
     return f"no option {error.option_name}" + (f": did you mean {near}?" if near else "")
