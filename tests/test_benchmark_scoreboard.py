@@ -143,19 +143,22 @@ def test_changes_are_compared_as_differences_and_as_ratios() -> None:
 
 
 def test_a_method_brings_its_options() -> None:
-    method = running.parse_method("cm:steps=4:noise_scale=200km")
+    method = running.parse_competitor("cm:steps=4:noise_scale=200km")
     assert method.label == "cm:steps=4:noise_scale=200km"
-    assert method.settings == {"method": "cm", "steps": 4, "noise_scale": "200km"}
+    assert method.settings == {
+        "method": "cm",
+        "options": {"steps": 4, "noise_scale": "200km"},
+    }
     priors = {"diffusion": "one", "consistency": "other"}
     assert method.prior(priors) == "other"
-    assert running.parse_method("zssd").prior(priors) == "one"
+    assert running.parse_competitor("zssd").prior(priors) == "one"
     assert method.prior({"diffusion": "one"}) is None
 
 
 def test_a_method_that_cannot_run_on_an_input_is_told_and_left_out(
     capsys: pytest.CaptureFixture[str], tiny_prior: Prior
 ) -> None:
-    methods = [running.parse_method(word) for word in ("cm", "zssd")]
+    methods = [running.parse_competitor(word) for word in ("cm", "zssd")]
     entries = {"bias": "qdm"}  # without --historical
     assert running.draw_all(methods, {"diffusion": tiny_prior}, [], entries) == {}
     text = capsys.readouterr().out
@@ -169,7 +172,7 @@ def test_a_method_that_cannot_run_on_an_input_is_told_and_left_out(
 )
 def test_a_method_that_the_command_does_not_have_is_an_error(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        running.parse_method(word)
+        running.parse_competitor(word)
 
 
 def axis(first: str, days: int) -> cf.TimeAxis:

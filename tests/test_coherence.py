@@ -191,4 +191,4 @@ def test_a_coherence_out_of_bounds_is_refused(value: Any) -> None:
 def test_a_coherence_that_is_no_number_is_refused(shell: Shell) -> None:
     result = shell("run", "tas.nc", "out.nc", "--coherence", "much")
     assert result.code != 0
-    assert "coherence is 'much'; expected a number or auto or none" in result.message
+    assert "--coherence is 'much'; expected a number, auto or none" in result.message

@@ -371,7 +371,8 @@ def test_single_precision_is_enough(
     found = adjust(single, sim, dates, interpolation=interpolation).values
     expected = adjust(double, sim.astype("f8"), dates, interpolation=interpolation).values
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # A ratio of two interpolated quantiles: some ten roundings of 6e-8 each.
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
 @shapes
