@@ -7,12 +7,15 @@ over blocks of 5, 10 and 20 cells guide the reference sampler, and at each of it
 the gradient is taken by x of half the squared misfit, through the network, once with A_high and
 once on the coarse grid. Both are taken at the same x, on the way of the guided sampler. DIR holds
 the files that its training configuration names. Prints a Markdown table and draws the norms.
+
+The scoreboard draws fields by the coarse misfit as `--methods zssd-coarse-loss:steps=100`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,12 @@ from climdown import cf, regrid
 from climdown.config import load_config
 from climdown.diffusion import schedule, solvers
 from climdown.diffusion.denoiser import Denoise
-from climdown.diffusion.guidance import misfit_gradient
+from climdown.diffusion.guidance import misfit_gradient, misfit_guidance
 from climdown.diffusion.noise import KeyedNoise
 from climdown.diffusion.observation import CoarseObservation, latitude_weights
+from climdown.diffusion.sampler import Noise, Observation
+from climdown.methods.method import Method, Problem
+from climdown.options import option
 from climdown.pipeline.observer import make_operators
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
@@ -40,6 +46,54 @@ from climdown.priors.store import load_prior
 PRIOR = "eobs-iberia-zssd"
 FACTORS = (5, 10, 20)
 _COVERED = 0.5
+
+
+@dataclass(frozen=True)
+class CoarseLossOptions:
+    """The options of the ablation, those of the reference of ZSSD."""
+
+    steps: int | None = option(None, "Network evaluations per field.", default_text="1000")
+    guidance_scale: float | None = option(None, "Pull to the input.", default_text="the prior's")
+
+
+@dataclass(frozen=True)
+class CoarseLoss:
+    """The reference sampler of ZSSD with the misfit on the coarse grid, without A_high.
+
+    Plain diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687), which the unified
+    coordinates of ZSSD are compared with: the gradient vanishes at large factors.
+    """
+
+    steps: int
+    guidance_scale: float
+
+    def sample(self, denoise: Denoise, observation: Observation, noise: Noise) -> Tensor:
+        """Draw normalised fields, shape (batch, channels, ny, nx)."""
+        guided = misfit_guidance(denoise, observation.coarse_residual, self.guidance_scale)
+        return solvers.sample(guided, noise, schedule.ddpm_sigmas(self.steps), eta=1.0)
+
+
+class CoarseLossMethod(Method):
+    """`zssd-coarse-loss`, a method of the scoreboard alone."""
+
+    name = "zssd-coarse-loss"
+    summary = "Ablation of zssd: the misfit on the coarse grid."
+    source = "arXiv:2209.14687"
+    Options = CoarseLossOptions
+
+    def decide(self, options: CoarseLossOptions, problem: Problem) -> dict[str, Any]:
+        """See `Method`."""
+        scale = options.guidance_scale
+        default = problem.card.sampling.guidance_scale
+        return {
+            "steps": options.steps or 1000,
+            "guidance_scale": default if scale is None else scale,
+        }
+
+    def sampler(self, decided: Mapping[str, Any], problem: Problem) -> CoarseLoss:
+        """See `Method`."""
+        del problem
+        return CoarseLoss(decided["steps"], decided["guidance_scale"])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from netCDF4 import Dataset
+from torch import Tensor
 
 from climdown import cf, regrid, stream
 from climdown.config import DataConfig, RunConfig, VariableConfig
@@ -25,6 +26,7 @@ from climdown.options import options_of
 from climdown.pipeline.choices import choose
 from climdown.pipeline.execution import execute
 from climdown.pipeline.observer import Observer
+from climdown.pipeline.plan import Plan
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior
 
@@ -167,10 +169,7 @@ def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Pa
     reached: list[float] = []
     execute(plan, command="scoreboard", progress=lambda *_: reached.append(time.monotonic()))
     names = [v.name for v in plan.variables]
-    adjusted = plan.adjusted
-    readers = {} if adjusted is None else adjusted.readers(output.parent, plan.device.type)
-    observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
-    values = observer.coarse_values(slice(0, len(plan.time)))
+    values = _guiding_values(plan)
     guide: dict[str, Values] = {
         n: x.cpu().numpy().astype(np.float64) for n, x in zip(names, values, strict=True)
     }
@@ -192,6 +191,15 @@ def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Pa
         seconds=(reached[-1] - reached[0]) / plan.total,
         evaluations=plan.decided.get("steps"),
     )
+
+
+def _guiding_values(plan: Plan) -> list[Tensor]:
+    """Coarse values of all steps, adjusted as the run adjusted them."""
+    with tempfile.TemporaryDirectory() as folder:
+        adjusted = plan.adjusted
+        readers = {} if adjusted is None else adjusted.readers(Path(folder), plan.device.type)
+        observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
+        return observer.coarse_values(slice(0, len(plan.time)))
 
 
 def _joined(parts: Sequence[Drawn]) -> Drawn:

@@ -23,7 +23,9 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import foreign, gcm, paired
+from benchmarks.ablation import CoarseLossMethod
 from benchmarks.running import Competitor, parse_competitor
+from climdown.methods.registry import register
 
 Part = Callable[[argparse.Namespace, list[Competitor]], dict[str, Any]]
 PARTS: dict[str, Part] = {"a": paired.run, "b": foreign.run, "c": gcm.run}
@@ -32,6 +34,7 @@ PARTS: dict[str, Part] = {"a": paired.run, "b": foreign.run, "c": gcm.run}
 def main(words: Sequence[str] | None = None) -> None:
     """Parse, run, print."""
     options = arguments(words)
+    register(CoarseLossMethod())
     logging.getLogger("climdown").setLevel(logging.ERROR)
     methods = [parse_competitor(word) for word in options.methods.split(",")]
     told = ("members", "days", "period", "methods")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from climdown.diffusion.guidance import coarse_guidance, unified_coordinate_guidance
+from climdown.diffusion.guidance import misfit_guidance, unified_coordinate_guidance
 from climdown.diffusion.observation import CoarseObservation, CoarseOperator
 from climdown.grid import Grid
 from tests.operators import COARSE, FINE, make_operator, observe, ones, random, some_mask
@@ -143,7 +143,7 @@ def test_guidance_without_a_high_steps_down_the_gradient_on_the_coarse_grid() ->
     point = x.clone().requires_grad_(True)
     misfit = 0.5 * observation.coarse_residual(linear_denoise(point, sigma)).square().sum()
     (gradient,) = torch.autograd.grad(misfit, point)
-    guided = coarse_guidance(linear_denoise, observation, scale=1.7)(x, sigma)
+    guided = misfit_guidance(linear_denoise, observation.coarse_residual, 1.7)(x, sigma)
     torch.testing.assert_close(guided, linear_denoise(x, sigma) - 1.7 * gradient)
     other = unified_coordinate_guidance(linear_denoise, observation, scale=1.7)(x, sigma)
     assert (guided - other).abs().max() > 0.01

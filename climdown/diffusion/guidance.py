@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from climdown.diffusion.denoiser import Denoise
-from climdown.diffusion.sampler import Measures, Observation, Projects
+from climdown.diffusion.sampler import Measures, Projects
 
 
 def unified_coordinate_guidance(
@@ -27,19 +27,14 @@ def unified_coordinate_guidance(
     x_{t-1}; subtracted from the denoised field instead, it works with any solver and scales with
     the solver's step.
     """
-    return _descending(denoise, observation.residual, scale)
+    return misfit_guidance(denoise, observation.residual, scale)
 
 
-def coarse_guidance(denoise: Denoise, observation: Observation, *, scale: float) -> Denoise:
-    """The same with the misfit on the coarse grid, without A_high.
+def misfit_guidance(
+    denoise: Denoise, residual: Callable[[Tensor], Tensor], scale: float
+) -> Denoise:
+    """Steer a denoiser down the gradient of half a squared residual, through the network."""
 
-    Plain diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687), which the unified
-    coordinates of ZSSD are compared with: the gradient vanishes at large factors.
-    """
-    return _descending(denoise, observation.coarse_residual, scale)
-
-
-def _descending(denoise: Denoise, residual: Callable[[Tensor], Tensor], scale: float) -> Denoise:
     def guided(x: Tensor, sigma: float) -> Tensor:
         denoised, gradient = misfit_gradient(denoise, residual, x, sigma)
         return denoised - scale * gradient
