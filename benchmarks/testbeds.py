@@ -44,7 +44,7 @@ from benchmarks.wan2023 import (
 from benchmarks.wan2023 import simulate as simulated
 from benchmarks.wan2023.conditional import FinePrior, KeptPoints, Recipe, Training
 from benchmarks.wan2023.network import PeriodicNetwork
-from benchmarks.wan2023.statistics import (
+from benchmarks.wan2023.sample_distances import (
     covariance_rmse,
     kld_of_marginals,
     mean_energy_log_ratio,

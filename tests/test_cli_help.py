@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from climdown.cli import make_app
-from climdown.cli.options import BIAS, COMPUTING, ENSEMBLE, INPUT, METHOD, OUTPUT
+from climdown.cli.parameters import BIAS, COMPUTING, ENSEMBLE, INPUT, METHOD, OUTPUT
 from tests.commands import Shell
 
 Words = tuple[str, ...]

@@ -13,7 +13,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from climdown.bias.maps import HIST, REF, read_map
+from climdown.bias.stored_map import HIST, REF, read_map
 from climdown.errors import InputError
 from tests.commands import Result, Shell, read_members
 from tests.factories import Floats

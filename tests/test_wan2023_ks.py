@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.wan2023 import Sampling, Solver, keep_every, simulate
 from benchmarks.wan2023.kuramoto_sivashinsky import FiniteVolume, Spectral, random_sines
-from benchmarks.wan2023.statistics import (
+from benchmarks.wan2023.sample_distances import (
     covariance_rmse,
     energy_spectrum,
     kld_of_marginals,

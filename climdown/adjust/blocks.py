@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf
-from climdown.adjust.inputs import Climatology, Series
 from climdown.adjust.periods import moving_periods
+from climdown.adjust.series import Climatology, Series
 from climdown.adjust.settings import Settings
-from climdown.bias import maps, quantile
+from climdown.bias import quantile
 from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
-from climdown.bias.maps import StoredMap
 from climdown.bias.scratch import Scratch
+from climdown.bias.stored_map import HIST, REF, StoredMap
 from climdown.compute.device import to_device, to_host
 from climdown.compute.engine import Engine
 from climdown.errors import InputError, OutputError
@@ -293,7 +293,7 @@ def _adjust_task(task: _Task) -> _Found:
         dry=dry,
         days=days,
     )
-    quantiles = {maps.REF: trained.ref, maps.HIST: trained.hist} if task.kept else {}
+    quantiles = {REF: trained.ref, HIST: trained.hist} if task.kept else {}
     return _Found(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf
-from climdown.adjust.inputs import Climatology, Series
+from climdown.adjust.series import Climatology, Series
 from climdown.errors import ConfigError, InputError
 from climdown.transforms import Log
 

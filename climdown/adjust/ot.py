@@ -14,7 +14,10 @@ import numpy.typing as npt
 
 from climdown import cf, stream
 from climdown.adjust.columns import Columns
-from climdown.adjust.inputs import (
+from climdown.adjust.options import OTOptions
+from climdown.adjust.periods import moving_periods
+from climdown.adjust.provenance import Summary, global_attributes, output_variable
+from climdown.adjust.series import (
     Paths,
     Series,
     check_months,
@@ -23,9 +26,6 @@ from climdown.adjust.inputs import (
     season,
     shared_months,
 )
-from climdown.adjust.options import OTOptions
-from climdown.adjust.outputs import Summary, global_attributes, output_variable
-from climdown.adjust.periods import moving_periods
 from climdown.bias import transport
 from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
 from climdown.compute.device import check_device, plain_errors, to_device, to_host

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from climdown import cf, stream
 from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
-from climdown.adjust.inputs import (
+from climdown.adjust.options import QDMOptions
+from climdown.adjust.provenance import Summary, global_attributes, output_variable
+from climdown.adjust.series import (
     Paths,
     Series,
     check_months,
@@ -21,12 +23,10 @@ from climdown.adjust.inputs import (
     open_variables,
     shared_months,
 )
-from climdown.adjust.options import QDMOptions
-from climdown.adjust.outputs import Summary, global_attributes, output_variable
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
-from climdown.bias import maps, quantile
-from climdown.bias.maps import StoredMap
+from climdown.bias import quantile
 from climdown.bias.scratch import Scratch
+from climdown.bias.stored_map import HIST, REF, StoredMap, map_attributes, read_map
 from climdown.cf.recognition import mismatch
 from climdown.compute.engine import Engine, open_engine
 from climdown.errors import ConfigError, InputError
@@ -93,7 +93,7 @@ def qdm_file(
                 "--map holds what was trained on --ref and --hist; leave these, --grid, their "
                 "periods and --save-map out"
             )
-        stored = maps.read_map(Path(cf.expand_paths([load_map])[0]))
+        stored = read_map(Path(cf.expand_paths([load_map])[0]))
         series, settings = _with_map(source, stored), settings_of_map(stored, options)
         check_months(series.sim, stored.settings.months, stored.settings.group)
     log.info("%s", settings.describe())
@@ -203,13 +203,13 @@ def _map_writer(path: Path, series: Series, settings: Settings) -> Iterator[Keep
         nodes=settings.probabilities,
         groups=settings.grouping.count,
         variables={
-            maps.REF: {"long_name": "quantiles of the reference", **described},
-            maps.HIST: {"long_name": "quantiles of the historical simulation", **described},
+            REF: {"long_name": "quantiles of the reference", **described},
+            HIST: {"long_name": "quantiles of the historical simulation", **described},
         },
         attributes={
             "Conventions": "CF-1.8",
             "title": settings.describe(),
-            **maps.map_attributes(map_settings(series, settings)),
+            **map_attributes(map_settings(series, settings)),
         },
     ) as write:
         yield write

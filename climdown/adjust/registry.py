@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from climdown.adjust.blocks import adjust_series
-from climdown.adjust.inputs import Series, check_months, shared_months
 from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.adjust.ot import describe, transport_series
+from climdown.adjust.series import Series, check_months, shared_months
 from climdown.adjust.settings import Settings, choose_settings
 from climdown.arrays import Float32
 from climdown.bias.scratch import Scratch

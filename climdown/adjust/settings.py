@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf
-from climdown.adjust.inputs import Climatology, Series, shared_months
 from climdown.adjust.options import QDMOptions
+from climdown.adjust.series import Climatology, Series, shared_months
 from climdown.bias import quantile
 from climdown.bias.grouping import Grouping
-from climdown.bias.maps import MapSettings, StoredMap
+from climdown.bias.stored_map import MapSettings, StoredMap
 from climdown.errors import ConfigError
 
 _QUANTILES, _RAIN_QUANTILES = 100, 500

@@ -20,7 +20,7 @@ from climdown.cf.coordinates import (
     horizontal_names,
 )
 from climdown.cf.fields import Field
-from climdown.cf.files import (
+from climdown.cf.opening import (
     Location,
     Url,
     describe_paths,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown.arrays import Float64
-from climdown.cf.files import (
+from climdown.cf.opening import (
     Location,
     Url,
     describe_paths,

@@ -14,7 +14,7 @@ import xarray as xr
 
 from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
 from climdown.cf.fields import Field
-from climdown.cf.files import Location, describe_paths, expand_paths, open_dataset
+from climdown.cf.opening import Location, describe_paths, expand_paths, open_dataset
 from climdown.cf.recognition import Mismatch, Quantity, mismatch, rate_units
 from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis

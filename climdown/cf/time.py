@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from climdown.cf.files import stored_values
+from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
 

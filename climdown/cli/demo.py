@@ -10,7 +10,7 @@ from rich.table import Table
 
 from climdown.cli.console import log, out, progress_bar
 from climdown.cli.help import examples
-from climdown.cli.options import ENSEMBLE, INPUT, OUTPUT, Seed, whole_number
+from climdown.cli.parameters import ENSEMBLE, INPUT, OUTPUT, Seed, whole_number
 
 EXAMPLES = examples("climdown demo", "climdown demo --folder demo --days 3 --members 2")
 

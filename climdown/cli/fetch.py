@@ -11,7 +11,7 @@ import typer
 
 from climdown.cli.console import err, out, progress_bar
 from climdown.cli.help import examples
-from climdown.cli.options import INPUT, OUTPUT, cache_folder, flag
+from climdown.cli.parameters import INPUT, OUTPUT, cache_folder, flag
 
 FetchedInto = Annotated[Path | None, cache_folder(panel=OUTPUT)]
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from climdown.cli.options import OUTPUT
+from climdown.cli.parameters import OUTPUT
 
 Record = tuple[str, str]  # what a user types, what it does
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from climdown.cli.console import out
 from climdown.cli.help import examples
-from climdown.cli.options import INPUT, OUTPUT, flag
+from climdown.cli.parameters import INPUT, OUTPUT, flag
 from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typer
 from climdown.adjust.options import OTOptions
 from climdown.cli.declared import with_options
 from climdown.cli.help import examples
-from climdown.cli.options import (
+from climdown.cli.parameters import (
     INPUT,
     METHOD,
     SAME_MODEL,

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from climdown.cli.console import log, out
 from climdown.cli.help import Command, Commands, examples
-from climdown.cli.options import INPUT, CacheDir
+from climdown.cli.parameters import INPUT, CacheDir
 
 app = typer.Typer(cls=Commands, help="Look at priors.", no_args_is_help=True)
 

@@ -13,7 +13,7 @@ from climdown.adjust.options import QDMOptions
 from climdown.cli.console import progress_bar
 from climdown.cli.declared import with_options
 from climdown.cli.help import examples
-from climdown.cli.options import (
+from climdown.cli.parameters import (
     COMPUTING,
     INPUT,
     METHOD,

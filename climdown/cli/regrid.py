@@ -11,7 +11,7 @@ import typer
 
 from climdown.cli.console import log, out
 from climdown.cli.help import examples
-from climdown.cli.options import INPUT, METHOD, OUTPUT, Overwrite
+from climdown.cli.parameters import INPUT, METHOD, OUTPUT, Overwrite
 
 EXAMPLES = examples(
     "climdown regrid in.nc out.nc --grid 0.5",

@@ -12,7 +12,7 @@ import typer
 from climdown.cli.console import log, out, progress_bar, stop_requested
 from climdown.cli.declared import Command, number_or, parameters, with_parameters
 from climdown.cli.help import examples
-from climdown.cli.options import (
+from climdown.cli.parameters import (
     BIAS,
     COMPUTING,
     ENSEMBLE,

@@ -10,7 +10,7 @@ import typer
 
 from climdown.cli.console import log, out, progress_bar, stop_requested
 from climdown.cli.help import Command, Commands, examples
-from climdown.cli.options import INPUT, OUTPUT, AnyDevice
+from climdown.cli.parameters import INPUT, OUTPUT, AnyDevice
 
 app = typer.Typer(
     cls=Commands, help="Train priors on observations or reanalysis.", no_args_is_help=True

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from climdown import cf, regrid
-from climdown.adjust.inputs import (
+from climdown.adjust.registry import ADJUSTMENTS, Decided, Reader
+from climdown.adjust.series import (
     REF_COVERAGE,
     Climatology,
     Series,
     open_period,
     prior_climatology,
 )
-from climdown.adjust.registry import ADJUSTMENTS, Decided, Reader
 from climdown.arrays import Float32, Float64
 from climdown.errors import InputError, ResumeError
 from climdown.files import file_fingerprint, flush_folder, placed

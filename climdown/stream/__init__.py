@@ -4,9 +4,10 @@ Files appear under their names when they are whole, or not at all.
 """
 
 from climdown.stream.ensemble import Template, join
-from climdown.stream.fields import map_writer, rows_of, write_fields, write_series
 from climdown.stream.parts import PartStore, Unit, parts_folder, plan_units
+from climdown.stream.quantile_map import map_writer, rows_of
 from climdown.stream.regridded import GriddedVariable, write_on_grid
+from climdown.stream.time_series import write_fields, write_series
 from climdown.stream.writing import FILL_VALUE, OutputVariable
 
 __all__ = [
