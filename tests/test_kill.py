@@ -11,25 +11,31 @@ import numpy as np
 import pytest
 
 from climdown.stream import parts_folder
-from tests.commands import SMALL_UNITS, read_members, write_tas
+from tests.commands import SMALL_UNITS, Shell, read_members, write_tas
 from tests.priors import write_tiny_prior
 
 _PATIENCE = 120.0  # seconds, far beyond what is needed
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(shell: Shell, tmp_path: Path) -> Path:
+    """The current folder of `shell`."""
     write_tiny_prior(tmp_path / "tiny")
     write_tas(tmp_path / "tas.nc", days=[day + 0.5 for day in range(24)])
     return tmp_path
 
 
-def start(folder: Path, output: str) -> subprocess.Popen[str]:
+def words(output: str) -> list[str]:
     """`climdown run` with some seconds of work in many units."""
-    command = [*SMALL_UNITS, "run", "tas.nc", output, "--prior", "tiny"]
-    options = ["--members", "4", "--batch-size", "4", "--steps", "60", "--seed", "5"]
+    options = ["--members", "4", "--batch-size", "4", "--steps", "30", "--seed", "5"]
+    return ["run", "tas.nc", output, "--prior", "tiny", *options]
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [*SMALL_UNITS, *words("out.nc")]
     return subprocess.Popen(
-        [*command, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
@@ -45,20 +51,19 @@ def wait_for_parts(process: subprocess.Popen[str], folder: Path, count: int) -> 
     raise AssertionError("no part files appeared")
 
 
-def test_killed_run_resumes_to_the_same_bits(folder: Path) -> None:
-    process = start(folder, "out.nc")
+def test_killed_run_resumes_to_the_same_bits(shell: Shell, folder: Path) -> None:
+    process = start(folder)
     wait_for_parts(process, folder, 3)
     process.send_signal(signal.SIGKILL)
     assert process.wait(_PATIENCE) == -signal.SIGKILL
+    process.communicate()
     assert not (folder / "out.nc").exists()
 
-    resumed = start(folder, "out.nc")
-    _, log = resumed.communicate(timeout=_PATIENCE)
-    assert resumed.returncode == 0, log
-    assert "resuming:" in log
-    whole = start(folder, "whole.nc")
-    _, log = whole.communicate(timeout=_PATIENCE)
-    assert whole.returncode == 0, log
+    resumed = shell(*words("out.nc"))
+    assert resumed.code == 0, resumed.err
+    assert "resuming:" in resumed.err
+    whole = shell(*words("whole.nc"))
+    assert whole.code == 0, whole.err
     np.testing.assert_array_equal(
         read_members(folder / "out.nc"), read_members(folder / "whole.nc")
     )
@@ -66,7 +71,7 @@ def test_killed_run_resumes_to_the_same_bits(folder: Path) -> None:
 
 
 def test_terminated_run_finishes_its_unit_and_asks_to_be_requeued(folder: Path) -> None:
-    process = start(folder, "out.nc")
+    process = start(folder)
     before = wait_for_parts(process, folder, 1)
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=_PATIENCE)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +26,7 @@ from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.training import CHECKPOINT, LOG, Dataset, Step, Trainer, prepare, train_diffusion
 from climdown.training.objectives import VALIDATION_SIGMAS
 from climdown.training.reader import FieldReader
+from tests.commands import Shell
 from tests.training import advance, assert_same_bits, state_of, with_training
 from tests.training_data import rewrite
 
@@ -383,11 +383,6 @@ checkpoint_every = 5
 """
 
 
-def command(config: Path, data: Path, output: Path) -> Sequence[str]:
-    words = ["train", "diffusion", config, "--data", data, "--output", output, "--device", "cpu"]
-    return [sys.executable, "-m", "climdown", *map(str, words)]
-
-
 @pytest.fixture(scope="module")
 def whole(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration file, and beside it the prior of an uninterrupted run."""
@@ -400,11 +395,13 @@ def whole(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_stopped_command_given_again_ends_in_the_same_bytes(
-    number: signal.Signals, whole: Path, training_data: Path, tmp_path: Path
+    number: signal.Signals, shell: Shell, whole: Path, training_data: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "stopped"
-    words = command(whole, training_data, output)
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    arguments = (whole, "--data", training_data, "--output", output, "--device", "cpu")
+    words = ["train", "diffusion", *map(str, arguments)]
+    command = [sys.executable, "-m", "climdown", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (output / CHECKPOINT).is_file():
             time.sleep(0.005)
         process.send_signal(number)
@@ -417,9 +414,9 @@ def test_a_stopped_command_given_again_ends_in_the_same_bytes(
         assert "Traceback" not in told
     assert (output / CHECKPOINT).is_file()
     assert not (output / MODEL_FILE).exists()
-    again = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "resuming at step" in again.stderr
+    again = shell(*words)
+    assert again.code == 0, again.err
+    assert "resuming at step" in again.err
     for name in (MODEL_FILE, "fields.safetensors", CARD_FILE):
         assert (output / name).read_bytes() == (whole.parent / "whole" / name).read_bytes()
     assert not (output / CHECKPOINT).exists()
