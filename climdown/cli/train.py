@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from climdown.cli.console import log, out, progress_bar, stop_requested
+from climdown.cli.console import log, out, progress_bar
 from climdown.cli.help import Command, Commands, examples
 from climdown.cli.parameters import INPUT, OUTPUT, AnyDevice
+from climdown.signals import stop_requested
 
 app = typer.Typer(
     cls=Commands, help="Train priors on observations or reanalysis.", no_args_is_help=True

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from climdown import cf, files
+from climdown import cf, files, stream
 from climdown.arrays import Float64
 from climdown.compute.device import choose_batch_size, choose_device
 from climdown.config import RunConfig
+from climdown.errors import OutputError
 from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.inputs.checks import check_values
@@ -40,7 +42,9 @@ def make_plan(
         ClimdownError: one of its kinds.
     """
     output, choices = Path(output), choose(config)
-    files.check_output(output, overwrite=config.overwrite)
+    # Where parts lie, an output may be the one that they were joined into.
+    resumed = stream.parts_folder(output).is_dir() or config.wait
+    files.check_output(output, overwrite=config.overwrite or resumed)
     paths = cf.expand_paths(inputs)
     files.refuse_inputs(output, [*paths, *config.historical, *config.reference])
     sources = cf.Sources.open(paths)
@@ -55,7 +59,9 @@ def make_plan(
     axis = next(iter(matched.fields.values())).time
     drawn = choices.method.members > 1
     plan = Plan(
-        inputs=tuple((path.name, files.file_fingerprint(path)) for path in paths),
+        inputs=tuple(
+            (path.name, files.file_fingerprint(path, verify=config.verify)) for path in paths
+        ),
         period=config.period,
         select=dict(config.select),
         prior=prior,
@@ -80,9 +86,25 @@ def make_plan(
         tile=config.tile,
         output=output,
         overwrite=config.overwrite,
+        wait=config.wait,
     )
+    _check_room(plan)
     plan.method.sampler(plan.decided, problem)  # what it lacks is said before anything is computed
     return plan
+
+
+def _check_room(plan: Plan) -> None:
+    """Refuse, before anything is computed, what the disk cannot hold."""
+    parts = stream.parts_folder(plan.output)
+    there = sum(path.stat().st_size for path in parts.glob("*.npy"))
+    free = shutil.disk_usage(plan.output.resolve().parent).free + there
+    wanted = plan.total * plan.field_bytes
+    if wanted > free:
+        raise OutputError(
+            f"{plan.output}: {plan.total} fields need {wanted / 2**30:.1f} GiB for their parts, "
+            f"and the disk has {free / 2**30:.1f} GiB free; choose fewer --members or a shorter "
+            "--time, or write the output where there is room"
+        )
 
 
 def _matched(
@@ -143,7 +165,11 @@ def _adjusted(
     if choices.adjustment is None:
         return None
     reference = Reference(
-        config.historical, config.historical_period, config.reference, config.reference_period
+        config.historical,
+        config.historical_period,
+        config.reference,
+        config.reference_period,
+        config.verify,
     )
     return plan_adjustment(
         choices.adjustment,
