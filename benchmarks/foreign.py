@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import paired, running
-from benchmarks.running import Competitor, Drawn
+from benchmarks import competitors, paired, running
+from benchmarks.competitors import Competitor, Drawn
 from climdown import cf, regrid
 from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
@@ -118,12 +118,12 @@ def judge(
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         files = prepare(experiment, options, Path(folder))
-        periods = running.stretches(files.axis, None, options.days)
+        periods = competitors.stretches(files.axis, None, options.days)
         for setting in SETTINGS:
             config = settings(setting, experiment, options, files)
             source = files.sources["own" if setting == "own" else "input"]
             priors = {"diffusion": files.prior}
-            drawn = running.draw_all(methods, priors, [source], config, periods)
+            drawn = competitors.draw_all(methods, priors, [source], config, periods)
             if drawn:
                 rows += score(files, options.data, setting, drawn)
     return sorted(rows, key=lambda row: str(row["variable"]))

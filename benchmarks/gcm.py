@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import paired, running
-from benchmarks.running import Competitor, Drawn
+from benchmarks import competitors, paired, running
+from benchmarks.competitors import Competitor, Drawn
 from climdown import cf
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
@@ -165,8 +165,8 @@ def downscale(
         settings["reference_period"] = REFERENCE_PERIOD
     inputs = [options.data / pattern.format(name=name) for name in names]
     wanted = cf.Quantity("tas", ("air_temperature",), ("tas",), "K")
-    periods = running.stretches(cf.open_field(inputs, wanted).time, None, options.days)
-    return running.draw_all(methods, priors, inputs, settings, periods)
+    periods = competitors.stretches(cf.open_field(inputs, wanted).time, None, options.days)
+    return competitors.draw_all(methods, priors, inputs, settings, periods)
 
 
 def climate(

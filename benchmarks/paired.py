@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import running
-from benchmarks.running import Competitor
+from benchmarks import competitors, running
+from benchmarks.competitors import Competitor
 from climdown import cf
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
@@ -89,7 +89,7 @@ def judge(
         running.write_fields(source, coarse_grid, axis, variables, coarse, {})
         # The input is the truth averaged: it has no bias.
         entries = {"filter_scale": "native", "members": options.members, "bias": "none"}
-        drawn = running.draw_all(methods, priors, [source], entries)
+        drawn = competitors.draw_all(methods, priors, [source], entries)
     for label, one in drawn.items():
         for name, values in one.members.items():
             forecasts[name][label] = Forecast(values, one.seconds, one.evaluations)

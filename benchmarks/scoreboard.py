@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 
 from benchmarks import foreign, gcm, paired
 from benchmarks.ablation import CoarseLossMethod
-from benchmarks.running import Competitor, parse_competitor
+from benchmarks.competitors import Competitor, parse_competitor
 from climdown.methods.registry import register
 
 Part = Callable[[argparse.Namespace, list[Competitor]], dict[str, Any]]
