@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
 from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.adjust.ot import ot_file
 from climdown.adjust.qdm import qdm_file
+from climdown.arrays import Float64
 from climdown.inputs.onto import onto
 from climdown.metrics.scores import maximum_mean_discrepancy, sliced_wasserstein
-
-Array = npt.NDArray[np.float64]
 
 FILES = {
     "ref": "{v}_day_E-OBS_025deg_*.nc",
@@ -42,7 +40,7 @@ QUANTILES = np.arange(0.05, 0.96, 0.05)
 WET = 0.5  # mm day-1: ratios of smaller quantiles say nothing
 
 
-def read(path: str | Path, variable: str, like: cf.Field | None = None) -> tuple[Array, cf.Field]:
+def read(path: str | Path, variable: str, like: cf.Field | None = None) -> tuple[Float64, cf.Field]:
     """Values in usual units, on the grid of `like`, shape (time, cells)."""
     path = cf.expand_paths([path])[0]
     with cf.open_dataset(path) as dataset:
@@ -99,11 +97,11 @@ def bias_table(folder: Path, data: Path) -> None:
         print(f"{variable:<10}{label:<24}" + "".join(f"{value:>18.3f}" for value in row))
 
 
-def _mean(values: Array) -> Array:
+def _mean(values: Float64) -> Float64:
     return np.asarray(np.nanmean(values, axis=0))
 
 
-def _p95(values: Array) -> Array:
+def _p95(values: Float64) -> Float64:
     return np.asarray(np.nanquantile(values, 0.95, axis=0))
 
 
@@ -136,7 +134,7 @@ def change_table(folder: Path, data: Path) -> None:
 
 def _kept_changes(
     folder: Path, names: Mapping[str, str], variable: str, group: Literal["none", "month"]
-) -> tuple[Array, Array, float]:
+) -> tuple[Float64, Float64, float]:
     """Raw and adjusted changes, shape (quantiles, cells and months), and the highest value."""
     output, options = folder / "change.nc", QDMOptions(group=group)
     qdm_file(
@@ -160,7 +158,7 @@ def _kept_changes(
     return raw, kept, float(np.nanmax(scen))
 
 
-def _changes(variable: str, parts: Sequence[Array]) -> tuple[Array, Array]:
+def _changes(variable: str, parts: Sequence[Float64]) -> tuple[Float64, Float64]:
     """Raw and adjusted change of each quantile in cells that have a reference."""
     ref, _, _, scen = parts
     valid = np.isfinite(scen).all(axis=0) & (np.isfinite(ref).mean(axis=0) > 0.9)
@@ -210,7 +208,7 @@ def transport_table(folder: Path, data: Path) -> None:
         )
 
 
-def _samples(folder: Path, data: Path) -> dict[str, Array]:
+def _samples(folder: Path, data: Path) -> dict[str, Float64]:
     """Observed days that were judged and fitted, and the model's, raw and adjusted."""
     names = ("tas", "pr")
     even, odd = (
@@ -238,7 +236,7 @@ def _samples(folder: Path, data: Path) -> dict[str, Array]:
     return {name: _together(files, like) for name, files in sources.items()}
 
 
-def _together(files: list[str], like: cf.Field) -> Array:
+def _together(files: list[str], like: cf.Field) -> Float64:
     """tas and log(1 + pr / 0.1) side by side on the days they share."""
     columns, days = [], []
     for variable, file in zip(("tas", "pr"), files, strict=True):

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import competitors, paired, running
 from benchmarks.competitors import Competitor, Drawn
 from climdown import cf, regrid
+from climdown.arrays import Floats, Mask
 from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
@@ -29,8 +29,6 @@ from climdown.grid import Grid
 from climdown.metrics.scores import mean_absolute_error
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 PRIORS = paired.EUROPE
 HISTORICAL = "europe/{name}_day_NCEP-R1_25deg_2*.nc"
@@ -108,7 +106,7 @@ class Files:
     variables: tuple[VariableConfig, ...]
     sources: dict[str, Path]
     axis: cf.TimeAxis
-    covered: dict[str, npt.NDArray[np.bool_]]
+    covered: dict[str, Mask]
 
 
 def judge(
@@ -185,7 +183,7 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
     return Files(prior, variables, sources, axis, covered)
 
 
-def padded(values: Values, grid: Grid, region: Grid) -> tuple[Grid, Values]:
+def padded(values: Floats, grid: Grid, region: Grid) -> tuple[Grid, Floats]:
     """Fields with missing cells around them, so that the grid covers a region."""
     axes, widths = [], [(0, 0)]
     for centres, edges, wanted in (
@@ -203,7 +201,7 @@ def padded(values: Values, grid: Grid, region: Grid) -> tuple[Grid, Values]:
     return Grid.from_centres(*axes), np.pad(values, widths, constant_values=np.nan)
 
 
-def truth_of(variable: VariableConfig, data: Path, dates: list[Any]) -> Values:
+def truth_of(variable: VariableConfig, data: Path, dates: list[Any]) -> Floats:
     """The observed fields of the same days, at whatever hour, shape (time, ny, nx)."""
     field = running.open_truth(variable, data)
     place = {(d.year, d.month, d.day): i for i, d in enumerate(field.time.dates)}

@@ -23,19 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import competitors, paired, running
 from benchmarks.competitors import Competitor, Drawn
 from climdown import cf
+from climdown.arrays import Floats, Mask
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
 from climdown.grid import Grid
 from climdown.metrics import cells, scores
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 PRIORS = paired.IBERIA
 HISTORICAL = "iberia/{name}_day_CNRM-CM5_historical_*.nc"
@@ -69,9 +67,9 @@ class Observed:
     """
 
     label: str
-    fields: Mapping[str, Values]
-    judged: npt.NDArray[np.bool_]
-    fitted: npt.NDArray[np.bool_]
+    fields: Mapping[str, Floats]
+    judged: Mask
+    fitted: Mask
 
 
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any]:
@@ -133,14 +131,14 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
     return found
 
 
-def observations(config: PriorConfig, data: Path) -> tuple[cf.TimeAxis, dict[str, Values]]:
+def observations(config: PriorConfig, data: Path) -> tuple[cf.TimeAxis, dict[str, Floats]]:
     """All observed days."""
     fields = {v.name: running.open_truth(v, data) for v in config.data.variables}
     axis = next(iter(fields.values())).time
     return axis, {n: f.read(slice(0, len(axis))).astype(np.float64) for n, f in fields.items()}
 
 
-def after(axis: cf.TimeAxis, period: str) -> npt.NDArray[np.bool_]:
+def after(axis: cf.TimeAxis, period: str) -> Mask:
     """Steps after the end of a period."""
     end = tuple(map(int, period.split("/")[1].split("-")))
     return np.array([(d.year, d.month, d.day) > end for d in axis.dates])
@@ -208,11 +206,11 @@ def climate(
 
 
 def climate_scores(
-    ensemble: Values,
-    truth: Values,
-    areas: Values,
-    known: npt.NDArray[np.bool_],
-    climatology: Values,
+    ensemble: Floats,
+    truth: Floats,
+    areas: Floats,
+    known: Mask,
+    climatology: Floats,
     *,
     wet: float | None,
 ) -> Row:
@@ -243,9 +241,7 @@ def climate_scores(
     return found | spectral(ensemble[days], target[complete], known, climatology)
 
 
-def correlations(
-    ensemble: Values, drawn: Drawn, name: str, fine: Grid, known: npt.NDArray[np.bool_]
-) -> Row:
+def correlations(ensemble: Floats, drawn: Drawn, name: str, fine: Grid, known: Mask) -> Row:
     """With what guided, and with the raw input, after averaging over the coarse cells."""
     ours = running.coarsened(np.where(known, ensemble, np.nan), fine, drawn.grid)
     guide, areas = drawn.guide[name], drawn.grid.areas
@@ -284,7 +280,7 @@ def changes(
 
 
 def change_scores(
-    members: list[Values], guides: list[Values], raws: list[Values], areas: Values, *, ratio: bool
+    members: list[Floats], guides: list[Floats], raws: list[Floats], areas: Floats, *, ratio: bool
 ) -> Row:
     """Numbers of `CHANGE`; each list holds the historical fields and the future ones."""
     change = {
@@ -304,7 +300,7 @@ def change_scores(
     return found
 
 
-def _mean_ratio(pair: list[Values], areas: Values) -> float:
+def _mean_ratio(pair: list[Floats], areas: Floats) -> float:
     """Domain mean of the future over that of the past."""
     before, future = (scores.weighted_mean(cells.mean_by_cell(x), areas) for x in pair)
     return future / before

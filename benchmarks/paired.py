@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import competitors, running
 from benchmarks.competitors import Competitor
 from climdown import cf
+from climdown.arrays import Floats, Index
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _trained(axis: cf.TimeAxis, train: str) -> str:
 
 def truth_days(
     config: PriorConfig, data: Path, period: str | None, days: int | None
-) -> tuple[cf.TimeAxis, dict[str, Values]]:
+) -> tuple[cf.TimeAxis, dict[str, Floats]]:
     """Observed fields of days that were not trained on, and their time axis."""
     fields = {v.name: running.open_truth(v, data) for v in config.data.variables}
     time = next(iter(fields.values())).time
@@ -123,8 +121,8 @@ def truth_days(
     return axis, {n: read_days(field, index) for n, field in fields.items()}
 
 
-def read_days(field: cf.Field, index: npt.NDArray[np.intp]) -> Values:
-    """Values of some steps, shape (len(index), ny, nx)."""
+def read_days(field: cf.Field, index: Index) -> Floats:
+    """Floats of some steps, shape (len(index), ny, nx)."""
     first, last = int(index.min()), int(index.max())
     return field.read(slice(first, last + 1)).astype(np.float64)[index - first]
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from netCDF4 import Dataset
 
 if __package__ in (None, ""):  # called as a script: the other modules lie beside it
@@ -32,6 +31,7 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 
 from benchmarks import running
 from climdown import cf, regrid, stream
+from climdown.arrays import Floats, Index
 from climdown.config import RunConfig, load_config
 from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
@@ -42,8 +42,6 @@ from climdown.pipeline.execution import execute
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,8 @@ def run_config(prior: Prior, coherence: str, members: int) -> RunConfig:
 
 
 def run(
-    prior: Prior, axis: cf.TimeAxis, grid: Grid, means: dict[str, Values], settings: RunConfig
-) -> tuple[dict[str, Values], dict[str, float]]:
+    prior: Prior, axis: cf.TimeAxis, grid: Grid, means: dict[str, Floats], settings: RunConfig
+) -> tuple[dict[str, Floats], dict[str, float]]:
     """Downscale a file of the coarse fields; members by variable, and the noise's coherence."""
     with tempfile.TemporaryDirectory() as name:
         source, output = Path(name) / "coarse.nc", Path(name) / "fine.nc"
@@ -149,8 +147,8 @@ def _standard_name(variable: Any) -> str:
 def compare(
     prior: Prior,
     name: str,
-    truth: Values,
-    members: Values,
+    truth: Floats,
+    members: Floats,
     coarse: Grid,
     axis: cf.TimeAxis,
 ) -> tuple[float, float, float, float, float]:
@@ -171,7 +169,7 @@ def compare(
     crps = scores.fair_crps(members[:, :, known], truth[:, known], areas)
     first = consecutive(axis)
 
-    def correlation(values: Values) -> float:
+    def correlation(values: Floats) -> float:
         weights = np.broadcast_to(areas, values.shape[1:])
         return lag_one_autocorrelation(values[first], values[first + 1], weights)
 
@@ -184,7 +182,7 @@ def compare(
     )
 
 
-def consecutive(axis: cf.TimeAxis) -> npt.NDArray[np.intp]:
+def consecutive(axis: cf.TimeAxis) -> Index:
     """The first of each pair of consecutive steps."""
     return np.flatnonzero(np.diff(cf.step_numbers(axis.dates, axis.step_days)) == 1)
 

@@ -19,11 +19,11 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from climdown import cf, training
+from climdown.arrays import Floats
 from climdown.config import load_config
 from climdown.diffusion import consistency
 from climdown.diffusion.denoiser import Denoise
@@ -45,8 +45,6 @@ from climdown.priors.card import Card
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 from climdown.transforms import Chain
-
-Values = npt.NDArray[np.floating]
 
 LEVELS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 BATCH = 16
@@ -135,8 +133,8 @@ def check_match(ours: Card, theirs: Card) -> None:
 
 def physical(
     prior: Prior, dataset: training.Dataset, part: training.Samples
-) -> tuple[Values, Tensor]:
-    """Values in the card's units, (n, variables, ny, nx), NaN where missing; the calendar."""
+) -> tuple[Floats, Tensor]:
+    """Floats in the card's units, (n, variables, ny, nx), NaN where missing; the calendar."""
     z, valid, calendar = part.take(torch.arange(len(part)), torch.device("cpu"))
     fields = {name: np.asarray(values, np.float64) for name, values in dataset.fields.items()}
     chains = [Chain.from_list(v.transform, fields) for v in dataset.card.variables]
@@ -144,7 +142,7 @@ def physical(
     return np.where((valid.numpy() > 0) & prior.mask, values, np.nan), calendar
 
 
-def to_output(prior: Prior, z: Tensor) -> Values:
+def to_output(prior: Prior, z: Tensor) -> Floats:
     """Drawn fields as `climdown run` would write them, NaN outside the mask."""
     parts = []
     for i, variable in enumerate(prior.card.variables):
@@ -156,7 +154,7 @@ def to_output(prior: Prior, z: Tensor) -> Values:
     return np.stack(parts, axis=1)
 
 
-def normalise(prior: Prior, values: Values) -> Values:
+def normalise(prior: Prior, values: Floats) -> Floats:
     """Physical to the prior's normalised units."""
     chains = [prior.transforms[v.name] for v in prior.card.variables]
     return np.stack([c.forward(values[:, i]) for i, c in enumerate(chains)], axis=1)
@@ -206,7 +204,7 @@ def draw_consistently(
 
 @torch.inference_mode()
 def loss_by_level(
-    prior: Prior, days: Values, calendar: Tensor, device: torch.device
+    prior: Prior, days: Floats, calendar: Tensor, device: torch.device
 ) -> dict[float, float]:
     """Mean training loss over all days by noise level, one draw of noise for each."""
     denoiser = prior.denoiser(device)
@@ -227,11 +225,11 @@ def loss_by_level(
     return losses
 
 
-def compare(prior: Prior, validation: Values, samples: Values, train: Values) -> list[Row]:
+def compare(prior: Prior, validation: Floats, samples: Floats, train: Floats) -> list[Row]:
     """Climate and spectra of each variable, correlation of each pair."""
     grid, variables = prior.card.grid, prior.card.variables
 
-    def of_variable(i: int, *parts: Values) -> Comparison:
+    def of_variable(i: int, *parts: Floats) -> Comparison:
         return Comparison(*(part[:, i] for part in parts))
 
     rows: list[Row] = []
@@ -276,7 +274,7 @@ def print_tables(
     print("(medians); a prior that repeats training days has far less than 1.")
 
 
-def montage(card: Card, samples: Values, validation: Values, path: Path, blind: int | None) -> None:
+def montage(card: Card, samples: Floats, validation: Floats, path: Path, blind: int | None) -> None:
     """Up to 16 samples beside 16 real days, both evenly from the season."""
     side = min(4, math.isqrt(min(len(samples), len(validation))))
     samples, validation = (x[np.arange(side**2) * len(x) // side**2] for x in (samples, validation))

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,13 +29,12 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 from benchmarks import paired, running
 from benchmarks.paired import CASES, Case
 from climdown import cf
+from climdown.arrays import Floats
 from climdown.config import VariableConfig
 from climdown.diffusion.unet import UNet
 from climdown.priors.build import build_network
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 BATCH = 16
 RATE = 1e-3
@@ -123,8 +121,8 @@ def baseline(
     case: Case,
     priors: Sequence[Prior],
     variables: Sequence[VariableConfig],
-    truth: dict[str, Values],
-) -> dict[str, Values]:
+    truth: dict[str, Floats],
+) -> dict[str, Floats]:
     """What is known of each day at the coarse scale, brought to the fine grid."""
     fine = priors[0].card.grid
     grid = fine.coarsen(case.factor)
@@ -137,11 +135,11 @@ def baseline(
 
 
 def pairs(
-    prior: Prior, axis: cf.TimeAxis, given: dict[str, Values], truth: dict[str, Values]
+    prior: Prior, axis: cf.TimeAxis, given: dict[str, Floats], truth: dict[str, Floats]
 ) -> Pairs:
     """Days as tensors."""
 
-    def normalised(fields: dict[str, Values]) -> Values:
+    def normalised(fields: dict[str, Floats]) -> Floats:
         names = [v.name for v in prior.card.variables]
         z = np.stack([prior.transforms[n].forward(fields[n]) for n in names], axis=1)
         return np.where(prior.mask, z, np.nan)
@@ -157,7 +155,7 @@ def pairs(
     )
 
 
-def decoded(prior: Prior, channel: int, z: Values) -> Values:
+def decoded(prior: Prior, channel: int, z: Floats) -> Floats:
     """Fields in the prior's units, as `climdown run` would write them."""
     variable = prior.card.variables[channel]
     values = prior.transforms[variable.name].inverse(z)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import cftime
 import numpy as np
-import numpy.typing as npt
 import torch
 from netCDF4 import Dataset
 
 from climdown import cf, pipeline, regrid, stream
+from climdown.arrays import Float64
 from climdown.config import RunConfig
 from climdown.diffusion import schedule, solvers
 from climdown.diffusion.noise import KeyedNoise
@@ -98,7 +98,7 @@ def run_demo(
     )
 
 
-def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, Float64]:
     """Draw fields from the prior alone, in its units; shape (time, ny, nx), NaN off the mask."""
     card = prior.card
     keys = tuple((0, date.isoformat()) for date in time.dates)
@@ -120,8 +120,8 @@ def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, npt.N
 
 
 def write_pseudo_gcm(
-    path: Path, prior: Prior, time: cf.TimeAxis, truth: dict[str, npt.NDArray[np.float64]]
-) -> tuple[Grid, dict[str, npt.NDArray[np.float64]]]:
+    path: Path, prior: Prior, time: cf.TimeAxis, truth: dict[str, Float64]
+) -> tuple[Grid, dict[str, Float64]]:
     """Coarsen and bias the truth, and write it as a CMIP model would: K and kg m-2 s-1.
 
     Returns:
@@ -162,7 +162,7 @@ def write_pseudo_gcm(
     return grid, coarse
 
 
-def _read_members(path: Path, prior: Prior) -> dict[str, npt.NDArray[np.float64]]:
+def _read_members(path: Path, prior: Prior) -> dict[str, Float64]:
     """The ensemble in the prior's units, shape (time, member, ny, nx)."""
     ensembles = {}
     with Dataset(path) as file:
@@ -173,9 +173,7 @@ def _read_members(path: Path, prior: Prior) -> dict[str, npt.NDArray[np.float64]
     return ensembles
 
 
-def _bilinear(
-    prior: Prior, grid: Grid, coarse: dict[str, npt.NDArray[np.float64]], name: str
-) -> npt.NDArray[np.float64]:
+def _bilinear(prior: Prior, grid: Grid, coarse: dict[str, Float64], name: str) -> Float64:
     weights = regrid.weights(grid, prior.card.grid, "bilinear")
     return np.asarray(weights.apply(coarse[name]), dtype=np.float64)
 
@@ -183,9 +181,9 @@ def _bilinear(
 def _score(
     prior: Prior,
     grid: Grid,
-    coarse: dict[str, npt.NDArray[np.float64]],
-    ensembles: dict[str, npt.NDArray[np.float64]],
-    truth: dict[str, npt.NDArray[np.float64]],
+    coarse: dict[str, Float64],
+    ensembles: dict[str, Float64],
+    truth: dict[str, Float64],
 ) -> tuple[Score, ...]:
     areas = prior.card.grid.areas
     rows = []
@@ -207,9 +205,9 @@ def _draw(
     path: Path,
     prior: Prior,
     grid: Grid,
-    coarse: dict[str, npt.NDArray[np.float64]],
-    ensembles: dict[str, npt.NDArray[np.float64]],
-    truth: dict[str, npt.NDArray[np.float64]],
+    coarse: dict[str, Float64],
+    ensembles: dict[str, Float64],
+    truth: dict[str, Float64],
 ) -> None:
     fine = prior.card.grid
     rows = []

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.periods import moving_periods
 from climdown.adjust.series import Climatology, Series
 from climdown.adjust.settings import Settings
+from climdown.arrays import Dates, Float32, Float64, Int64
 from climdown.bias import quantile
 from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
@@ -26,8 +26,6 @@ from climdown.compute.device import to_device, to_host
 from climdown.compute.engine import Engine
 from climdown.errors import InputError, OutputError
 
-Floats = npt.NDArray[np.float32]
-
 _READ_BYTES = 64 << 20
 # Of one block of cells: its three series with their copies, and its map.
 _BLOCK_BYTES = 256 << 20
@@ -35,10 +33,10 @@ _COPIES = 8
 _NAMES = ("ref", "hist", "sim", "scen")
 
 Progress = Callable[[int, int], None]
-Keep = Callable[[slice, Mapping[str, Floats]], None]
+Keep = Callable[[slice, Mapping[str, Float32]], None]
 
 
-def _no_days() -> npt.NDArray[np.int64]:
+def _no_days() -> Int64:
     return np.zeros(len(_NAMES), dtype=np.int64)
 
 
@@ -59,8 +57,8 @@ class Report:
     unmapped: int = 0
     bounded: int = 0
     highest: float = -np.inf
-    dry: npt.NDArray[np.int64] = field(default_factory=_no_days)
-    days: npt.NDArray[np.int64] = field(default_factory=_no_days)
+    dry: Int64 = field(default_factory=_no_days)
+    days: Int64 = field(default_factory=_no_days)
 
     def __add__(self, other: Report) -> Report:
         return Report(
@@ -216,13 +214,13 @@ class _Task:
     """
 
     settings: Settings
-    ref: Floats | None
-    ref_dates: npt.NDArray[np.object_] | None
-    hist: Floats | None
-    hist_dates: npt.NDArray[np.object_] | None
-    sim: Floats
-    sim_dates: npt.NDArray[np.object_]
-    stored: tuple[npt.NDArray[np.float64], Floats, Floats] | None
+    ref: Float32 | None
+    ref_dates: Dates | None
+    hist: Float32 | None
+    hist_dates: Dates | None
+    sim: Float32
+    sim_dates: Dates
+    stored: tuple[Float64, Float32, Float32] | None
     first_cell: int
     threads: int
     device: str
@@ -231,8 +229,8 @@ class _Task:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    scen: Floats
-    quantiles: dict[str, Floats]
+    scen: Float32
+    quantiles: dict[str, Float32]
     report: Report
 
 
@@ -266,7 +264,7 @@ def _tasks(
         )
 
 
-def _by_group(climatology: Climatology, grouping: Grouping) -> Floats:
+def _by_group(climatology: Climatology, grouping: Grouping) -> Float32:
     """A prior's quantiles in the order of the grouping, shape (groups, nodes, cells)."""
     values = climatology.quantiles.reshape(*climatology.quantiles.shape[:2], -1)
     if grouping.kind == "none":
@@ -297,7 +295,7 @@ def _adjust_task(task: _Task) -> _Found:
     return _Found(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
 
 
-def _count_dry(task: _Task, scen: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _count_dry(task: _Task, scen: Float32) -> tuple[Int64, Int64]:
     """Dry and all days of ref, hist, sim and scen in the cells that were adjusted."""
     dry, days = _no_days(), _no_days()
     if task.settings.dry:
@@ -310,7 +308,7 @@ def _count_dry(task: _Task, scen: Floats) -> tuple[npt.NDArray[np.int64], npt.ND
     return dry, days
 
 
-def _prepared(task: _Task, stream: str, values: Floats) -> Any:
+def _prepared(task: _Task, stream: str, values: Float32) -> Any:
     """Dry days told apart, on the device."""
     dry, seed = task.settings.dry, task.settings.options.seed
     if dry is not None:
@@ -354,7 +352,7 @@ def _train(task: _Task) -> quantile.QuantileMap:
     )
 
 
-def _apply(task: _Task, trained: quantile.QuantileMap) -> tuple[Floats, int, int]:
+def _apply(task: _Task, trained: quantile.QuantileMap) -> tuple[Float32, int, int]:
     """Adjusted values, how many ratios were bounded, how many values have no map."""
     options, dates = task.settings.options, task.sim_dates
     sim = _prepared(task, "sim", task.sim)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.series import Climatology, Series
+from climdown.arrays import AnyArray, Dates, Float32, Index, Mask
 from climdown.errors import ConfigError, InputError
 from climdown.transforms import Log
-
-Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.intp]
 
 # Of reference, historical and simulation together; what is made of them takes twice as much.
 _MOST_BYTES = 4 << 30
@@ -35,8 +31,8 @@ class _Sample:
     """
 
     fields: tuple[cf.Field, ...]
-    rows: tuple[Indices, ...]
-    dates: npt.NDArray[np.object_]
+    rows: tuple[Index, ...]
+    dates: Dates
 
 
 class Columns:
@@ -68,13 +64,13 @@ class Columns:
         self._check_cells()
         self.ref, self.hist, self.sim = (values.pop(name)[:, self.cells] for name in _NAMES)
 
-    def rows(self, name: str, months: frozenset[int]) -> Indices:
+    def rows(self, name: str, months: frozenset[int]) -> Index:
         """Days of a sample in these months that are complete."""
         complete = np.isfinite(getattr(self, name)).all(axis=1)
         inside = np.array([date.month in months for date in self.dates[name]])
         return np.flatnonzero(complete & inside)
 
-    def fields(self, rows: Floats) -> list[Floats]:
+    def fields(self, rows: Float32) -> list[Float32]:
         """Rows in normalised units as fields in the simulation's, one per variable."""
         shape = self.series[0].grid.shape
         everywhere = np.full((len(rows), self.cells.size), np.nan, dtype=np.float32)
@@ -122,7 +118,7 @@ class Columns:
                 "variables or fewer years"
             )
 
-    def _read(self, sample: _Sample) -> Floats:
+    def _read(self, sample: _Sample) -> Float32:
         """All variables side by side, normalised."""
         cells = self.series[0].sim.grid.areas.size
         values = np.empty((len(sample.dates), cells * len(sample.fields)), dtype=np.float32)
@@ -173,16 +169,16 @@ def _transform(field: cf.Field) -> Log | None:
     return Log(offset=float(cf.convert_units(np.array([2.0 * known.trace]), *units)[0]))
 
 
-def _forward(transform: Log, values: Floats) -> Floats:
+def _forward(transform: Log, values: Float32) -> Float32:
     return np.asarray(transform.forward(values.astype(np.float64)), np.float32)
 
 
-def _inverse(transform: Log, values: Floats) -> Floats:
+def _inverse(transform: Log, values: Float32) -> Float32:
     """The way back; less than the trace is none."""
-    amounts: npt.NDArray[Any] = transform.inverse(values.astype(np.float64))
+    amounts: AnyArray = transform.inverse(values.astype(np.float64))
     return np.where(amounts < 0.5 * transform.offset, 0.0, amounts).astype(np.float32)
 
 
-def _mostly_valid(values: Floats) -> npt.NDArray[np.bool_]:
+def _mostly_valid(values: Float32) -> Mask:
     """Columns whose values are there on nearly all days."""
     return np.asarray(np.isfinite(values).mean(axis=0) > _NEARLY_ALWAYS)

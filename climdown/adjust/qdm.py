@@ -8,9 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from climdown import cf, stream
 from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
 from climdown.adjust.options import QDMOptions
@@ -24,6 +21,7 @@ from climdown.adjust.series import (
     shared_months,
 )
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
+from climdown.arrays import Floats
 from climdown.bias import quantile
 from climdown.bias.scratch import Scratch
 from climdown.bias.stored_map import HIST, REF, StoredMap, map_attributes, read_map
@@ -161,9 +159,7 @@ def _adjust(
     return scratch, report
 
 
-def _read(
-    sim: cf.Field, source: cf.Field, scratch: Scratch, first: int, part: slice
-) -> npt.NDArray[np.floating]:
+def _read(sim: cf.Field, source: cf.Field, scratch: Scratch, first: int, part: slice) -> Floats:
     """Adjusted values in the units of the source; a kept map may have others."""
     values = scratch.read_times(first + part.start, first + part.stop)
     values = values.reshape(-1, *sim.grid.shape)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
+from climdown.arrays import Float32
 from climdown.cf.recognition import mismatch
 from climdown.errors import ConfigError, InputError, PriorError
 from climdown.grid import Grid
@@ -42,7 +42,7 @@ class Climatology:
     prior: str
     grid: Grid
     months: tuple[int, ...]
-    quantiles: npt.NDArray[np.float32]
+    quantiles: Float32
 
 
 @dataclass(frozen=True, eq=False)

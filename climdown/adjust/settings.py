@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.options import QDMOptions
 from climdown.adjust.series import Climatology, Series, shared_months
+from climdown.arrays import Float64
 from climdown.bias import quantile
 from climdown.bias.grouping import Grouping
 from climdown.bias.stored_map import MapSettings, StoredMap
@@ -35,7 +35,7 @@ class Settings:
     options: QDMOptions
 
     @property
-    def probabilities(self) -> npt.NDArray[np.float64]:
+    def probabilities(self) -> Float64:
         """Of the quantiles, the extremes' 0 and 1 included, shape (nodes,)."""
         inner = quantile.nodes(self.nodes)
         extremes = self.options.tails == "extremes"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import AnyArray
 from climdown.cf.coordinates import with_coordinates
 from climdown.errors import InputError
 
@@ -83,7 +83,7 @@ def open_dataset(path: Location) -> xr.Dataset:
     return located
 
 
-def stored_values(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
+def stored_values(dataset: xr.Dataset, name: str) -> AnyArray:
     """The numbers of a variable as its file holds them, undecoded but for packing.
 
     Args:

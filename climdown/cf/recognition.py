@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import Float64
 from climdown.cf.units import convert_units, units_convertible
 
 _LEVEL_IN_TEXT = re.compile(r"\b(\d{2,4})\s*(hpa|mb|mbar|millibars?)\b", re.IGNORECASE)
@@ -110,7 +110,7 @@ def extreme_by_name(name: str) -> str | None:
     return f"{found[1]}imum" if found else _EXTREME_NAMES.get(name)
 
 
-def stated_levels(array: xr.DataArray) -> npt.NDArray[np.float64] | None:
+def stated_levels(array: xr.DataArray) -> Float64 | None:
     """Pressure levels in Pa that a variable says it lies on, by coordinate, name or long_name."""
     axis = pressure_axis(array)
     if axis is not None:
@@ -133,19 +133,19 @@ def pressure_axis(array: xr.DataArray) -> xr.DataArray | None:
     return None
 
 
-def axis_levels(axis: xr.DataArray) -> npt.NDArray[np.float64]:
+def axis_levels(axis: xr.DataArray) -> Float64:
     """The levels of a coordinate of pressure in Pa."""
     values = np.atleast_1d(axis.values).astype(np.float64)
     return convert_units(values, str(axis.attrs["units"]), "Pa")
 
 
-def nearest_level(levels: npt.NDArray[np.float64], wanted: float) -> int | None:
+def nearest_level(levels: Float64, wanted: float) -> int | None:
     """Which level is meant; one off by more than 1 % is another."""
     index = int(np.abs(levels - wanted).argmin())
     return index if abs(levels[index] - wanted) <= 0.01 * wanted else None
 
 
-def describe_levels(levels: npt.NDArray[np.float64], wanted: float) -> str:
+def describe_levels(levels: Float64, wanted: float) -> str:
     """What is there and what was wanted, for people."""
     listed = ", ".join(f"{level / 100:g}" for level in levels)
     return f"levels {listed} hPa, not {wanted / 100:g}"

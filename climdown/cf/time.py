@@ -11,9 +11,9 @@ from typing import Any
 import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import cftime
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import AnyArray, Dates, Float32, Float64, Index, Int64
 from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
@@ -29,11 +29,11 @@ class TimeAxis:
         name, bounds_name: of the variables in the file.
     """
 
-    dates: npt.NDArray[np.object_]
-    values: npt.NDArray[Any]
+    dates: Dates
+    values: AnyArray
     units: str
     calendar: str
-    bounds: npt.NDArray[Any] | None
+    bounds: AnyArray | None
     name: str = "time"
     bounds_name: str = "time_bnds"
 
@@ -94,7 +94,7 @@ class TimeAxis:
         return _sort_key(self.dates[0])
 
     @property
-    def lengths(self) -> npt.NDArray[np.float64]:
+    def lengths(self) -> Float64:
         """Days that each step lasts: by the bounds, else by the calendar; shape (n,).
 
         Raises:
@@ -113,7 +113,7 @@ class TimeAxis:
             raise InputError(f"bounds of time do not ascend ({self.describe()})")
         return np.array(days)
 
-    def rebased_bounds(self, units: str) -> npt.NDArray[Any]:
+    def rebased_bounds(self, units: str) -> AnyArray:
         """The bounds, encoded in other units of the same calendar."""
         if self.units == units or self.bounds is None:
             return np.asarray(self.bounds)
@@ -126,9 +126,7 @@ class TimeAxis:
         return f"{len(self)} steps from {first} to {last} ({self.calendar})"
 
 
-def calendar_conditions(
-    dates: Sequence[Any] | npt.NDArray[np.object_], step_days: float
-) -> npt.NDArray[np.float32]:
+def calendar_conditions(dates: Sequence[Any] | Dates, step_days: float) -> Float32:
     """(month, day, hour) of each date, shape (n, 3).
 
     Daily and longer means belong to no hour; 12 stands for them all, whatever the stamp says.
@@ -140,9 +138,7 @@ def calendar_conditions(
     )
 
 
-def step_numbers(
-    dates: Sequence[Any] | npt.NDArray[np.object_], step_days: float
-) -> npt.NDArray[np.int64]:
+def step_numbers(dates: Sequence[Any] | Dates, step_days: float) -> Int64:
     """A number for each date that grows by one from each step to the next, whatever is missing.
 
     Months are counted as months, all else in steps of `step_days` from the year 1 of the dates'
@@ -156,7 +152,7 @@ def step_numbers(
     return np.asarray(steps, dtype=np.int64)
 
 
-def evenly(index: npt.NDArray[np.intp], most: int | None) -> npt.NDArray[np.intp]:
+def evenly(index: Index, most: int | None) -> Index:
     """At most so many of some steps, or of other places in an array, evenly spread."""
     count = min(most or len(index), len(index))
     return index[np.linspace(0, len(index) - 1, count).round().astype(np.intp)]
@@ -269,9 +265,7 @@ def _dates(array: xr.DataArray, name: Hashable) -> bool:
     return isinstance(coordinate.values[0], cftime.datetime)
 
 
-def _encode(
-    dates: npt.NDArray[Any], units: str, calendar: str, dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _encode(dates: AnyArray, units: str, calendar: str, dtype: np.dtype[Any]) -> AnyArray:
     if dates.dtype != object:
         return np.asarray(dates, dtype=dtype)
     values = np.asarray(cftime.date2num(dates, units, calendar))

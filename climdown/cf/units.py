@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 import cf_units
 import numpy as np
-import numpy.typing as npt
+
+from climdown.arrays import AnyArray
 
 _WATER_DENSITY = 1000.0  # kg m-3: mass of precipitation to depth
 _STANDARD_GRAVITY = 9.80665  # m s-2: geopotential to geopotential height
@@ -55,7 +55,7 @@ def units_convertible(source: str, target: str) -> bool:
     return True
 
 
-def convert_units(values: npt.NDArray[Any], source: str, target: str) -> npt.NDArray[Any]:
+def convert_units(values: AnyArray, source: str, target: str) -> AnyArray:
     """Convert by UDUNITS; mass of water per area to depth and geopotential to height as well.
 
     Raises:

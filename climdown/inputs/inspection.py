@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
+from climdown.arrays import Float64
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
 from climdown.inputs.checks import FILL
@@ -274,7 +274,7 @@ def _limits(array: xr.DataArray, known: cf.VariableFamily | None) -> tuple[float
     return known.range_in(str(array.attrs["units"]))
 
 
-def _blocks(array: xr.DataArray) -> Iterator[npt.NDArray[np.float64]]:
+def _blocks(array: xr.DataArray) -> Iterator[Float64]:
     """All values in pieces of bounded size, cut along the leading dimensions."""
     if array.ndim == 0 or 8 * array.size <= _BLOCK_BYTES:
         yield np.asarray(array.values, np.float64)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf, files, regrid, stream
+from climdown.arrays import Floats
 from climdown.errors import ConfigError, GridError, InputError, naming
 from climdown.grid import Grid
 from climdown.version import __version__
@@ -184,9 +184,7 @@ class _FilePlan:
                 ", ".join(lost),
             )
 
-    def read(
-        self, name: str, block: tuple[slice, ...], min_coverage: float
-    ) -> npt.NDArray[np.floating]:
+    def read(self, name: str, block: tuple[slice, ...], min_coverage: float) -> Floats:
         part = self.arrays[name].isel(dict(zip(self.leading(name), block, strict=True)))
         try:
             values = np.asarray(part.values, dtype=np.float64)

@@ -9,9 +9,9 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
+from climdown.arrays import Float64
 from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.parts import PartStore
@@ -104,7 +104,7 @@ class _Moments:
         self.mean: Any = 0.0
         self.squares: Any = 0.0
 
-    def add(self, values: npt.NDArray[np.float64]) -> None:
+    def add(self, values: Float64) -> None:
         self.count += 1
         difference = values - self.mean
         self.mean = self.mean + difference / self.count

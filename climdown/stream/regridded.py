@@ -11,8 +11,8 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats
 from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.writing import (
@@ -53,7 +53,7 @@ def write_on_grid(
     variables: Sequence[GriddedVariable],
     copied: Sequence[str],
     attributes: Mapping[str, Any],
-    read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
+    read: Callable[[str, tuple[slice, ...]], Floats],
 ) -> None:
     """Write variables of a file on another grid, and the rest of the file as it was stored.
 
@@ -128,7 +128,7 @@ def _write_blocks(
     file: netCDF4.Dataset,
     variable: GriddedVariable,
     grid: Grid,
-    read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
+    read: Callable[[str, tuple[slice, ...]], Floats],
 ) -> None:
     size = (8 if variable.double else 4) * grid.lat.size * grid.lon.size
     chunks = [1] * len(variable.dims)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
+from climdown.arrays import Float64
 from climdown.grid import Grid
 
 FILL_VALUE = np.float32(1e20)
@@ -73,8 +73,8 @@ def add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
 def _add_axis(
     file: netCDF4.Dataset,
     name: str,
-    centres: npt.NDArray[np.float64],
-    edges: npt.NDArray[np.float64],
+    centres: Float64,
+    edges: Float64,
     standard_name: str,
     units: str,
     axis: str,
