@@ -120,19 +120,19 @@ def change_table(folder: Path, data: Path) -> None:
     for variable in ("tas", "pr"):
         names = {k: str(data / "iberia" / v.format(v=variable)) for k, v in FILES.items()}
         for group in groups:
-            raw, kept, highest = _kept_changes(folder, names, variable, group)
+            raw, adjusted, highest = _changes_of_groups(folder, names, variable, group)
             scale = raw if variable == "pr" else np.nanmean(raw)
-            deviation = np.abs(kept - raw) / np.abs(scale)
-            means = [np.nanmean(v[np.isfinite(raw).any(axis=1)], axis=1) for v in (raw, kept)]
+            deviation = np.abs(adjusted - raw) / np.abs(scale)
+            means = [np.nanmean(v[np.isfinite(raw).any(axis=1)], axis=1) for v in (raw, adjusted)]
             by_quantile = np.abs(means[1] - means[0]) / np.abs(means[0])
             print(
-                f"{variable:<10}{group:<8}{np.nanmean(raw):>10.3f}{np.nanmean(kept):>10.3f}"
+                f"{variable:<10}{group:<8}{np.nanmean(raw):>10.3f}{np.nanmean(adjusted):>10.3f}"
                 f"{np.nanmax(by_quantile):>18.2%}{np.nanquantile(deviation, 0.95):>18.2%}"
                 f"{np.nanmax(deviation):>18.2%}{highest:>12.4g}"
             )
 
 
-def _kept_changes(
+def _changes_of_groups(
     folder: Path, names: Mapping[str, str], variable: str, group: Literal["none", "month"]
 ) -> tuple[Float64, Float64, float]:
     """Raw and adjusted changes, shape (quantiles, cells and months), and the highest value."""
@@ -151,11 +151,12 @@ def _kept_changes(
     changes = []
     for month in (12, 1, 2) if group == "month" else (0,):
         parts = [
-            values[[month in (0, date.month) for date in own.time.dates]] for values, own in series
+            values[[month in (0, date.month) for date in field.time.dates]]
+            for values, field in series
         ]
         changes.append(_changes(variable, parts))
-    raw, kept = (np.concatenate(v, axis=1) for v in zip(*changes, strict=True))
-    return raw, kept, float(np.nanmax(scen))
+    raw, adjusted = (np.concatenate(v, axis=1) for v in zip(*changes, strict=True))
+    return raw, adjusted, float(np.nanmax(scen))
 
 
 def _changes(variable: str, parts: Sequence[Float64]) -> tuple[Float64, Float64]:
@@ -167,11 +168,11 @@ def _changes(variable: str, parts: Sequence[Float64]) -> tuple[Float64, Float64]
     if variable == "tas":
         return q_sim - q_hist, q_scen - q_ref
     wet = np.minimum.reduce(quantiles) > WET
-    raw, kept = (
+    raw, adjusted = (
         np.where(wet, above / np.where(wet, below, 1.0), np.nan)
         for above, below in ((q_sim, q_hist), (q_scen, q_ref))
     )
-    return raw, kept
+    return raw, adjusted
 
 
 def transport_table(folder: Path, data: Path) -> None:
@@ -179,12 +180,12 @@ def transport_table(folder: Path, data: Path) -> None:
     samples = _samples(folder, data)
     valid = np.logical_and.reduce([np.isfinite(v).mean(axis=0) > 0.95 for v in samples.values()])
     valid &= np.tile(valid.reshape(2, -1).all(axis=0), 2)
-    kept = {k: v[:, valid][np.isfinite(v[:, valid]).all(axis=1)] for k, v in samples.items()}
-    mean, std = kept["judged obs."].mean(axis=0), kept["judged obs."].std(axis=0)
-    scaled = {k: (v - mean) / std for k, v in kept.items()}
-    known = np.corrcoef(np.concatenate([scaled["judged obs."], scaled["fitted obs."]]).T)
-    cells = len(known) // 2
-    tied = known[np.arange(cells), np.arange(cells) + cells]
+    complete = {k: v[:, valid][np.isfinite(v[:, valid]).all(axis=1)] for k, v in samples.items()}
+    mean, std = complete["judged obs."].mean(axis=0), complete["judged obs."].std(axis=0)
+    scaled = {k: (v - mean) / std for k, v in complete.items()}
+    expected = np.corrcoef(np.concatenate([scaled["judged obs."], scaled["fitted obs."]]).T)
+    cells = len(expected) // 2
+    tied = expected[np.arange(cells), np.arange(cells) + cells]
     print("\nDays of (tas, pr) together: every other winter fitted, judged on the others")
     print(f"over {cells} cells; corr(tas, pr) is {tied.mean():.3f} in all observed winters")
     print("error: mean absolute error against these, over cells; over all pairs of columns")
@@ -194,8 +195,8 @@ def transport_table(folder: Path, data: Path) -> None:
     )
     target = scaled["judged obs."]
     for name, points in scaled.items():
-        found = np.corrcoef(points.T)
-        pairs = found[np.arange(cells), np.arange(cells) + cells]
+        correlations = np.corrcoef(points.T)
+        pairs = correlations[np.arange(cells), np.arange(cells) + cells]
         same = name == "judged obs."
         distances = (
             0.0 if same else sliced_wasserstein(points, target),
@@ -204,7 +205,7 @@ def transport_table(folder: Path, data: Path) -> None:
         print(
             f"{name:<14}{len(points):>6}{distances[0]:>12.3f}{distances[1]:>10.4f}"
             f"{pairs.mean():>16.3f}{np.abs(pairs - tied).mean():>8.3f}"
-            f"{np.abs(found - known).mean():>12.3f}{points.std(axis=0).mean():>9.3f}"
+            f"{np.abs(correlations - expected).mean():>12.3f}{points.std(axis=0).mean():>9.3f}"
         )
 
 

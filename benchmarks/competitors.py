@@ -75,11 +75,11 @@ def parse_competitor(word: str) -> Competitor:
         ConfigError: `climdown run` has no such method or option.
     """
     name, *entries = word.split(":")
-    own = {option.name for option in options_of(find_method(name).Options)}
+    option_names = {option.name for option in options_of(find_method(name).Options)}
     settings: dict[str, Any] = {"method": name, "options": {}}
     for entry in entries:
         key, _, text = entry.partition("=")
-        if key in own:
+        if key in option_names:
             settings["options"][key] = _value(text)
         elif key in {field.name for field in fields(RunConfig)}:
             settings[key] = _value(text)
@@ -129,16 +129,16 @@ def draw_all(
         priors: by kind; methods of other kinds are left out.
         entries: of `RunConfig`, but for the method's own.
     """
-    found = {}
+    drawn = {}
     for method in methods:
         prior = method.prior(priors)
         if prior is None:
             continue
         try:
-            found[method.label] = draw(prior, inputs, method.configure(entries), periods)
+            drawn[method.label] = draw(prior, inputs, method.configure(entries), periods)
         except ConfigError as error:
             print(f"\n{method.label}: left out, {error}")
-    return found
+    return drawn
 
 
 def draw(
@@ -148,10 +148,10 @@ def draw(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if len(periods) > 1:
-            whole = make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
+            full_plan = make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
             # A choice that the input decides is that of all of it.
-            own = {option.name for option in options_of(whole.method.Options)}
-            decided = {name: value for name, value in whole.decided.items() if name in own}
+            names = {option.name for option in options_of(full_plan.method.Options)}
+            decided = {name: value for name, value in full_plan.decided.items() if name in names}
             config = replace(config, options={**config.options, **decided})
         return _joined(
             [
@@ -201,8 +201,8 @@ def _guiding_values(plan: Plan) -> list[Tensor]:
 
 def _joined(parts: Sequence[Drawn]) -> Drawn:
     def along_time(name: str) -> dict[str, Floats]:
-        found = [getattr(part, name) for part in parts]
-        return {v: np.concatenate([one[v] for one in found]) for v in found[0]}
+        parts_of_time = [getattr(part, name) for part in parts]
+        return {v: np.concatenate([one[v] for one in parts_of_time]) for v in parts_of_time[0]}
 
     return replace(
         parts[0],

@@ -77,20 +77,20 @@ EXPERIMENTS = (
 
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
     """Rows by experiment, printed as they come; one without files is told and left out."""
-    found = {}
+    results = {}
     for experiment in EXPERIMENTS:
         try:
-            found[experiment.name] = judge(experiment, options, methods)
+            results[experiment.name] = judge(experiment, options, methods)
         except InputError as error:
             print(f"\n{experiment.name}: left out, {error}")
             continue
         running.print_table(
             f"{experiment.name}, {options.members} members; NCEP-R1 daily means against "
             f"ERA-Interim at 12 UTC; bias known from {experiment.reference_period}",
-            found[experiment.name],
+            results[experiment.name],
             ("variable", "input", "input_mae", "method", *PAIRED, "evaluations", "seconds"),
         )
-    return found
+    return results
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +132,15 @@ def settings(
 ) -> dict[str, Any]:
     """Entries of `RunConfig`, but for the method's own."""
     bias, scale = SETTINGS[setting]
-    found: dict[str, Any] = {"filter_scale": scale, "members": options.members, "bias": bias}
+    entries: dict[str, Any] = {"filter_scale": scale, "members": options.members, "bias": bias}
     if bias != "none":
         observed = (options.data / name for v in files.variables for name in v.files)
-        found |= {
+        entries |= {
             "historical": (str(files.sources["historical"]),),
             "reference": tuple(map(str, observed)),
             "reference_period": experiment.reference_period,
         }
-    return found
+    return entries
 
 
 def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -> Files:
@@ -167,8 +167,8 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
             chosen = field.time.select(period)
             axis = field.time.isel(chosen)
             grid, values[v.name] = padded(field.read(chosen).astype(np.float64), field.grid, fine)
-            known = np.asarray(np.isfinite(values[v.name]).any(axis=0), dtype=np.float64)
-            share = regrid.weights(grid, fine, "conservative").apply(known)
+            observed = np.asarray(np.isfinite(values[v.name]).any(axis=0), dtype=np.float64)
+            share = regrid.weights(grid, fine, "conservative").apply(observed)
             covered[v.name] &= np.nan_to_num(share) > 1.0 - 1e-6
         running.write_fields(sources[source], grid, axis, variables, values, {})
     means = {
@@ -226,8 +226,11 @@ def score(files: Files, data: Path, setting: str, drawn: dict[str, Drawn]) -> li
         coarse = running.coarsened(truth, fine, first.grid)
         share = running.coarsened(files.covered[v.name].astype(np.float64), fine, first.grid)
         weights = first.grid.areas * (share > 1.0 - 1e-6)
-        own: Row = {"input": setting, "input_mae": mean_absolute_error(guide, coarse, weights)}
+        input_error: Row = {
+            "input": setting,
+            "input_mae": mean_absolute_error(guide, coarse, weights),
+        }
         label = f"{v.name} ({v.units})"
-        found = paired_rows(label, truth, forecasts, fine.areas, mean, files.covered[v.name])
-        rows += [row | own for row in found]
+        scored = paired_rows(label, truth, forecasts, fine.areas, mean, files.covered[v.name])
+        rows += [row | input_error for row in scored]
     return rows

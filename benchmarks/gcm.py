@@ -86,7 +86,7 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
         ],
         "files": [Observed("held out of the adjustment", fields, late, early)],
     }
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for adjustment, judged in plans.items():
         if adjustment == "files" and not early.any():
             print(f"\nadjustment 'files': left out, no observed day lies in {REFERENCE_PERIOD}")
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
                 for v in config.data.variables
                 for row in climate(v, observed, historical, priors)
             ]
-            found[title] = rows
+            results[title] = rows
             count = len(next(iter(historical.values())).dates)
             running.print_table(
                 f"{title}: {int(observed.judged.sum())} observed days, {count} days of the model, "
@@ -113,22 +113,22 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
             )
         if adjustment == "prior":
             future = downscale(adjustment, SCENARIO, options, methods, priors)
-            found["change"] = [
+            results["change"] = [
                 row
                 for v in config.data.variables
                 for row in changes(v, historical, future, priors["diffusion"].card.grid)
             ]
             running.print_table(
                 "gcm, change from historical to RCP8.5",
-                found["change"],
+                results["change"],
                 ("variable", "method", *CHANGE),
             )
             speed = {label: one.seconds for label, one in historical.items()}
-            found["seconds"] = speed
+            results["seconds"] = speed
             if {"bridge", "cm"} <= set(speed):
-                found["bridge_over_cm"] = speed["bridge"] / speed["cm"]
-                print(f"\nbridge takes {found['bridge_over_cm']:.1f} times as long as cm")
-    return found
+                results["bridge_over_cm"] = speed["bridge"] / speed["cm"]
+                print(f"\nbridge takes {results['bridge_over_cm']:.1f} times as long as cm")
+    return results
 
 
 def observations(config: PriorConfig, data: Path) -> tuple[cf.TimeAxis, dict[str, Floats]]:
@@ -185,18 +185,18 @@ def climate(
     }
     for method, one in drawn.items():
         forecasts[method] = Forecast(one.members[name], one.seconds, one.evaluations)
-    known = np.isfinite(truth).mean(axis=0) >= _OBSERVED
+    valid = np.isfinite(truth).mean(axis=0) >= _OBSERVED
     for forecast in forecasts.values():
-        known &= np.isfinite(forecast.values).all(axis=(0, 1))
+        valid &= np.isfinite(forecast.values).all(axis=(0, 1))
     if not (observed.judged & observed.fitted).any():
         forecasts["observed"] = single(observed.fields[name][observed.fitted])
     wet = 1.0 if variable.transform == "log" else None
     rows: list[Row] = []
     for method, forecast in forecasts.items():
         row: Row = {"variable": f"{name} ({variable.units})", "method": method}
-        row |= climate_scores(forecast.values, truth, fine.areas, known, mean, wet=wet)
+        row |= climate_scores(forecast.values, truth, fine.areas, valid, mean, wet=wet)
         if method != "observed":
-            row |= correlations(forecast.values, drawn.get(method, first), name, fine, known)
+            row |= correlations(forecast.values, drawn.get(method, first), name, fine, valid)
         rows.append(row | {"evaluations": forecast.evaluations, "seconds": forecast.seconds})
     for row in rows[1:]:
         for measure in ("mean", "p95", "p99"):
@@ -209,7 +209,7 @@ def climate_scores(
     ensemble: Floats,
     truth: Floats,
     areas: Floats,
-    known: Mask,
+    valid: Mask,
     climatology: Floats,
     *,
     wet: float | None,
@@ -218,32 +218,32 @@ def climate_scores(
 
     Args:
         ensemble, truth: shapes (n, member, ny, nx) and (m, ny, nx), of any days.
-        known: cells to judge.
+        valid: cells to judge.
         wet: least precipitation of a wet day, or None where there are none.
     """
-    target = np.where(known, truth, np.nan)
-    pooled = np.where(known, ensemble.reshape(-1, *ensemble.shape[2:]), np.nan)
-    found: Row = {
+    target = np.where(valid, truth, np.nan)
+    pooled = np.where(valid, ensemble.reshape(-1, *ensemble.shape[2:]), np.nan)
+    row: Row = {
         "mean_error": scores.mean_absolute_error(
             cells.mean_by_cell(pooled), cells.mean_by_cell(target), areas
         )
     }
     for name, quantile in (("p95_error", 0.95), ("p99_error", 0.99)):
         ours, theirs = (cells.quantile_by_cell(x, quantile) for x in (pooled, target))
-        found[name] = scores.mean_absolute_error(ours, theirs, areas)
+        row[name] = scores.mean_absolute_error(ours, theirs, areas)
     if wet is not None:
         ours, theirs = (cells.wet_day_frequency(x, wet) for x in (pooled, target))
-        found["wet_days"] = scores.weighted_mean(ours, areas)
-        found["wet_days_observed"] = scores.weighted_mean(theirs, areas)
-        found["wet_days_error"] = scores.mean_absolute_error(ours, theirs, areas)
+        row["wet_days"] = scores.weighted_mean(ours, areas)
+        row["wet_days_observed"] = scores.weighted_mean(theirs, areas)
+        row["wet_days_error"] = scores.mean_absolute_error(ours, theirs, areas)
     complete = np.isfinite(target).any(axis=(1, 2))
-    days = np.isfinite(np.where(known, ensemble, np.nan)).any(axis=(1, 2, 3))
-    return found | spectral(ensemble[days], target[complete], known, climatology)
+    days = np.isfinite(np.where(valid, ensemble, np.nan)).any(axis=(1, 2, 3))
+    return row | spectral(ensemble[days], target[complete], valid, climatology)
 
 
-def correlations(ensemble: Floats, drawn: Drawn, name: str, fine: Grid, known: Mask) -> Row:
+def correlations(ensemble: Floats, drawn: Drawn, name: str, fine: Grid, valid: Mask) -> Row:
     """With what guided, and with the raw input, after averaging over the coarse cells."""
-    ours = running.coarsened(np.where(known, ensemble, np.nan), fine, drawn.grid)
+    ours = running.coarsened(np.where(valid, ensemble, np.nan), fine, drawn.grid)
     guide, areas = drawn.guide[name], drawn.grid.areas
     raw = np.where(np.isfinite(guide), drawn.raw[name], np.nan)
     return {
@@ -268,12 +268,12 @@ def changes(
     for method, before in historical.items():
         pair = before, future[method]
         guides = [one.guide[name] for one in pair]
-        known = np.logical_and.reduce([np.isfinite(x).any(axis=0) for x in guides])
-        raws = [np.where(known, one.raw[name], np.nan) for one in pair]
+        valid = np.logical_and.reduce([np.isfinite(x).any(axis=0) for x in guides])
+        raws = [np.where(valid, one.raw[name], np.nan) for one in pair]
         members = []
         for one in pair:
             values = running.coarsened(one.members[name], fine, one.grid)
-            members.append(np.where(known, values.reshape(-1, *before.grid.shape), np.nan))
+            members.append(np.where(valid, values.reshape(-1, *before.grid.shape), np.nan))
         row: Row = {"variable": f"{name} ({variable.units})", "method": method}
         rows.append(row | change_scores(members, guides, raws, before.grid.areas, ratio=ratio))
     return rows
@@ -287,17 +287,17 @@ def change_scores(
         name: scores.mean_change(pair[0], pair[1], areas)
         for name, pair in (("raw", raws), ("guide", guides), ("members", members))
     }
-    found: Row = dict(change)
+    row: Row = dict(change)
     for other, pair in (("guide", guides), ("raw", raws)):
         difference = change["members"] - change[other]
-        found[f"members_vs_{other}_%"] = 100.0 * difference / abs(change[other])
-        found[f"cell_error_{other}"] = scores.change_error(
+        row[f"members_vs_{other}_%"] = 100.0 * difference / abs(change[other])
+        row[f"cell_error_{other}"] = scores.change_error(
             members[0], members[1], pair[0], pair[1], areas
         )
         if ratio:
             quotient = _mean_ratio(members, areas) / _mean_ratio(pair, areas)
-            found[f"ratio_vs_{other}_%"] = 100.0 * (quotient - 1.0)
-    return found
+            row[f"ratio_vs_{other}_%"] = 100.0 * (quotient - 1.0)
+    return row
 
 
 def _mean_ratio(pair: list[Floats], areas: Floats) -> float:

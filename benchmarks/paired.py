@@ -49,15 +49,15 @@ CASES = (
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
     """Rows by case, printed as they come."""
     wanted = options.only.split(",") if options.only else [case.name for case in CASES]
-    found = {}
+    results = {}
     for case in (case for case in CASES if case.name in wanted):
-        dates, found[case.name] = judge(case, options, methods)
+        dates, results[case.name] = judge(case, options, methods)
         running.print_table(
             f"{case.name}, {options.members} members, {dates}",
-            found[case.name],
+            results[case.name],
             ("variable", "method", *PAIRED, "evaluations", "seconds"),
         )
-    return found
+    return results
 
 
 def judge(
@@ -143,7 +143,7 @@ def read_supervised(
     path = supervised_file(folder, case.name)
     if not path.exists():
         return {}
-    found = {}
+    forecasts = {}
     for v in variables:
         wanted = cf.Quantity(v.name, (running.written_name(v),), v.names, v.units, v.level)
         field = cf.open_field([path], wanted)
@@ -153,5 +153,5 @@ def read_supervised(
             raise ValueError(f"{path} lacks {missing[0]}; run benchmarks.supervised on that period")
         values = read_days(field, np.array([place[day] for day in days]))
         seconds = float(field.global_attributes["seconds_per_field"])
-        found[v.name] = Forecast(values[:, None], seconds, 1)
-    return found
+        forecasts[v.name] = Forecast(values[:, None], seconds, 1)
+    return forecasts

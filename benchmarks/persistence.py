@@ -102,8 +102,8 @@ def judge(options: argparse.Namespace) -> list[Row]:
         drawn, noise = run(prior, axis, coarse, means, settings)
         seconds = (time.monotonic() - begun) / (len(axis) * options.members)
         for name, values in truth.items():
-            found = compare(prior, name, values, drawn[name], coarse, axis)
-            row = Row(name, choice, noise.get(name, 0.0), *found, seconds)
+            scored = compare(prior, name, values, drawn[name], coarse, axis)
+            row = Row(name, choice, noise.get(name, 0.0), *scored, seconds)
             rows.append(row)
     return sorted(rows, key=lambda row: list(truth).index(row.variable))
 
@@ -158,15 +158,15 @@ def compare(
     observed = fine_detail(forward(truth), fine, coarse)
     ours = fine_detail(forward(members), fine, coarse)
     finite = np.isfinite(observed).all(axis=0) & np.isfinite(ours).all(axis=(0, 1))
-    known = np.asarray(finite)
+    counted = np.asarray(finite)
     factor = fine.shape[0] // coarse.shape[0]
     ny, nx = (n * factor for n in coarse.shape)
-    known[ny:], known[:, nx:] = False, False
-    areas = fine.areas[known]
-    observed, ours = observed[:, known], ours[:, :, known]
+    counted[ny:], counted[:, nx:] = False, False
+    areas = fine.areas[counted]
+    observed, ours = observed[:, counted], ours[:, :, counted]
     # A member and the truth depart alike from the mean of the other members, of a good ensemble.
     others = (ours.sum(axis=1, keepdims=True) - ours) / (ours.shape[1] - 1)
-    crps = scores.fair_crps(members[:, :, known], truth[:, known], areas)
+    crps = scores.fair_crps(members[:, :, counted], truth[:, counted], areas)
     first = consecutive(axis)
 
     def correlation(values: Floats) -> float:

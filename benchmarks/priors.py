@@ -87,13 +87,13 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     print_tables(heading, losses, rows, neighbours)
     if options.json:
-        found = {
+        results = {
             "heading": heading,
             "loss": losses,
             "rows": [asdict(row) for row in rows],
             "neighbours": [asdict(entry) for entry in neighbours],
         }
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if options.montage:
         montage(card, samples, validation, options.montage, options.blind)
 
@@ -123,12 +123,12 @@ def is_consistency(card: Card) -> bool:
 
 def check_match(ours: Card, theirs: Card) -> None:
     """Raise ValueError unless the data have the prior's variables and grid."""
-    known, found = (
+    trained, configured = (
         f"{', '.join(v.name for v in card.variables)} on {card.grid.describe()}"
         for card in (ours, theirs)
     )
-    if known != found:
-        raise ValueError(f"the configuration has {found}; the prior has {known}")
+    if trained != configured:
+        raise ValueError(f"the configuration has {configured}; the prior has {trained}")
 
 
 def physical(

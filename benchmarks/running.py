@@ -48,9 +48,9 @@ def held_out(axis: cf.TimeAxis, data: DataConfig, period: str | None) -> Index:
 def climatology(name: str, priors: Sequence[Prior]) -> Floats:
     """Mean of each cell over the training period, as the first prior that has it carries it."""
     for prior in priors:
-        if (found := prior.fields.get(f"climatology_{name}")) is not None:
+        if (mean := prior.fields.get(f"climatology_{name}")) is not None:
             channel = [v.name for v in prior.card.variables].index(name)
-            return np.where(prior.mask[channel], found.astype(np.float64), np.nan)
+            return np.where(prior.mask[channel], mean.astype(np.float64), np.nan)
     raise ValueError(f"no prior carries the climatology of {name}")
 
 
@@ -92,8 +92,8 @@ def write_fields(
     """Fields in the variables' units as a CF file."""
     described = []
     for variable in variables:
-        own = {"standard_name": written_name(variable), "units": variable.units}
-        output = stream.OutputVariable(variable.name, own)
+        description = {"standard_name": written_name(variable), "units": variable.units}
+        output = stream.OutputVariable(variable.name, description)
         described.append((output, values[variable.name].astype(np.float32)))
     stream.write_fields(
         path, grid=grid, time=axis, variables=described, attributes=attributes or {}

@@ -112,7 +112,7 @@ def adjust_series(
         stack: keeps the result until it is left.
         scratch: folder for the scratch files; they need three times the size of the data in
             float32, and the result once more.
-        stored: a kept map, instead of training.
+        stored: a stored map, instead of training.
         keep: called with each block's quantiles.
 
     Returns:
@@ -137,7 +137,7 @@ def adjust_series(
             _spill(one, stores[name])
         found = Scratch(scratch, times=lengths["sim"], cells=cells, width=width)
         result = stack.enter_context(found)
-        tasks = _tasks(series, settings, stores, stored, engine, kept=keep is not None)
+        tasks = _tasks(series, settings, stores, stored, engine, with_quantiles=keep is not None)
         return result, _adjust_blocks(engine, tasks, result, keep, progress)
 
 
@@ -149,13 +149,13 @@ def _adjust_blocks(
     progress: Progress | None,
 ) -> Report:
     report, blocks = Report(), result.blocks
-    for done, (block, found) in enumerate(
+    for done, (block, outcome) in enumerate(
         zip(blocks, engine.map(_adjust_task, tasks), strict=True), start=1
     ):
-        result.write_cells(block, found.scen)
-        report += found.report
+        result.write_cells(block, outcome.scen)
+        report += outcome.report
         if keep is not None:
-            keep(block, found.quantiles)
+            keep(block, outcome.quantiles)
         if progress is not None:
             progress(done, len(blocks))
     return report
@@ -208,9 +208,9 @@ class _Task:
 
     Attributes:
         ref: values, or quantiles of (groups, nodes, width), or None where `stored` is given.
-        stored: nodes and quantiles of a kept map.
+        stored: nodes and quantiles of a stored map.
         first_cell: number of the block's first cell, by which dry days are told apart.
-        kept: whether the quantiles are wanted back.
+        with_quantiles: whether the quantiles are wanted back.
     """
 
     settings: Settings
@@ -224,11 +224,11 @@ class _Task:
     first_cell: int
     threads: int
     device: str
-    kept: bool
+    with_quantiles: bool
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Result:
     scen: Float32
     quantiles: dict[str, Float32]
     report: Report
@@ -241,16 +241,16 @@ def _tasks(
     stored: StoredMap | None,
     engine: Engine,
     *,
-    kept: bool,
+    with_quantiles: bool,
 ) -> Iterator[_Task]:
-    known = None
+    quantiles = None
     if isinstance(series.ref, Climatology):
-        known = _by_group(series.ref, settings.grouping)
+        quantiles = _by_group(series.ref, settings.grouping)
     for block in stores["sim"].blocks:
         ref = stores["ref"].read_cells(block) if "ref" in stores else None
         yield _Task(
             settings=settings,
-            ref=ref if known is None else known[..., block],
+            ref=ref if quantiles is None else quantiles[..., block],
             ref_dates=series.ref.time.dates if isinstance(series.ref, cf.Field) else None,
             hist=stores["hist"].read_cells(block) if "hist" in stores else None,
             hist_dates=series.hist.time.dates if "hist" in stores else None,
@@ -260,7 +260,7 @@ def _tasks(
             first_cell=block.start,
             threads=engine.threads,
             device=engine.device,
-            kept=kept,
+            with_quantiles=with_quantiles,
         )
 
 
@@ -269,13 +269,13 @@ def _by_group(climatology: Climatology, grouping: Grouping) -> Float32:
     values = climatology.quantiles.reshape(*climatology.quantiles.shape[:2], -1)
     if grouping.kind == "none":
         return values[-1:]
-    found = np.full((12, *values.shape[1:]), np.nan, dtype=np.float32)
+    by_month = np.full((12, *values.shape[1:]), np.nan, dtype=np.float32)
     for entry, month in enumerate(climatology.months):
-        found[month - 1] = values[entry]
-    return found
+        by_month[month - 1] = values[entry]
+    return by_month
 
 
-def _adjust_task(task: _Task) -> _Found:
+def _adjust_task(task: _Task) -> _Result:
     """Train a block's map and apply it: runs in this process or in a worker's."""
     trained = _train(task)
     scen, bounded, unmapped = _apply(task, trained)
@@ -291,8 +291,8 @@ def _adjust_task(task: _Task) -> _Found:
         dry=dry,
         days=days,
     )
-    quantiles = {REF: trained.ref, HIST: trained.hist} if task.kept else {}
-    return _Found(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
+    quantiles = {REF: trained.ref, HIST: trained.hist} if task.with_quantiles else {}
+    return _Result(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
 
 
 def _count_dry(task: _Task, scen: Float32) -> tuple[Int64, Int64]:
@@ -319,8 +319,8 @@ def _prepared(task: _Task, stream: str, values: Float32) -> Any:
 def _train(task: _Task) -> quantile.QuantileMap:
     settings, nodes = task.settings, quantile.nodes(task.settings.nodes)
     if task.stored is not None:
-        nodes, *known = task.stored
-        on_device = (to_device(values, task.device) for values in known)
+        nodes, *quantiles = task.stored
+        on_device = (to_device(values, task.device) for values in quantiles)
         return quantile.QuantileMap(settings.kind, settings.grouping, nodes, *on_device)
     assert task.ref is not None
     assert task.hist is not None

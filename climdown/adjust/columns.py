@@ -125,8 +125,8 @@ class Columns:
         steps = max(1, _READ_BYTES // (8 * cells))
         for i, (field, rows) in enumerate(zip(sample.fields, sample.rows, strict=True)):
             for start in range(0, len(rows), steps):
-                kept = rows[start : start + steps]
-                block = field.read(slice(start, start + steps)).reshape(-1, cells)[kept >= 0]
+                block_rows = rows[start : start + steps]
+                block = field.read(slice(start, start + steps)).reshape(-1, cells)[block_rows >= 0]
                 if np.isinf(block).any():
                     raise InputError(
                         f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' has "
@@ -134,7 +134,7 @@ class Columns:
                     )
                 transform = self.transforms[i]
                 block = block if transform is None else _forward(transform, block)
-                values[kept[kept >= 0], i * cells : (i + 1) * cells] = block
+                values[block_rows[block_rows >= 0], i * cells : (i + 1) * cells] = block
         return values
 
 
@@ -142,15 +142,18 @@ def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
     """The days that all variables have; a simulation must have the same in all."""
     days = [_days(field.time) for field in fields]
     common = set(days[0]).intersection(*days[1:])
-    for field, own in zip(fields, days, strict=True):
-        if not common or (name == "sim" and len(own) > len(common)):
+    for field, field_days in zip(fields, days, strict=True):
+        if not common or (name == "sim" and len(field_days) > len(common)):
             raise InputError(
-                f"{cf.describe_paths(field.paths)}: of the {len(own)} days of {field.source_name} "
+                f"{cf.describe_paths(field.paths)}: of the {len(field_days)} days of "
+                f"{field.source_name} "
                 f"the variables of the {_NAMES[name]} share {len(common)}; give them "
                 f"{'the same days' if name == 'sim' else 'days in common'}"
             )
     place = {day: row for row, day in enumerate(sorted(common))}
-    rows = tuple(np.array([place.get(day, -1) for day in own], dtype=np.intp) for own in days)
+    rows = tuple(
+        np.array([place.get(day, -1) for day in field_days], dtype=np.intp) for field_days in days
+    )
     return _Sample(tuple(fields), rows, fields[0].time.dates[rows[0] >= 0])
 
 
@@ -162,11 +165,11 @@ def _days(axis: cf.TimeAxis) -> list[tuple[int, ...]]:
 
 def _transform(field: cf.Field) -> Log | None:
     """The logarithm for quantities that are often zero, its offset twice the trace."""
-    known = cf.known_quantity(cf.like_array(field)) or cf.known_family(field.quantity)
-    if known is None or known.trace is None:
+    family = cf.family_of_array(cf.like_array(field)) or cf.family_of(field.quantity)
+    if family is None or family.trace is None:
         return None
-    units = known.quantity.units, field.quantity.units
-    return Log(offset=float(cf.convert_units(np.array([2.0 * known.trace]), *units)[0]))
+    units = family.quantity.units, field.quantity.units
+    return Log(offset=float(cf.convert_units(np.array([2.0 * family.trace]), *units)[0]))
 
 
 def _forward(transform: Log, values: Float32) -> Float32:

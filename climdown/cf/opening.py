@@ -52,8 +52,8 @@ def expand_paths(patterns: Iterable[str | Path]) -> list[Location]:
     Raises:
         InputError: a path does not exist or a pattern matches nothing; a pattern in a URL.
     """
-    found = (location for pattern in patterns for location in _expand(pattern))
-    return list(dict.fromkeys(found))
+    locations = (location for pattern in patterns for location in _expand(pattern))
+    return list(dict.fromkeys(locations))
 
 
 def is_zarr(location: Location) -> bool:
@@ -115,8 +115,8 @@ def _expand(pattern: str | Path) -> list[Location]:
         return [location]
     # A file's own name wins over its reading as a pattern.
     named = _is_data(location)
-    found = [str(pattern)] if named else sorted(glob.glob(str(pattern)))  # noqa: PTH207
-    files: list[Location] = [Path(name) for name in found if _is_data(Path(name))]
+    names = [str(pattern)] if named else sorted(glob.glob(str(pattern)))  # noqa: PTH207
+    files: list[Location] = [Path(name) for name in names if _is_data(Path(name))]
     if not files and location.is_dir():
         raise InputError(f"{pattern} is a folder; name its files, like '{pattern}/*.nc'")
     if not files:

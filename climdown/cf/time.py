@@ -247,12 +247,12 @@ def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
     check_ascending(replace(first, dates=dates))
     if len(axes) == 1:
         return first
-    known = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]
+    bounds = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]
     return replace(
         first,
         dates=dates,
         values=_encode(dates, first.units, first.calendar, first.values.dtype),
-        bounds=np.concatenate(known) if len(known) == len(axes) else None,
+        bounds=np.concatenate(bounds) if len(bounds) == len(axes) else None,
     )
 
 

@@ -61,16 +61,18 @@ def convert_units(values: AnyArray, source: str, target: str) -> AnyArray:
     Raises:
         ValueError: a unit is unknown, or the two are not convertible.
     """
-    found, wanted = _unit(source), _unit(target)
-    if found is not None and wanted is not None:
+    source_unit, target_unit = _unit(source), _unit(target)
+    if source_unit is not None and target_unit is not None:
         values = np.asarray(values) * 1.0
-        if found.is_convertible(wanted):
-            return np.asarray(found.convert(values, wanted))
+        if source_unit.is_convertible(target_unit):
+            return np.asarray(source_unit.convert(values, target_unit))
         for one, other, ratio in _BRIDGES:
-            for here, there, factor in ((one, other, 1.0 / ratio), (other, one, ratio)):
-                near, far = cf_units.Unit(here), cf_units.Unit(there)
-                if found.is_convertible(near) and far.is_convertible(wanted):
-                    return np.asarray(far.convert(factor * found.convert(values, near), wanted))
+            for left, right, factor in ((one, other, 1.0 / ratio), (other, one, ratio)):
+                near, far = cf_units.Unit(left), cf_units.Unit(right)
+                if source_unit.is_convertible(near) and far.is_convertible(target_unit):
+                    return np.asarray(
+                        far.convert(factor * source_unit.convert(values, near), target_unit)
+                    )
     raise ValueError(f"units '{source}' are not convertible to '{target}'")
 
 

@@ -114,7 +114,7 @@ def run(
     batch_size: Annotated[
         Any,
         typer.Option(
-            **number_or("auto", whole=True),
+            **number_or("auto", integer=True),
             help="Fields computed at once; lower it if memory ends.",
             rich_help_panel=COMPUTING,
         ),
@@ -226,5 +226,5 @@ def command() -> Command:
     summaries = " ".join(f"{one.name}: {one.summary}" for one in methods())
     names: Any = Literal[tuple(one.name for one in methods())]
     method = Option("method", names, DEFAULT_METHOD, summaries)
-    own = parameters(all_options(), panel=METHOD, unset=True)
-    return with_parameters(run, [*parameters([method], panel=METHOD), *own])
+    method_options = parameters(all_options(), panel=METHOD, unset=True)
+    return with_parameters(run, [*parameters([method], panel=METHOD), *method_options])

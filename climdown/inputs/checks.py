@@ -29,7 +29,7 @@ def check_values(field: cf.Field) -> None:
             have, or time steps without any value.
     """
     where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
-    tally = _Tally(cf.known_family(field.quantity), field.quantity.units)
+    tally = _Tally(cf.family_of(field.quantity), field.quantity.units)
     steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
@@ -58,9 +58,9 @@ def check_values(field: cf.Field) -> None:
 class _Tally:
     """Counts values that a quantity cannot have."""
 
-    def __init__(self, known: cf.VariableFamily | None, units: str) -> None:
-        self.known, self.units = known, units
-        self.limits = (-np.inf, np.inf) if known is None else known.range_in(units)
+    def __init__(self, family: cf.VariableFamily | None, units: str) -> None:
+        self.family, self.units = family, units
+        self.limits = (-np.inf, np.inf) if family is None else family.range_in(units)
         self.count = self.strange = 0
         self.low, self.high = np.inf, -np.inf
 
@@ -73,7 +73,7 @@ class _Tally:
             self.high = max(self.high, float(valid.max()))
 
     def describe(self) -> str:
-        name = "" if self.known is None else self.known.quantity.name
+        name = "" if self.family is None else self.family.quantity.name
         return (
             f"{self.strange / self.count:.2%} of its values outside {self.limits[0]:.4g} to "
             f"{self.limits[1]:.4g} {self.units}, unbelievable for {name}: they run from "

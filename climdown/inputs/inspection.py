@@ -149,7 +149,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
     problems: list[str] = []
     grid, time, values = None, None, None
     described = {str(d) for d in cf.horizontal_dims(array)}
-    known = cf.known_quantity(array)
+    family = cf.family_of_array(array)
     try:
         grid = _grid(array, dataset)
     except ClimdownError as error:
@@ -162,7 +162,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
     except ClimdownError as error:
         problems.append(f"time: {error}")
     try:
-        values = _values(array, known)
+        values = _values(array, family)
     except (OSError, RuntimeError) as error:
         problems.append(f"values: {error}; the file may be damaged")
     text = {key: str(array.attrs.get(key, "")) for key in ("long_name", "standard_name", "units")}
@@ -171,7 +171,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         name=name,
         **text,
         cell_methods=str(array.attrs.get("cell_methods", "")),
-        quantity=known.quantity.name if known is not None else "",
+        quantity=family.quantity.name if family is not None else "",
         dimensions={str(d): n for d, n in array.sizes.items()},
         other_dimensions={
             str(d): cf.labels(array, str(d)) for d in array.dims if str(d) not in described
@@ -180,7 +180,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         time=time,
         values=values,
         problems=tuple(problems),
-        suspicious=tuple(_suspicions(array, known, time, values)),
+        suspicious=tuple(_suspicions(array, family, time, values)),
     )
 
 
@@ -247,12 +247,12 @@ def _values_text(values: ValueReport) -> str:
     )
 
 
-def _values(array: xr.DataArray, known: cf.VariableFamily | None) -> ValueReport | None:
+def _values(array: xr.DataArray, family: cf.VariableFamily | None) -> ValueReport | None:
     """Range and share of missing values, read in blocks; None for what are no numbers."""
     if not np.issubdtype(array.dtype, np.number) or array.size == 0:
         return None
     low, high, total, count, infinite, strange = np.inf, -np.inf, 0.0, 0, 0, 0
-    limits = _limits(array, known)
+    limits = _limits(array, family)
     for block in _blocks(array):
         finite = block[np.isfinite(block)]
         infinite += int(np.isinf(block).sum())
@@ -267,11 +267,11 @@ def _values(array: xr.DataArray, known: cf.VariableFamily | None) -> ValueReport
     return ValueReport(low, high, total * (array.size / count), missing, infinite, strange / count)
 
 
-def _limits(array: xr.DataArray, known: cf.VariableFamily | None) -> tuple[float, float]:
+def _limits(array: xr.DataArray, family: cf.VariableFamily | None) -> tuple[float, float]:
     """The believable range in the variable's own units."""
-    if known is None:
+    if family is None:
         return -np.inf, np.inf
-    return known.range_in(str(array.attrs["units"]))
+    return family.range_in(str(array.attrs["units"]))
 
 
 def _blocks(array: xr.DataArray) -> Iterator[Float64]:
@@ -289,7 +289,7 @@ def _blocks(array: xr.DataArray) -> Iterator[Float64]:
 
 def _suspicions(
     array: xr.DataArray,
-    known: cf.VariableFamily | None,
+    family: cf.VariableFamily | None,
     time: TimeReport | None,
     values: ValueReport | None,
 ) -> Iterator[str]:
@@ -304,7 +304,7 @@ def _suspicions(
         return
     if values.infinite:
         yield _count(values.infinite, "infinite value")
-    yield from _unbelievable(array, known, values)
+    yield from _implausible(array, family, values)
     if values.low is not None and values.low == values.high and array.size > 1:
         yield "all values are equal"
     if time is not None and time.gaps and len(time.months) == 12:
@@ -312,20 +312,20 @@ def _suspicions(
         yield f"{gaps} in a series that has every month: steps are missing"
 
 
-def _unbelievable(
-    array: xr.DataArray, known: cf.VariableFamily | None, values: ValueReport
+def _implausible(
+    array: xr.DataArray, family: cf.VariableFamily | None, values: ValueReport
 ) -> Iterator[str]:
     extremes = [value for value in (values.low, values.high) if value is not None]
     for value in extremes:
         if abs(value) > FILL:
             yield f"values of {value:.4g}: a fill value that the file does not declare?"
             return
-    if values.unbelievable > 0 and known is not None:
-        low, high = _limits(array, known)
+    if values.unbelievable > 0 and family is not None:
+        low, high = _limits(array, family)
         cause = "are the units right?" if values.unbelievable > _MANY else "a fill value?"
         yield (
             f"{values.unbelievable:.2%} of the values lie outside {low:.4g} to {high:.4g} "
-            f"{array.attrs['units']}, unbelievable for {known.quantity.name}: {cause}"
+            f"{array.attrs['units']}, unbelievable for {family.quantity.name}: {cause}"
         )
 
 

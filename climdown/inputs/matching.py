@@ -52,7 +52,7 @@ def quantity(variable: Variable) -> cf.Quantity:
     named = cf.Quantity(
         variable.name, variable.standard_names, variable.names, variable.units, variable.level
     )
-    family = cf.known_family(named)
+    family = cf.family_of(named)
     if family is None or variable.level is not None:
         return named
     standard_names = dict.fromkeys((*named.standard_names, *family.quantity.standard_names))
@@ -188,8 +188,8 @@ def _check_same_steps(name: str, field: cf.Field, first: cf.Field) -> None:
 def _steps(axis: cf.TimeAxis) -> tuple[str, list[tuple[int, ...]]]:
     """Calendar and dates, as exact as the step: a daily mean may be stamped at any hour."""
     dates = [(d.year, d.month, d.day, d.hour, d.minute) for d in axis.dates]
-    known = 2 if axis.step_days > 27.0 else 3 if axis.step_days > 0.99 else 5
-    return str(axis.dates[0].calendar), [date[:known] for date in dates]
+    parts = 2 if axis.step_days > 27.0 else 3 if axis.step_days > 0.99 else 5
+    return str(axis.dates[0].calendar), [date[:parts] for date in dates]
 
 
 def _span(axis: cf.TimeAxis) -> str:
@@ -206,11 +206,11 @@ def select_period(field: cf.Field, period: str | None) -> slice:
 
 
 def _check_months(prior: Prior, field: cf.Field, axis: cf.TimeAxis) -> None:
-    known = prior.card.months
-    if unknown := [m for m in axis.months if m not in known]:
+    months = prior.card.months
+    if unknown := [m for m in axis.months if m not in months]:
         raise InputError(
             f"{cf.describe_paths(field.paths)}: has months {numbers(unknown)}; prior "
-            f"{prior.card.name} knows months {numbers(known)} only: choose others with --time"
+            f"{prior.card.name} knows months {numbers(months)} only: choose others with --time"
         )
 
 
@@ -230,8 +230,8 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
     if isinstance(field.cells, Grid):
         coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
     else:
-        known = weights_onto(field, on_grid.grid).coverage
-        onward = regrid.weights(on_grid.grid, fine, "conservative").apply(known)
+        covered = weights_onto(field, on_grid.grid).coverage
+        onward = regrid.weights(on_grid.grid, fine, "conservative").apply(covered)
         coverage = np.nan_to_num(onward).astype(np.float64)
     wanted = fine.areas * prior.mask.any(axis=0)
     share = float((coverage * wanted).sum() / wanted.sum())

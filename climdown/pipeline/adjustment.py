@@ -183,9 +183,9 @@ class Averages:
         Args:
             values: shape (time, ny, nx).
         """
-        known = np.isfinite(values)
-        valid = self.weights.apply(np.where(known, self.share, 0.0))
-        total = self.weights.apply(np.where(known, self.share * np.nan_to_num(values), 0.0))
+        valid_input = np.isfinite(values)
+        valid = self.weights.apply(np.where(valid_input, self.share, 0.0))
+        total = self.weights.apply(np.where(valid_input, self.share * np.nan_to_num(values), 0.0))
         enough = valid > 0.5 * self.weights.apply(self.share)
         means = np.where(enough, total / np.where(enough, valid, 1.0), np.nan)
         return np.asarray(means, dtype=np.float32)

@@ -155,7 +155,7 @@ def _problem(
 
 
 def _is_ratio(variable: Variable) -> bool:
-    family = cf.known_family(matching.quantity(variable))
+    family = cf.family_of(matching.quantity(variable))
     return family is not None and family.kind == "multiplicative"
 
 

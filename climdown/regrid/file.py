@@ -149,13 +149,13 @@ class _FilePlan:
         return tuple(str(d) for d in array.dims[: array.ndim - len(self._shape(name))])
 
     def outputs(self) -> list[stream.GriddedVariable]:
-        kept = {*self.copied(), *self.arrays}
+        written = {*self.copied(), *self.arrays}
         return [
             stream.GriddedVariable(
                 name=name,
                 dims=self.leading(name),
                 shape=tuple(self.arrays[name].sizes[d] for d in self.leading(name)),
-                attributes=_variable_attributes(self.dataset[name], kept, self.method),
+                attributes=_variable_attributes(self.dataset[name], written, self.method),
                 double=_needs_double(self.dataset[name]),
                 cells=math.prod(self._shape(name)),
             )
@@ -173,15 +173,15 @@ class _FilePlan:
 
     def warn_of_losses(self) -> None:
         """Say which variables are in the input and not in the output."""
-        kept = {*self.copied(), *self._described(), *self._horizontal()}
+        handled = {*self.copied(), *self._described(), *self._horizontal()}
         coordinates = set(map(str, self.dataset.coords))
-        lost = [str(n) for n in self.dataset.variables if n not in kept | coordinates]
+        omitted = [str(n) for n in self.dataset.variables if n not in handled | coordinates]
         bounds = {str(v.attrs.get("bounds")) for v in self.dataset.variables.values()}
-        if lost := [name for name in lost if name not in bounds]:
+        if omitted := [name for name in omitted if name not in bounds]:
             log.warning(
                 "%s: left out, since no means over cells can be taken: %s",
                 self.source,
-                ", ".join(lost),
+                ", ".join(omitted),
             )
 
     def read(self, name: str, block: tuple[slice, ...], min_coverage: float) -> Floats:
@@ -239,16 +239,16 @@ def _attributes(dataset: xr.Dataset, plan: _FilePlan, command: str) -> dict[str,
 
 
 def _variable_attributes(
-    array: xr.DataArray, kept: set[str], method: regrid.Method
+    array: xr.DataArray, written: set[str], method: regrid.Method
 ) -> dict[str, Any]:
     """CF attributes less those of storage, and less references to the old cells."""
-    gone = _STORAGE_ATTRIBUTES | _CELL_ATTRIBUTES
-    attributes = {k: v for k, v in array.attrs.items() if k not in gone}
+    dropped = _STORAGE_ATTRIBUTES | _CELL_ATTRIBUTES
+    attributes = {k: v for k, v in array.attrs.items() if k not in dropped}
     typed = {n: np.asarray(attributes.pop(n)) for n in _TYPED_ATTRIBUTES if n in attributes}
     if not _is_packed(array):
         kind = "f8" if _needs_double(array) else "f4"
-        kept_types = _TYPED_ATTRIBUTES if method == "nearest" else _TYPED_ATTRIBUTES[:3]
-        attributes |= {n: value.astype(kind) for n, value in typed.items() if n in kept_types}
+        converted = _TYPED_ATTRIBUTES if method == "nearest" else _TYPED_ATTRIBUTES[:3]
+        attributes |= {n: value.astype(kind) for n, value in typed.items() if n in converted}
     if not {"flag_values", "flag_masks"} & set(attributes):
         attributes.pop("flag_meanings", None)
     references = {
@@ -256,7 +256,7 @@ def _variable_attributes(
         "ancillary_variables": attributes.pop("ancillary_variables", ""),
     }
     for name, stated in references.items():
-        if names := [n for n in str(stated).split() if n in kept]:
+        if names := [n for n in str(stated).split() if n in written]:
             attributes[name] = " ".join(names)
     if "units" not in attributes and "units" in array.encoding:  # a duration, left undecoded
         attributes["units"] = array.encoding["units"]
