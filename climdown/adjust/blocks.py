@@ -317,31 +317,45 @@ def _prepared(task: _Task, stream: str, values: Float32) -> Any:
 
 
 def _train(task: _Task) -> quantile.QuantileMap:
-    settings, nodes = task.settings, quantile.nodes(task.settings.nodes)
+    """A block's map: the stored one, or trained on what the reference is."""
     if task.stored is not None:
+        settings = task.settings
         nodes, *quantiles = task.stored
         on_device = (to_device(values, task.device) for values in quantiles)
         return quantile.QuantileMap(settings.kind, settings.grouping, nodes, *on_device)
+    return _train_on_quantiles(task) if task.ref_dates is None else _train_on_days(task)
+
+
+def _train_on_quantiles(task: _Task) -> quantile.QuantileMap:
+    """The map to a reference of which only quantiles are known."""
     assert task.ref is not None
     assert task.hist is not None
     assert task.hist_dates is not None
-    hist = _prepared(task, "hist", task.hist)
-    if task.ref_dates is None:
-        ref = task.ref
-        if settings.dry is not None:
-            ref = spread_dry_quantiles(ref, nodes, settings.dry)
-        return quantile.train_from_quantiles(
-            to_device(ref, task.device),
-            hist,
-            nodes=nodes,
-            hist_dates=task.hist_dates,
-            kind=settings.kind,
-            grouping=settings.grouping,
-            threads=task.threads,
-        )
+    settings, ref = task.settings, task.ref
+    nodes = quantile.nodes(settings.nodes)
+    if settings.dry is not None:
+        ref = spread_dry_quantiles(ref, nodes, settings.dry)
+    return quantile.train_from_quantiles(
+        to_device(ref, task.device),
+        _prepared(task, "hist", task.hist),
+        nodes=nodes,
+        hist_dates=task.hist_dates,
+        kind=settings.kind,
+        grouping=settings.grouping,
+        threads=task.threads,
+    )
+
+
+def _train_on_days(task: _Task) -> quantile.QuantileMap:
+    """The map to a reference of days."""
+    assert task.ref is not None
+    assert task.ref_dates is not None
+    assert task.hist is not None
+    assert task.hist_dates is not None
+    settings = task.settings
     return quantile.train(
         _prepared(task, "ref", task.ref),
-        hist,
+        _prepared(task, "hist", task.hist),
         ref_dates=task.ref_dates,
         hist_dates=task.hist_dates,
         kind=settings.kind,

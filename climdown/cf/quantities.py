@@ -1,4 +1,4 @@
-"""What is known of common variables: the names they go by, believable ranges, how they change."""
+"""Families of common variables: their names, plausible ranges, and how they change."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from climdown.inputs.matching import Matched
 from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import AdjustedInput, Reference, plan_adjustment
-from climdown.pipeline.autocorrelation import choose_autocorrelation
+from climdown.pipeline.autocorrelation import Autocorrelation, choose_autocorrelation
 from climdown.pipeline.choices import Choices, choose
 from climdown.pipeline.observer import Observer
 from climdown.pipeline.plan import Plan
@@ -50,14 +50,9 @@ def make_plan(
     sources = cf.Sources.open(paths)
     device = choose_device(config.device)
     prior, matched = _matched(prior, sources, choices, config)
-    if config.tile is not None:
-        make_tiles(prior.card, config.tile)  # refuses those that are too small
-    for field in matched.fields.values():
-        check_values(field)
+    _check(prior, matched, config)
     grid = _filter_grid(prior, matched, choices, config)
     problem = _problem(prior, matched.fields, grid, device)
-    axis = next(iter(matched.fields.values())).time
-    drawn = choices.method.members > 1
     plan = Plan(
         inputs=tuple(
             (path.name, files.file_fingerprint(path, verify=config.verify)) for path in paths
@@ -67,9 +62,7 @@ def make_plan(
         prior=prior,
         fields=matched.fields,
         filter_grid=grid,
-        autocorrelation=(
-            choose_autocorrelation(prior.card, axis, config.coherence) if drawn else None
-        ),
+        autocorrelation=_autocorrelation(prior, matched, choices, config),
         adjusted=_adjusted(prior, matched, grid, choices, config),
         method=choices.method,
         decided=choices.method.decide(choices.options, problem),
@@ -77,12 +70,7 @@ def make_plan(
         members=choices.members,
         seed=config.seed,
         device=device,
-        batch_size=choose_batch_size(
-            config.batch_size,
-            width=prior.card.network.channels[0],
-            cells=math.prod(prior.card.grid.shape),
-            device=device,
-        ),
+        batch_size=_batch_size(prior, device, config),
         tile=config.tile,
         output=output,
         overwrite=config.overwrite,
@@ -116,6 +104,35 @@ def _matched(
         return matching.choose_prior(kinds, sources, config.period, select)
     matching.require_kind(prior, kinds)
     return prior, matching.match(prior, sources, config.period, select)
+
+
+def _check(prior: Prior, matched: Matched, config: RunConfig) -> None:
+    """Refuse tiles that are too small, and input with impossible values."""
+    if config.tile is not None:
+        make_tiles(prior.card, config.tile)
+    for field in matched.fields.values():
+        check_values(field)
+
+
+def _autocorrelation(
+    prior: Prior, matched: Matched, choices: Choices, config: RunConfig
+) -> Autocorrelation | None:
+    """That of the noise in time; None for methods that draw nothing."""
+    if choices.method.members == 1:
+        return None
+    axis = next(iter(matched.fields.values())).time
+    return choose_autocorrelation(prior.card, axis, config.coherence)
+
+
+def _batch_size(prior: Prior, device: torch.device, config: RunConfig) -> int:
+    """Fields denoised together: as asked for, or as many as the device's memory holds."""
+    card = prior.card
+    return choose_batch_size(
+        config.batch_size,
+        width=card.network.channels[0],
+        cells=math.prod(card.grid.shape),
+        device=device,
+    )
 
 
 def _filter_grid(prior: Prior, matched: Matched, choices: Choices, config: RunConfig) -> Grid:

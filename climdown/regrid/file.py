@@ -22,7 +22,7 @@ from climdown.version import __version__
 log = logging.getLogger(__name__)
 
 _STORAGE_ATTRIBUTES = {"_FillValue", "missing_value", "scale_factor", "add_offset", "_ChunkSizes"}
-# What says where the old cells lie, and CDO, ICON and UGRID tools believe.
+# What says where the old cells lie; CDO, ICON and UGRID tools would read it as true.
 _CELL_ATTRIBUTES = {
     *("grid_mapping", "cell_measures", "coordinates", "mesh", "location", "actual_range"),
     *("CDI_grid_type", "CDI_grid_num_LPE", "grid_type", "number_of_grid_in_reference"),
