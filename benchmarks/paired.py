@@ -122,7 +122,7 @@ def truth_days(
 
 
 def read_days(field: cf.Field, index: Index) -> Floats:
-    """Floats of some steps, shape (len(index), ny, nx)."""
+    """Values of some steps, shape (len(index), ny, nx)."""
     first, last = int(index.min()), int(index.max())
     return field.read(slice(first, last + 1)).astype(np.float64)[index - first]
 

@@ -134,7 +134,7 @@ def check_match(ours: Card, theirs: Card) -> None:
 def physical(
     prior: Prior, dataset: training.Dataset, part: training.Samples
 ) -> tuple[Floats, Tensor]:
-    """Floats in the card's units, (n, variables, ny, nx), NaN where missing; the calendar."""
+    """Values in the card's units, (n, variables, ny, nx), NaN where missing; the calendar."""
     z, valid, calendar = part.take(torch.arange(len(part)), torch.device("cpu"))
     fields = {name: np.asarray(values, np.float64) for name, values in dataset.fields.items()}
     chains = [Chain.from_list(v.transform, fields) for v in dataset.card.variables]

@@ -179,6 +179,33 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     Raises:
         InputError: there is none, or it is empty or has no units.
     """
+    name = _time_name(array)
+    axis = dataset[name]
+    if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
+        raise InputError(
+            f"variable '{array.name}' has a time axis that is empty or has no units; expected "
+            "units like 'days since 1850-01-01'"
+        )
+    bounds_name = str(axis.attrs.get("bounds", ""))
+    bounded = bounds_name in dataset.variables
+    return TimeAxis(
+        dates=axis.values,
+        units=str(axis.encoding["units"]),
+        calendar=str(axis.encoding.get("calendar", "standard")),
+        bounds=stored_values(dataset, bounds_name) if bounded else None,
+        # Dates and back again would lose the last bits of thirds of a day.
+        values=stored_values(dataset, name),
+        name=name,
+        bounds_name=bounds_name or "time_bnds",
+    )
+
+
+def _time_name(array: xr.DataArray) -> str:
+    """The name of a variable's time axis.
+
+    Raises:
+        InputError: it has none.
+    """
     names = _time_names(array)
     if not names:
         dimensions = ", ".join(map(str, array.dims)) or "none"
@@ -186,27 +213,7 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
             f"variable '{array.name}' has no time axis, only dimensions {dimensions}; expected a "
             "dimension with dates"
         )
-    axis = dataset[names[0]]
-    if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
-        raise InputError(
-            f"variable '{array.name}' has a time axis that is empty or has no units; expected "
-            "units like 'days since 1850-01-01'"
-        )
-    units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
-    bounds_name = str(axis.attrs.get("bounds", ""))
-    bounds = None
-    if bounds_name in dataset.variables:
-        bounds = stored_values(dataset, bounds_name)
-    return TimeAxis(
-        dates=axis.values,
-        # Dates and back again would lose the last bits of thirds of a day.
-        values=stored_values(dataset, names[0]),
-        units=units,
-        calendar=calendar,
-        bounds=bounds,
-        name=names[0],
-        bounds_name=bounds_name or "time_bnds",
-    )
+    return names[0]
 
 
 def has_time(array: xr.DataArray) -> bool:

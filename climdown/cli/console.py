@@ -142,33 +142,41 @@ def progress_bar(unit: str) -> Iterator[Callable[[int, int, str], None]]:
             TimeRemainingColumn(),
             console=err,
         ) as bars:
-            task = bars.add_task(unit, total=None, rate="", note="")
-            meter = _Rate()
-
-            def draw(done: int, total: int, note: str) -> None:
-                rate = meter.update(done)
-                shown = f"{rate:.2f} {unit}/s" if rate else ""
-                bars.update(task, completed=done, total=total, rate=shown, note=note)
-
-            yield draw
+            yield _bar(bars, unit)
     else:
-        meter = _Rate()
-        last = 0.0
+        yield _lines(unit)
 
-        def write(done: int, total: int, note: str) -> None:
-            nonlocal last
-            rate = meter.update(done)
-            now = time.monotonic()
-            if done < total and now - last < _SECONDS_BETWEEN_LINES:
-                return
-            last = now
-            left = f", {_duration((total - done) / rate)} left" if rate and done < total else ""
-            speed = f", {rate:.2f} {unit}/s" if rate else ""
-            log.info(
-                "%d of %d %s%s%s%s", done, total, unit, speed, left, f" {note}" if note else ""
-            )
 
-        yield write
+def _bar(bars: Progress, unit: str) -> Callable[[int, int, str], None]:
+    """A new bar's function, see `progress_bar`."""
+    task = bars.add_task(unit, total=None, rate="", note="")
+    meter = _Rate()
+
+    def draw(done: int, total: int, note: str) -> None:
+        rate = meter.update(done)
+        shown = f"{rate:.2f} {unit}/s" if rate else ""
+        bars.update(task, completed=done, total=total, rate=shown, note=note)
+
+    return draw
+
+
+def _lines(unit: str) -> Callable[[int, int, str], None]:
+    """A function that logs a line now and then, and one at the end, see `progress_bar`."""
+    meter = _Rate()
+    last = 0.0
+
+    def write(done: int, total: int, note: str) -> None:
+        nonlocal last
+        rate = meter.update(done)
+        now = time.monotonic()
+        if done < total and now - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = f", {_duration((total - done) / rate)} left" if rate and done < total else ""
+        speed = f", {rate:.2f} {unit}/s" if rate else ""
+        log.info("%d of %d %s%s%s%s", done, total, unit, speed, left, f" {note}" if note else "")
+
+    return write
 
 
 class _Rate:

@@ -227,14 +227,7 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
         cropped = on_grid.crop(fine)
     except GridError as error:
         raise GridError(f"{error}; that of prior {prior.card.name}") from None
-    if isinstance(field.cells, Grid):
-        coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
-    else:
-        covered = weights_onto(field, on_grid.grid).coverage
-        onward = regrid.weights(on_grid.grid, fine, "conservative").apply(covered)
-        coverage = np.nan_to_num(onward).astype(np.float64)
-    wanted = fine.areas * prior.mask.any(axis=0)
-    share = float((coverage * wanted).sum() / wanted.sum())
+    share = _covered_share(prior, field, on_grid.grid, cropped.grid)
     if share < _MIN_REGION:
         raise GridError(
             f"{cf.describe_paths(field.paths)}: the grid ({field.cells.describe()}) covers "
@@ -242,6 +235,24 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
             f"least {_MIN_REGION:.0%}"
         )
     return cropped
+
+
+def _covered_share(prior: Prior, field: cf.Field, grid: Grid, cropped: Grid) -> float:
+    """The share of the prior's valid area that a field covers.
+
+    Args:
+        grid: the field's own, or that on which a field on a mesh is read.
+        cropped: the part of it over the prior's region.
+    """
+    fine = prior.card.grid
+    if isinstance(field.cells, Grid):
+        coverage = regrid.weights(cropped, fine, "conservative").coverage
+    else:
+        covered = weights_onto(field, grid).coverage
+        onward = regrid.weights(grid, fine, "conservative").apply(covered)
+        coverage = np.nan_to_num(onward).astype(np.float64)
+    wanted = fine.areas * prior.mask.any(axis=0)
+    return float((coverage * wanted).sum() / wanted.sum())
 
 
 def numbers(values: Sequence[int]) -> str:
