@@ -161,9 +161,7 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
     ):
         values = {}
         for v in variables:
-            path = options.data / pattern.format(name=v.name)
-            wanted = cf.Quantity(v.name, v.standard_names, v.names, v.units, v.level)
-            field = cf.open_field([path], wanted)
+            field = _open(v, options.data / pattern.format(name=v.name))
             chosen = field.time.select(period)
             axis = field.time.isel(chosen)
             grid, values[v.name] = padded(field.read(chosen).astype(np.float64), field.grid, fine)
@@ -171,16 +169,20 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
             share = regrid.weights(grid, fine, "conservative").apply(observed)
             covered[v.name] &= np.nan_to_num(share) > 1.0 - 1e-6
         running.write_fields(sources[source], grid, axis, variables, values, {})
-    means = {
-        v.name: np.where(
-            np.isfinite(values[v.name]),
-            running.coarsened(truth_of(v, options.data, list(axis.dates)), fine, grid),
-            np.nan,
-        )
-        for v in variables
-    }
+    means = {}
+    for v in variables:
+        truth = truth_of(v, options.data, list(axis.dates))
+        mean = running.coarsened(truth, fine, grid)
+        means[v.name] = np.where(np.isfinite(values[v.name]), mean, np.nan)
     running.write_fields(sources["own"], grid, axis, variables, means, {})
     return Files(prior, variables, sources, axis, covered)
+
+
+def _open(variable: VariableConfig, path: Path) -> cf.Field:
+    wanted = cf.Quantity(
+        variable.name, variable.standard_names, variable.names, variable.units, variable.level
+    )
+    return cf.open_field([path], wanted)
 
 
 def padded(values: Floats, grid: Grid, region: Grid) -> tuple[Grid, Floats]:

@@ -98,37 +98,59 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
             if not observed.judged.any():
                 continue
             title = f"gcm, bias from {adjustment}, {observed.label}"
-            rows = [
-                row
-                for v in config.data.variables
-                for row in climate(v, observed, historical, priors)
-            ]
-            results[title] = rows
-            count = len(next(iter(historical.values())).dates)
-            running.print_table(
-                f"{title}: {int(observed.judged.sum())} observed days, {count} days of the model, "
-                f"{options.members} members",
-                rows,
-                ("variable", "method", *CLIMATE),
+            results[title] = climate_table(
+                title, config, observed, historical, priors, options.members
             )
         if adjustment == "prior":
             future = downscale(adjustment, SCENARIO, options, methods, priors)
-            results["change"] = [
-                row
-                for v in config.data.variables
-                for row in changes(v, historical, future, priors["diffusion"].card.grid)
-            ]
-            running.print_table(
-                "gcm, change from historical to RCP8.5",
-                results["change"],
-                ("variable", "method", *CHANGE),
-            )
-            speed = {label: one.seconds for label, one in historical.items()}
-            results["seconds"] = speed
-            if {"bridge", "cm"} <= set(speed):
-                results["bridge_over_cm"] = speed["bridge"] / speed["cm"]
-                print(f"\nbridge takes {results['bridge_over_cm']:.1f} times as long as cm")
+            results["change"] = change_table(config, historical, future, priors)
+            results |= speeds(historical)
     return results
+
+
+def climate_table(
+    title: str,
+    config: PriorConfig,
+    observed: Observed,
+    drawn: Mapping[str, Drawn],
+    priors: Mapping[str, Prior],
+    members: int,
+) -> list[Row]:
+    """Rows of the climate of a period, printed."""
+    rows = [row for v in config.data.variables for row in climate(v, observed, drawn, priors)]
+    first = next(iter(drawn.values()))
+    running.print_table(
+        f"{title}: {int(observed.judged.sum())} observed days, {len(first.dates)} days of the "
+        f"model, {members} members",
+        rows,
+        ("variable", "method", *CLIMATE),
+    )
+    return rows
+
+
+def change_table(
+    config: PriorConfig,
+    historical: Mapping[str, Drawn],
+    future: Mapping[str, Drawn],
+    priors: Mapping[str, Prior],
+) -> list[Row]:
+    """Rows of the change between two periods, printed."""
+    fine = priors["diffusion"].card.grid
+    rows = [row for v in config.data.variables for row in changes(v, historical, future, fine)]
+    running.print_table(
+        "gcm, change from historical to RCP8.5", rows, ("variable", "method", *CHANGE)
+    )
+    return rows
+
+
+def speeds(drawn: Mapping[str, Drawn]) -> dict[str, Any]:
+    """Seconds per field of each method, and how much longer the bridge takes than cm, printed."""
+    seconds = {label: one.seconds for label, one in drawn.items()}
+    if not {"bridge", "cm"} <= set(seconds):
+        return {"seconds": seconds}
+    ratio = seconds["bridge"] / seconds["cm"]
+    print(f"\nbridge takes {ratio:.1f} times as long as cm")
+    return {"seconds": seconds, "bridge_over_cm": ratio}
 
 
 def observations(config: PriorConfig, data: Path) -> tuple[cf.TimeAxis, dict[str, Floats]]:
@@ -198,11 +220,16 @@ def climate(
         if method != "observed":
             row |= correlations(forecast.values, drawn.get(method, first), name, fine, valid)
         rows.append(row | {"evaluations": forecast.evaluations, "seconds": forecast.seconds})
+    _compare_with_raw(rows)
+    return rows
+
+
+def _compare_with_raw(rows: list[Row]) -> None:
+    """Add to each row by how many percent its errors differ from those of the first row."""
     for row in rows[1:]:
         for measure in ("mean", "p95", "p99"):
             ours, raw = row[f"{measure}_error"], rows[0][f"{measure}_error"]
             row[f"{measure}_vs_raw_%"] = 100.0 * (float(str(ours)) / float(str(raw)) - 1.0)
-    return rows
 
 
 def climate_scores(

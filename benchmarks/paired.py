@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import numpy as np
 from benchmarks import competitors, running
 from benchmarks.competitors import Competitor
 from climdown import cf
-from climdown.arrays import Floats, Index
+from climdown.arrays import Floats, Index, Mask
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
+from climdown.grid import Grid
 from climdown.priors.store import load_prior
 
 
@@ -71,17 +72,13 @@ def judge(
     fine, coarse_grid = prior.card.grid, prior.card.grid.coarsen(case.factor)
     axis, truth = truth_days(config, options.data, options.period, options.days)
     coarse = {n: running.coarsened(values, fine, coarse_grid) for n, values in truth.items()}
-    forecasts: dict[str, dict[str, Forecast]] = {v.name: {} for v in variables}
     means = {v.name: running.climatology(v.name, list(priors.values())) for v in variables}
+    # The scoreboard's own baselines give way to those of `climdown run`.
     named = {method.settings["method"] for method in methods}
-    for variable in variables:
-        here = coarse[variable.name], coarse_grid, fine
-        # The scoreboard's own baselines give way to those of `climdown run`.
-        if "bilinear" not in named:
-            forecasts[variable.name]["bilinear"] = single(running.bilinear(*here))
-        if "delta" not in named:
-            values = running.delta(variable, *here, means[variable.name])
-            forecasts[variable.name]["delta"] = single(values)
+    forecasts = {
+        v.name: _baselines(v, coarse[v.name], coarse_grid, fine, means[v.name], named)
+        for v in variables
+    }
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "coarse.nc"
         running.write_fields(source, coarse_grid, axis, variables, coarse, {})
@@ -94,15 +91,37 @@ def judge(
     if options.supervised:
         for name, forecast in read_supervised(options.supervised, case, variables, axis).items():
             forecasts[name]["supervised"] = forecast
-    # Odd last rows and columns lie outside the coarse grid.
-    inside = np.zeros(fine.shape, dtype=bool)
-    inside[tuple(slice(0, n * case.factor) for n in coarse_grid.shape)] = True
+    inside = _inside(fine, coarse_grid, case.factor)
     rows: list[Row] = []
     for v in variables:
         label = f"{v.name} ({v.units})"
         mean = means[v.name]
         rows += paired_rows(label, truth[v.name], forecasts[v.name], fine.areas, mean, inside)
     return f"{axis.describe()}, {_trained(axis, config.data.train)}", rows
+
+
+def _baselines(
+    variable: VariableConfig,
+    values: Floats,
+    coarse: Grid,
+    fine: Grid,
+    mean: Floats,
+    without: Collection[str],
+) -> dict[str, Forecast]:
+    """Interpolation and the delta method, but for those that are named."""
+    baselines = {}
+    if "bilinear" not in without:
+        baselines["bilinear"] = single(running.bilinear(values, coarse, fine))
+    if "delta" not in without:
+        baselines["delta"] = single(running.delta(variable, values, coarse, fine, mean))
+    return baselines
+
+
+def _inside(fine: Grid, coarse: Grid, factor: int) -> Mask:
+    """Fine cells in coarse ones: odd last rows and columns lie outside the coarse grid."""
+    inside = np.zeros(fine.shape, dtype=bool)
+    inside[tuple(slice(0, n * factor) for n in coarse.shape)] = True
+    return inside
 
 
 def _trained(axis: cf.TimeAxis, train: str) -> str:

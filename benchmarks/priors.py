@@ -87,15 +87,26 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     print_tables(heading, losses, rows, neighbours)
     if options.json:
-        results = {
-            "heading": heading,
-            "loss": losses,
-            "rows": [asdict(row) for row in rows],
-            "neighbours": [asdict(entry) for entry in neighbours],
-        }
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        store(options.json, heading, losses, rows, neighbours)
     if options.montage:
         montage(card, samples, validation, options.montage, options.blind)
+
+
+def store(
+    path: Path,
+    heading: str,
+    losses: dict[float, float],
+    rows: Sequence[Row],
+    neighbours: Sequence[Neighbours],
+) -> None:
+    """The tables as JSON."""
+    results = {
+        "heading": heading,
+        "loss": losses,
+        "rows": [asdict(row) for row in rows],
+        "neighbours": [asdict(entry) for entry in neighbours],
+    }
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:

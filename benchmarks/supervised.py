@@ -97,17 +97,16 @@ def run(case: Case, options: argparse.Namespace) -> None:
     static = torch.from_numpy(np.stack([prior.fields[name] for name in prior.card.statics]))
     torch.manual_seed(0)
     network = build_network(prior.card, inputs=len(variables), periodic=prior.card.grid.periodic)
+    steps = 0
     begun = time.monotonic()
-    score, steps = 0.0, 0
     for steps, score in fit(network, static, learned, chosen, options.minutes, options.steps):
         print(f"{case.name}: step {steps}, validation loss {score:.4f}", flush=True)
     trained = time.monotonic() - begun
     begun = time.monotonic()
     predicted = predict(network, static, judged)
     seconds = (time.monotonic() - begun) / len(axis)
-    fields = {
-        v.name: decoded(prior, i, predicted[:, i].double().numpy()) for i, v in enumerate(variables)
-    }
+    values = predicted.double().numpy()
+    fields = {v.name: decoded(prior, i, values[:, i]) for i, v in enumerate(variables)}
     running.write_fields(
         paired.supervised_file(options.output, case.name),
         prior.card.grid,

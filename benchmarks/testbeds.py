@@ -143,21 +143,38 @@ def main() -> None:
         turned = table(every, images(truth[1]).flatten(0, 1), paper)
     fine: Table = {}
     if options.steps:
-        prior = learnt(fields.truth[0], problem, options)
-        chosen = torch.linspace(0, len(raw) - 1, min(options.draws, len(raw))).long()
         coarse_fields = {"raw": raw, "OT": moved, "C' x": truth[1]}
-        drawn = downscaled(prior, coarse_fields, chosen, options, factor)
-        drawn["half of truth"] = fields.truth[0]
-        print(
-            f"\nfine, {tuple(fields.truth[1].shape[1:])}: {len(chosen)} draws against "
-            f"{len(fields.truth[1])} fields"
-        )
-        fine = table(drawn, fields.truth[1], {})
+        fine = fine_table(fields.truth, coarse_fields, problem, options, factor)
     if options.json:
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
         results = {"settings": settings, "machine": machine, "coarse": coarse, "fine": fine}
         results |= {"coarse, all images": turned} if turned else {}
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def fine_table(
+    truth: tuple[Tensor, Tensor],
+    coarse: dict[str, Tensor],
+    problem: Problem,
+    options: argparse.Namespace,
+    factor: int,
+) -> Table:
+    """Fine fields drawn under coarse ones, against the second half of the truth; printed.
+
+    Args:
+        truth: its two halves; the denoiser learns from the first.
+        coarse: samples to draw under, of one length.
+        factor: from the fine grid to the coarse one.
+    """
+    prior = learnt(truth[0], problem, options)
+    count = len(coarse["raw"])
+    chosen = torch.linspace(0, count - 1, min(options.draws, count)).long()
+    drawn = downscaled(prior, coarse, chosen, options, factor)
+    drawn["half of truth"] = truth[0]
+    print(
+        f"\nfine, {tuple(truth[1].shape[1:])}: {len(chosen)} draws against {len(truth[1])} fields"
+    )
+    return table(drawn, truth[1], {})
 
 
 def parsed() -> argparse.Namespace:
