@@ -123,7 +123,7 @@ def draw_all(
     entries: Mapping[str, Any],
     periods: Sequence[str | None] = (None,),
 ) -> dict[str, Drawn]:
-    """What the methods make of an input; one that cannot run on it is told and left out.
+    """What the methods make of an input; one that cannot run on it is reported and left out.
 
     Args:
         priors: by kind; methods of other kinds are left out.

@@ -76,7 +76,7 @@ EXPERIMENTS = (
 
 
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
-    """Rows by experiment, printed as they come; one without files is told and left out."""
+    """Rows by experiment, printed as they come; one without files is reported and left out."""
     results = {}
     for experiment in EXPERIMENTS:
         try:

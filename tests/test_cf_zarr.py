@@ -145,7 +145,7 @@ def test_nothing_is_loaded_at_opening(tmp_path: Path) -> None:
         field.read(slice(0, 1))
 
 
-def test_static_fields_have_believable_units(tmp_path: Path) -> None:
+def test_static_fields_have_plausible_units(tmp_path: Path) -> None:
     write_arco_era5(tmp_path / "era5.zarr")
     mask = open_field(tmp_path / "era5.zarr", MASK).read(slice(0, 1))
     assert set(np.unique(mask)) == {0.0, 1.0}

@@ -155,7 +155,7 @@ def test_no_name_belongs_to_two_families() -> None:
         ("pr", "mm", -np.inf, np.inf),
     ],
 )
-def test_believable_ranges_come_in_other_units(
+def test_plausible_ranges_come_in_other_units(
     name: str, units: str, low: float, high: float
 ) -> None:
     np.testing.assert_allclose(BY_NAME[name].range_in(units), (low, high), rtol=1e-12)

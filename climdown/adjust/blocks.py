@@ -209,7 +209,7 @@ class _Task:
     Attributes:
         ref: values, or quantiles of (groups, nodes, width), or None where `stored` is given.
         stored: nodes and quantiles of a stored map.
-        first_cell: number of the block's first cell, by which dry days are told apart.
+        first_cell: number of the block's first cell, which seeds the small random values of dry days.
         with_quantiles: whether the quantiles are wanted back.
     """
 
@@ -309,7 +309,7 @@ def _count_dry(task: _Task, scen: Float32) -> tuple[Int64, Int64]:
 
 
 def _prepared(task: _Task, stream: str, values: Float32) -> Any:
-    """Dry days told apart, on the device."""
+    """Values on the device, dry days jittered: small random values make their ranks distinct."""
     dry, seed = task.settings.dry, task.settings.options.seed
     if dry is not None:
         values = jitter_dry(values, dry, seed=seed, stream=stream, first_cell=task.first_cell)

@@ -92,7 +92,7 @@ _SUNSHINE = (
     "surface_downwelling_shortwave_flux_in_air surface_downwelling_shortwave_flux "
     "integral_wrt_time_of_surface_downwelling_shortwave_flux_in_air"
 )
-# Families that share a standard_name are told apart by name, extreme and level.
+# Families that share a standard_name are distinguished by name, extreme and level.
 FAMILIES: tuple[VariableFamily, ...] = (
     # The record for a day is 1825 mm (La Réunion, 1966), for a month 9300 mm (Cherrapunji, 1861).
     _family("pr", "mm day-1", _RAIN, "pr tp rr precip prcp prate rainfall", "multiplicative",
@@ -127,7 +127,7 @@ def family_of_array(array: xr.DataArray) -> VariableFamily | None:
     """The family that a variable belongs to; None if none.
 
     Its units must fit, and its standard_name, or its name where it has none. Families that share
-    a standard_name are told apart by the name, else by extreme (tasmax) and pressure level (ta).
+    a standard_name are distinguished by the name, else by extreme (tasmax) and pressure level (ta).
     """
     standard, units = standard_name(array), str(array.attrs.get("units", ""))
     fitting = [

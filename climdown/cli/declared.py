@@ -76,7 +76,7 @@ def with_parameters(
 
 
 def number_or(*words: str, integer: bool = False) -> dict[str, Any]:
-    """What Typer must be told of an option that takes a number, or one of some words.
+    """Settings of Typer for an option that takes a number, or one of some words.
 
     Without words, any text will do that is no number.
     """
@@ -136,7 +136,7 @@ def _parameter(option: Option, panel: str, *, unset: bool) -> inspect.Parameter:
 
 
 def _kind(hint: Any) -> tuple[Any, dict[str, Any]]:
-    """What Typer takes for a type, and what it must be told of it.
+    """The type that Typer reads for a hint, and its settings.
 
     Typer knows no unions: a number or a word comes as text and is parsed here.
     """

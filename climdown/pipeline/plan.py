@@ -31,7 +31,7 @@ class Plan:
         fields: the input by variable, in the prior's units, cut to period and region.
         filter_grid: the grid on which the input guides.
         decided: what the method decided, all numbers that its sampler needs.
-        problem: what the method was told.
+        problem: what the method knows of the run.
         members, seed: of the ensemble.
         autocorrelation: of the noise in time; None where nothing is drawn.
         adjusted: the input with its bias adjusted, or None.

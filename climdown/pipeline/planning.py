@@ -150,7 +150,7 @@ def _filter_grid(prior: Prior, matched: Matched, choices: Choices, config: RunCo
 def _problem(
     prior: Prior, fields: Mapping[str, cf.Field], grid: Grid, device: torch.device
 ) -> Problem:
-    """What the method is told."""
+    """What the method may know of the run."""
 
     def first_guess(steps: int) -> Float64:
         return Observer(prior, fields, grid, device).first_guess(steps)

@@ -1,6 +1,6 @@
-"""Are members as persistent in time as the weather? Lag-one autocorrelation of fine detail.
+"""Are members as autocorrelated in time as the weather? Lag-one autocorrelation of fine detail.
 
-    python benchmarks/persistence.py --data DIR [--prior NAME] [--factor N] [--members N]
+    python benchmarks/autocorrelation.py --data DIR [--prior NAME] [--factor N] [--members N]
         [--coherence none,auto] [--period START/END] [--json FILE]
 
 Observed fields of days that the prior was not trained on are averaged over blocks of cells and
