@@ -135,8 +135,9 @@ def adjust_series(
         }
         for name, one in fields.items():
             _spill(one, stores[name])
-        found = Scratch(scratch, times=lengths["sim"], cells=cells, width=width)
-        result = stack.enter_context(found)
+        result = stack.enter_context(
+            Scratch(scratch, times=lengths["sim"], cells=cells, width=width)
+        )
         tasks = _tasks(series, settings, stores, stored, engine, with_quantiles=keep is not None)
         return result, _adjust_blocks(engine, tasks, result, keep, progress)
 
@@ -209,7 +210,8 @@ class _Task:
     Attributes:
         ref: values, or quantiles of (groups, nodes, width), or None where `stored` is given.
         stored: nodes and quantiles of a stored map.
-        first_cell: number of the block's first cell, which seeds the small random values of dry days.
+        first_cell: number of the block's first cell, on which the random values of dry days
+            depend.
         with_quantiles: whether the quantiles are wanted back.
     """
 
@@ -309,7 +311,7 @@ def _count_dry(task: _Task, scen: Float32) -> tuple[Int64, Int64]:
 
 
 def _prepared(task: _Task, stream: str, values: Float32) -> Any:
-    """Values on the device, dry days jittered: small random values make their ranks distinct."""
+    """Values on the device; small random values of dry days make their ranks distinct."""
     dry, seed = task.settings.dry, task.settings.options.seed
     if dry is not None:
         values = jitter_dry(values, dry, seed=seed, stream=stream, first_cell=task.first_cell)

@@ -60,6 +60,7 @@ class Series:
 
     @property
     def grid(self) -> Grid:
+        """The grid that all three are on."""
         return self.sim.grid
 
 

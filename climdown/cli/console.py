@@ -187,6 +187,7 @@ class _Rate:
         self.first = 0
 
     def update(self, done: int) -> float | None:
+        """The rate once so many units are done; None before it can be known."""
         now = time.monotonic()
         if self.begun is None:
             self.begun, self.first = now, done

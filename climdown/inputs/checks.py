@@ -48,7 +48,12 @@ def check_values(field: cf.Field) -> None:
 
 
 class _Tally:
-    """Counts values that a quantity cannot have."""
+    """Counts values that a quantity cannot have.
+
+    Args:
+        family: of the quantity; None has no limits.
+        units: of the values.
+    """
 
     def __init__(self, family: cf.VariableFamily | None, units: str) -> None:
         self.family, self.units = family, units
@@ -57,6 +62,7 @@ class _Tally:
         self.low, self.high = np.inf, -np.inf
 
     def add(self, values: Float32) -> None:
+        """Count the values of a block; missing ones do not count."""
         valid = values[np.isfinite(values)]
         if valid.size:
             self.count += valid.size
@@ -65,6 +71,7 @@ class _Tally:
             self.high = max(self.high, float(valid.max()))
 
     def describe(self) -> str:
+        """The share of impossible values and the range of all, for a message."""
         name = "" if self.family is None else self.family.quantity.name
         return (
             f"{self.impossible / self.count:.2%} of its values outside {self.limits[0]:.4g} to "

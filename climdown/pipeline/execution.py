@@ -157,11 +157,13 @@ class _Part:
         self.begun = time.monotonic()
 
     def add(self, fields: Float32) -> None:
+        """Take in a batch, shape (fields, variables, ny, nx); places all when time is up."""
         self.batches.append(fields)
         if time.monotonic() - self.begun > PART_SECONDS:
             self.place()
 
     def place(self) -> None:
+        """Write what has been sampled since the last time as one part."""
         if self.batches:
             values = np.concatenate(self.batches)
             self.store.write(self.start, values)

@@ -63,6 +63,7 @@ class Plan:
 
     @property
     def time(self) -> cf.TimeAxis:
+        """The steps that are sampled."""
         return next(iter(self.fields.values())).time
 
     @property

@@ -149,6 +149,7 @@ class _FilePlan:
         return tuple(str(d) for d in array.dims[: array.ndim - len(self._shape(name))])
 
     def outputs(self) -> list[stream.GriddedVariable]:
+        """The variables that are written on the new grid."""
         written = {*self.copied(), *self.arrays}
         return [
             stream.GriddedVariable(
@@ -185,6 +186,11 @@ class _FilePlan:
             )
 
     def read(self, name: str, block: tuple[slice, ...], min_coverage: float) -> Floats:
+        """Regridded values of a block of a variable's leading dimensions, shape (*block, ny, nx).
+
+        Raises:
+            InputError: the file is damaged.
+        """
         part = self.arrays[name].isel(dict(zip(self.leading(name), block, strict=True)))
         try:
             values = np.asarray(part.values, dtype=np.float64)
@@ -194,6 +200,7 @@ class _FilePlan:
         return self.weights[name].apply(values, min_coverage=min_coverage)
 
     def reports(self, min_coverage: float) -> list[RegriddedVariable]:
+        """What was done to each variable."""
         return [
             RegriddedVariable(
                 name,

@@ -105,6 +105,7 @@ class _Moments:
         self.squares: Any = 0.0
 
     def add(self, values: Float64) -> None:
+        """Take in one member's values, of the same shape each time."""
         self.count += 1
         difference = values - self.mean
         self.mean = self.mean + difference / self.count

@@ -56,6 +56,7 @@ def _add_time(file: netCDF4.Dataset, time: cf.TimeAxis) -> None:
 
 
 def add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
+    """Add latitude and longitude of a grid, degrees, with their bounds."""
     pair = "bnds"
     if pair not in file.dimensions:
         file.createDimension(pair, 2)
@@ -91,6 +92,7 @@ def _add_axis(
 def add_variable(
     file: netCDF4.Dataset, variable: OutputVariable, dimensions: tuple[str, ...], steps: int
 ) -> netCDF4.Variable[Any]:
+    """Add a variable of fields in single precision, in chunks of so many time steps."""
     sizes = {"time": steps, "realization": 1}
     chunks = tuple(sizes.get(name, file.dimensions[name].size) for name in dimensions)
     return add_compressed(file, variable, dimensions, chunks)
@@ -103,6 +105,12 @@ def add_compressed(
     chunks: tuple[int, ...],
     kind: Literal["f4", "f8"] = "f4",
 ) -> netCDF4.Variable[Any]:
+    """Add a variable that is compressed without loss; missing values are `FILL_VALUE`.
+
+    Args:
+        chunks: length along each dimension.
+        kind: single or double precision.
+    """
     target = file.createVariable(
         variable.name,
         kind,
