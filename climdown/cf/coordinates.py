@@ -198,23 +198,35 @@ def _rectilinear(
     centres: tuple[Float64, Float64],
     bounds: tuple[Float64 | None, Float64 | None],
 ) -> tuple[Grid, xr.DataArray]:
+    """A grid with ascending axes, and the variable on it, its dimensions as stored.
+
+    Args:
+        dims: of latitude and longitude in the file.
+        centres, bounds: of latitudes and longitudes, degrees, shapes (n,) and (n, 2).
+    """
     (lat, lon), (lat_bounds, lon_bounds) = centres, bounds
-    array = _renamed(array, dims, ("lat", "lon"))
+    array, backwards = _renamed(array, dims, ("lat", "lon")), slice(None, None, -1)
     if lat.size > 1 and lat[0] > lat[-1]:
-        lat, array = lat[::-1], array.isel(lat=slice(None, None, -1))
-        lat_bounds = None if lat_bounds is None else lat_bounds[::-1]
+        lat, lat_bounds = lat[backwards], _part(lat_bounds, backwards)
+        array = array.isel(lat=backwards)
+    # Eastward longitudes fall once at most, where the axis crosses its seam.
     if lon.size > 1 and (np.diff(lon) < 0).sum() > 1:
-        lon, array = lon[::-1], array.isel(lon=slice(None, None, -1))
-        lon_bounds = None if lon_bounds is None else lon_bounds[::-1]
+        lon, lon_bounds = lon[backwards], _part(lon_bounds, backwards)
+        array = array.isel(lon=backwards)
     lon = _unwrap(lon)
+    # Columns after a full circle repeat the first ones.
     once = int(np.searchsorted(lon, lon[0] + 360.0 - _SAME))
     if 1 < once < lon.size:
-        lon, array = lon[:once], array.isel(lon=slice(0, once))
-        lon_bounds = None if lon_bounds is None else lon_bounds[:once]
-    if lon_bounds is not None:
+        circle = slice(0, once)
+        lon, lon_bounds, array = lon[circle], _part(lon_bounds, circle), array.isel(lon=circle)
+    if lon_bounds is not None:  # on the side of the circle where their centres are
         lon_bounds = lon_bounds + 360.0 * np.round((lon[:, None] - lon_bounds) / 360.0)
     edges = _edges(lat_bounds), _edges(lon_bounds)
     return Grid.from_centres(lat, lon, lat_edges=edges[0], lon_edges=edges[1]), array
+
+
+def _part(bounds: Float64 | None, cells: slice) -> Float64 | None:
+    return None if bounds is None else bounds[cells]
 
 
 def _axes_order(lat: Float64, lon: Float64) -> tuple[int, int] | None:
@@ -222,15 +234,22 @@ def _axes_order(lat: Float64, lon: Float64) -> tuple[int, int] | None:
     if min(lat.shape) < 2 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
         return None
     for along_lat, along_lon in ((0, 1), (1, 0)):
-        first = lon.take([0], along_lat)
-        aside = (lon - first + 180.0) % 360.0 - 180.0
+        aside = _shortest_way(lon - lon.take([0], along_lat))
         if np.ptp(lat, axis=along_lon).max() < _SAME and np.abs(aside).max() < _SAME:
-            steps = np.diff(lat.take(0, along_lon))
-            east = (np.diff(lon.take(0, along_lat)) + 180.0) % 360.0 - 180.0
-            steady = (np.abs(steps) > _SAME).all() and abs(np.sign(steps).sum()) == steps.size
-            onward = (np.abs(east) > _SAME).all() and abs(np.sign(east).sum()) == east.size
-            return (along_lat, along_lon) if steady and onward else None
+            north = np.diff(lat.take(0, along_lon))
+            east = _shortest_way(np.diff(lon.take(0, along_lat)))
+            return (along_lat, along_lon) if _monotonic(north) and _monotonic(east) else None
     return None
+
+
+def _shortest_way(degrees: Float64) -> Float64:
+    """Differences of longitude as steps east or west by half a circle at most."""
+    return np.asarray((degrees + 180.0) % 360.0 - 180.0)
+
+
+def _monotonic(steps: Float64) -> bool:
+    """Whether all steps go one way, and none stays in place."""
+    return bool((np.abs(steps) > _SAME).all() and abs(np.sign(steps).sum()) == steps.size)
 
 
 def _written_out(
