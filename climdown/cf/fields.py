@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown.arrays import Float64
+from climdown.cf.amounts import Lead
 from climdown.cf.opening import (
     Location,
     Url,
@@ -47,6 +48,8 @@ class Field:
         segments: the variable in each of these, still to be read, latitudes and longitudes as
             stored.
         step_days: days by which amounts over a step are divided, shape (time,); None for rates.
+        lead: of a forecast that is so far ahead, or None.
+        doubts: what may be meant otherwise than it is read, one line each.
     """
 
     quantity: Quantity
@@ -60,6 +63,8 @@ class Field:
     paths: tuple[Location, ...]
     segments: tuple[xr.DataArray, ...]
     step_days: Float64 | None = None
+    doubts: tuple[str, ...] = ()
+    lead: Lead | None = None
     _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
 
     @property

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from climdown import cf
-from climdown.arrays import Dates, Float32
+from climdown.arrays import Dates, Float32, Floats
 from climdown.errors import InputError
 
 log = logging.getLogger(__name__)
 
 _CHECK_BYTES = 64 << 20
+_WATCHED_STEPS = 240  # ten days of hours
 # No quantity comes near it: a fill value that the file does not declare.
 FILL = 1e15
 # A larger share of impossible values is no matter of a few bad cells.
@@ -34,7 +36,7 @@ def check_values(field: cf.Field) -> None:
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
         values = field.read(slice(start, start + steps))
-        dates = field.time.dates[start : start + steps]
+        dates = field.time.centres[start : start + steps]
         _refuse_fill(where, values, dates)
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
@@ -53,6 +55,55 @@ def check_values(field: cf.Field) -> None:
         if tally.strange > _MOST_IMPOSSIBLE * tally.count:
             raise InputError(f"{text}; correct them, for example with `ncatted -a units,...`")
         log.warning("%s", text)
+
+
+def check_reading(fields: Iterable[cf.Field]) -> None:
+    """Say what files may mean otherwise than they are read.
+
+    Raises:
+        InputError: amounts that are running sums of the day.
+    """
+    for field in fields:
+        for doubt in field.doubts:
+            log.warning("%s", doubt)
+        _refuse_running_sums(field)
+
+
+def _refuse_running_sums(field: cf.Field) -> None:
+    """Refuse amounts since midnight, as ERA5-Land's, by their first days of several steps."""
+    if field.step_days is None or not field.time.step_days < 0.51:
+        return
+    bytes_a_step = 8 * math.prod(field.cells.shape)
+    steps = min(_WATCHED_STEPS, max(1, _CHECK_BYTES // bytes_a_step))
+    values = field.read(slice(0, steps)).reshape(-1, math.prod(field.cells.shape))
+    hour = _hour_of_reset(
+        values * field.step_days[: len(values), None], field.time.dates[: len(values)]
+    )
+    if hour is not None:
+        raise InputError(
+            f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' holds sums that "
+            f"grow through the day and begin anew at {hour:02d} UTC; expected amounts of each "
+            "step: take differences first, or the last step of each day with bounds of time"
+        )
+
+
+def _hour_of_reset(amounts: Floats, dates: Dates) -> int | None:
+    """The one hour of the day at which amounts fall, wherever there are any; None if more do.
+
+    Args:
+        amounts: shape (steps, cells).
+        dates: of the steps.
+    """
+    least = 1e-3 * np.nanmax(amounts, initial=0.0)
+    full = amounts[:-1] > least
+    falls = full & (np.diff(amounts, axis=0) < -least)
+    hours = np.array([date.hour for date in dates[1:]])
+    resets = np.unique(hours[falls.any(axis=1)])
+    if resets.size != 1:
+        return None
+    at = hours == resets[0]
+    days = int(falls[at].any(axis=1).sum())
+    return int(resets[0]) if days > 1 and falls[at].sum() > 0.9 * full[at].sum() else None
 
 
 class _Tally:

@@ -197,8 +197,8 @@ def _grid(array: xr.DataArray, dataset: xr.Dataset) -> GridReport:
 def _time(axis: cf.TimeAxis) -> TimeReport:
     step = axis.step_days if len(axis) > 1 else None
     return TimeReport(
-        start=axis.dates[0].isoformat(),
-        end=axis.dates[-1].isoformat(),
+        start=axis.centres[0].isoformat(),
+        end=axis.centres[-1].isoformat(),
         steps=len(axis),
         calendar=axis.calendar,
         step_days=step,

@@ -14,7 +14,7 @@ from climdown.compute.device import choose_batch_size, choose_device
 from climdown.config import RunConfig
 from climdown.grid import Grid
 from climdown.inputs import matching
-from climdown.inputs.checks import check_values
+from climdown.inputs.checks import check_reading, check_values
 from climdown.inputs.matching import Matched
 from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
@@ -48,6 +48,7 @@ def make_plan(
     prior, matched = _matched(prior, sources, choices, config)
     if config.tile is not None:
         make_tiles(prior.card, config.tile)  # refuses those that are too small
+    check_reading(matched.fields.values())
     for field in matched.fields.values():
         check_values(field)
     grid = _filter_grid(prior, matched, choices, config)
