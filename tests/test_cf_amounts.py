@@ -231,6 +231,31 @@ def test_sums_since_midnight_are_refused(path: Path, values: Any, times: tuple[f
         check_reading([open_field(path, RAIN)])
 
 
+def since_the_start(lat: Floats, lon: Floats, step: int) -> Floats:
+    sums: Floats = np.stack([hourly(lat, lon, hour) for hour in range(step + 1)]).sum(axis=0)
+    return sums
+
+
+def test_sums_since_the_start_of_a_forecast_are_refused(path: Path) -> None:
+    amounts(path, values=since_the_start, times=HOURS)
+    with pytest.raises(InputError, match=r"variable 'tp' holds sums that grow from step to step"):
+        check_reading([open_field(path, RAIN)])
+
+
+@pytest.mark.parametrize(("leads", "refused"), [([6, 12, 18], True), ([6, 6, 6], False)])
+def test_forecast_steps_along_time_are_one_step_each_or_refused(
+    path: Path, leads: list[int], refused: bool
+) -> None:
+    dataset = amounts(None, times=(0.25, 0.5, 0.75))
+    lead = ("time", leads, {"units": "hours", "standard_name": "forecast_period"})
+    dataset.assign_coords(forecast_period=lead).to_netcdf(path)
+    if not refused:
+        np.testing.assert_allclose(rates(path), [12.0] * 3, rtol=FLOAT32_RTOL)
+        return
+    with pytest.raises(InputError, match="at forecast step 18 hours it may be the sum since"):
+        rates(path)
+
+
 @pytest.mark.parametrize("values", [hourly, rain])
 def test_amounts_of_each_hour_are_no_running_sums(path: Path, values: Any) -> None:
     amounts(path, values=values, times=HOURS)

@@ -13,6 +13,7 @@ import pytest
 from climdown import cf
 from climdown.cf import dating, open_field
 from climdown.errors import InputError
+from climdown.inputs.inspection import inspect_sources
 from tests.factories import TAS, assert_holds_truth, make_dataset
 
 Bounds = npt.NDArray[np.float64]
@@ -164,6 +165,13 @@ def test_unbounded_months_stamped_on_the_first_say_how_they_are_read(
     field = open_field(path, TAS)
     assert numbers_of(field.time) == list(range(1, 13))
     assert [("taken as the months that begin there" in doubt) for doubt in field.doubts] == [True]
+
+
+def test_inspect_names_bounds_of_other_steps(path: Path) -> None:
+    bounds = months(12)
+    write_bounded(path, bounds.mean(axis=1), bounds + 400.0)
+    (report,) = inspect_sources(cf.Sources.open(path))
+    assert report.suspicious[0].startswith("the bounds of time are not those of their steps at 12")
 
 
 def test_unbounded_months_stamped_in_their_middle_are_no_matter(path: Path) -> None:

@@ -31,10 +31,12 @@ class Lead:
     Attributes:
         days: from the start to the stamp that is meant.
         since: days from the entry before it in the file, or from the start; None if not known.
+        along_time: whether the steps of the axis are different ones ahead; `days` is the largest.
     """
 
     days: float
     since: float | None
+    along_time: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,31 @@ class Lengths:
     doubt: str | None = None
 
 
-def forecast_lead(array: xr.DataArray, selected: xr.DataArray) -> Lead | None:
-    """The forecast step of a variable of which one entry was selected; None if there is none."""
+def forecast_lead(array: xr.DataArray, selected: xr.DataArray, step_days: float) -> Lead | None:
+    """The forecast step of a variable of which one entry was selected; None if there is none.
+
+    Args:
+        step_days: of the time axis.
+    """
     for name, coordinate in selected.coords.items():
         is_lead = coordinate.attrs.get("standard_name") == "forecast_period" or name in _LEADS
-        if is_lead and coordinate.ndim == 0 and np.issubdtype(coordinate.dtype, np.number):
+        if not is_lead or not np.issubdtype(coordinate.dtype, np.number):
+            continue
+        if coordinate.ndim == 0:
             return _lead(array.coords[name], coordinate)
+        if coordinate.dims == ("time",):
+            return _leads(coordinate, step_days)
     return None
+
+
+def _leads(steps: xr.DataArray, step_days: float) -> Lead | None:
+    """Forecast steps along time: sums are of one length where each is one step ahead."""
+    try:
+        days = _in_days(steps)
+    except ValueError:
+        return None
+    alike = bool(np.ptp(days) < 1e-6)
+    return Lead(float(days.max()), step_days if alike else None, along_time=True)
 
 
 def _lead(steps: xr.DataArray, chosen: xr.DataArray) -> Lead | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from climdown.cf.amounts import amount_lengths, forecast_lead
+from climdown.cf.amounts import Lead, amount_lengths, forecast_lead
 from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
 from climdown.cf.fields import Field
 from climdown.cf.opening import Location, describe_paths, expand_paths, open_dataset
@@ -185,8 +185,8 @@ def _structure(
     # A forecast's files name a scalar "time" beside the axis "valid_time".
     taken = "time" in array.coords and along_time != "time"
     array = (array.drop_vars("time") if taken else array).rename({along_time: "time"})
-    lead = forecast_lead(dataset[name], array)
-    if lead is not None and _is_start(time, array):
+    lead = forecast_lead(dataset[name], array, time.step_days)
+    if lead is not None and _is_start(time, lead, array):
         time = time.later(lead.days)
     scalars = {
         str(key): coordinate
@@ -209,9 +209,12 @@ def _structure(
     )
 
 
-def _is_start(time: TimeAxis, array: xr.DataArray) -> bool:
+def _is_start(time: TimeAxis, lead: Lead, array: xr.DataArray) -> bool:
     """Whether an axis has the starts of forecasts, not the times that they are for."""
-    named = array.coords["time"].attrs.get("standard_name") == "forecast_reference_time"
+    if lead.along_time or time.bounded:
+        return False
+    axis = array.coords.get("time", array)
+    named = axis.attrs.get("standard_name") == "forecast_reference_time"
     return named or ("valid_time" in array.coords and time.name != "valid_time")
 
 
@@ -257,7 +260,7 @@ def _with_step_days(field: Field) -> Field:
     except InputError as error:
         raise InputError(f"{where} holds amounts per step ('{written}'), and {error}") from None
     time = field.time
-    if field.lead is not None and _is_start(time, field.segments[0]):
+    if field.lead is not None and _is_start(time, field.lead, field.segments[0]):
         # A sum belongs to the middle of its hours, not to their end.
         time = time.later(field.lead.days - 0.5 * float(lengths.days[0]))
     result = replace(field, time=time, step_days=lengths.days)

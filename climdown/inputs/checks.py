@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _CHECK_BYTES = 64 << 20
 _WATCHED_STEPS = 240  # ten days of hours
+_FEWEST_STEPS = 8  # amounts may grow over a few steps by chance
 # No quantity comes near it: a fill value that the file does not declare.
 FILL = 1e15
 # A larger share of impossible values is no matter of a few bad cells.
@@ -76,19 +77,29 @@ def _refuse_running_sums(field: cf.Field) -> None:
     bytes_a_step = 8 * math.prod(field.cells.shape)
     steps = min(_WATCHED_STEPS, max(1, _CHECK_BYTES // bytes_a_step))
     values = field.read(slice(0, steps)).reshape(-1, math.prod(field.cells.shape))
-    hour = _hour_of_reset(
-        values * field.step_days[: len(values), None], field.time.dates[: len(values)]
-    )
-    if hour is not None:
+    amounts = values * field.step_days[: len(values), None]
+    how = _growing(amounts) or _resetting(amounts, field.time.dates[: len(values)])
+    if how is not None:
         raise InputError(
             f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' holds sums that "
-            f"grow through the day and begin anew at {hour:02d} UTC; expected amounts of each "
-            "step: take differences first, or the last step of each day with bounds of time"
+            f"{how}; expected amounts of each step: take differences first, or the last sums of "
+            "each day with bounds of time"
         )
 
 
-def _hour_of_reset(amounts: Floats, dates: Dates) -> int | None:
-    """The one hour of the day at which amounts fall, wherever there are any; None if more do.
+def _growing(amounts: Floats) -> str | None:
+    """Says so where amounts of shape (steps, cells) never fall, and grow wherever there are any."""
+    least = 1e-3 * np.nanmax(amounts, initial=0.0)
+    changes = np.diff(amounts, axis=0)
+    if len(amounts) < _FEWEST_STEPS or (changes < -least).any():
+        return None
+    wet = amounts[-1] > least
+    grown = np.count_nonzero(amounts[-1][wet] > amounts[0][wet] + least)
+    return "grow from step to step" if grown > 0.5 * max(wet.sum(), 1) else None
+
+
+def _resetting(amounts: Floats, dates: Dates) -> str | None:
+    """Says so where amounts fall at one hour of the day alone, and there wherever there are any.
 
     Args:
         amounts: shape (steps, cells).
@@ -103,7 +114,9 @@ def _hour_of_reset(amounts: Floats, dates: Dates) -> int | None:
         return None
     at = hours == resets[0]
     days = int(falls[at].any(axis=1).sum())
-    return int(resets[0]) if days > 1 and falls[at].sum() > 0.9 * full[at].sum() else None
+    if days < 2 or falls[at].sum() <= 0.9 * full[at].sum():
+        return None
+    return f"grow through the day and begin anew at {resets[0]:02d} UTC"
 
 
 class _Tally:

@@ -148,6 +148,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
     array = dataset[name]
     problems: list[str] = []
     grid, time, values = None, None, None
+    doubts: list[str | None] = []
     described = {str(d) for d in cf.horizontal_dims(array)}
     known = cf.known_quantity(array)
     try:
@@ -159,6 +160,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         described.add(str(dataset[axis.name].dims[0]))
         cf.check_ascending(axis)
         time = _time(axis)
+        doubts = [axis.doubt, axis.month_doubt(str(array.attrs.get("cell_methods", "")))]
     except ClimdownError as error:
         problems.append(f"time: {error}")
     try:
@@ -180,7 +182,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         time=time,
         values=values,
         problems=tuple(problems),
-        suspicious=tuple(_suspicions(array, known, time, values)),
+        suspicious=(*filter(None, doubts), *_suspicions(array, known, time, values)),
     )
 
 
