@@ -83,9 +83,18 @@ def test_days_in_amounts_of_a_month_have_their_own_month(path: Path) -> None:
     np.testing.assert_allclose(rates(path), [3.0 / 31, 3.0 / 28], rtol=FLOAT32_RTOL)
 
 
-def test_a_simulation_in_amounts_of_a_month_is_adjusted_in_those_of_a_day(path: Path) -> None:
-    dataset = amounts(None, units="mm/month", times=MONTHS, standard_name="precipitation_flux")
-    assert cf.quantity_like(dataset["tp"]).units == "mm day-1"
+@pytest.mark.parametrize(
+    "standard_name", ["precipitation_flux", "water_potential_evaporation_flux"]
+)
+def test_a_simulation_in_amounts_of_a_month_is_adjusted_in_those_of_a_day(
+    path: Path, standard_name: str
+) -> None:
+    dataset = amounts(path, units="mm/month", times=MONTHS, standard_name=standard_name)
+    quantity = cf.quantity_like(dataset["tp"])
+    field = open_field(path, quantity)
+    assert (quantity.units, field.source_units) == ("mm day-1", "mm day-1")
+    expected = [3.0 / 31, 3.0 / 28, 3.0 / 31]
+    np.testing.assert_allclose(rates(path, quantity), expected, rtol=FLOAT32_RTOL)
 
 
 @pytest.mark.parametrize("kind", ["avgad", "avgua", "avg"])
@@ -111,6 +120,14 @@ def test_monthly_metres_of_ecmwf_are_those_of_a_day_and_it_is_said(path: Path) -
     (doubt,) = open_field(path, RAIN).doubts
     assert "monthly amounts in 'm' are taken as those of a day" in doubt
     assert doubt.startswith(f"{path}: variable 'tp'")
+
+
+def test_monthly_joules_of_ecmwf_are_those_of_a_day(path: Path) -> None:
+    amounts(
+        path, name="ssrd", units="J m**-2", times=MONTHS, values=lambda y, x, t: 864e4 + 0 * y * x
+    )
+    sunshine = cf.Quantity("rsds", (), ("ssrd",), "W m-2")
+    np.testing.assert_allclose(rates(path, sunshine), [100.0] * 3, rtol=FLOAT32_RTOL)
 
 
 def test_monthly_sums_in_metres_are_sums_where_they_say_so(path: Path) -> None:
