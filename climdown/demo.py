@@ -127,7 +127,7 @@ def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, Float
     keys = tuple((0, date.isoformat()) for date in time.dates)
     shape = (len(card.variables), *card.grid.shape)
     noise = KeyedNoise(seed, keys, shape, torch.device("cpu"))
-    calendar = torch.from_numpy(cf.calendar_conditions(time.dates, card.step_days))
+    calendar = torch.from_numpy(cf.calendar_conditions(time.centres, card.step_days))
     sigmas = schedule.karras_sigmas(
         2 * _STEPS, sigma_min=card.sampling.sigma_min, sigma_max=card.sampling.sigma_max
     )

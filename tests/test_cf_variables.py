@@ -421,11 +421,11 @@ def test_amounts_over_steps_of_unknown_length_are_refused(
         open_field(path, RAIN)
 
 
-def test_bounds_that_do_not_ascend_are_refused_for_amounts(path: Path) -> None:
+def test_bounds_of_other_steps_are_refused_for_amounts(path: Path) -> None:
     amounts(path, bounds=True)
     with netCDF4.Dataset(path, "a") as file:
         file["time_bnds"][:] = 0.0
-    with pytest.raises(InputError, match="bounds of time do not ascend"):
+    with pytest.raises(InputError, match="bounds of time are not those of their steps at 3 of 3"):
         open_field(path, RAIN)
 
 

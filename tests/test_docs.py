@@ -24,7 +24,7 @@ import climdown
 from climdown import RunConfig, cf, downscale
 from climdown.adjust.options import OPTIONS
 from climdown.adjust.registry import ADJUSTMENTS
-from climdown.cf import files, quantities
+from climdown.cf import opening, quantities
 from climdown.cli import make_app
 from climdown.compute import ranks
 from climdown.config import PriorConfig
@@ -327,18 +327,18 @@ def test_the_metric_has_its_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_the_variable_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     cover = xr.DataArray(0.5, name="tcc", attrs={"units": "1"})
-    assert cf.known_quantity(cover) is None
+    assert cf.family_of_array(cover) is None
     added = eval(f"({examples('CONTRIBUTING.md')['variable']})", vars(quantities))
-    monkeypatch.setattr(quantities, "KNOWN", (*quantities.KNOWN, *added))
-    known = cf.known_quantity(cover)
+    monkeypatch.setattr(quantities, "FAMILIES", (*quantities.FAMILIES, *added))
+    known = cf.family_of_array(cover)
     assert known is not None
     assert known.quantity.name == "clt"
     assert known.range_in("1") == pytest.approx((-0.01, 1.01))
 
 
 def test_formats_are_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shown = inside(examples("CONTRIBUTING.md")["reading"], files)["_open"]
-    monkeypatch.setattr(files, "_open", shown)
+    shown = inside(examples("CONTRIBUTING.md")["reading"], opening)["_open"]
+    monkeypatch.setattr(opening, "_open", shown)
     make_dataset(path=tmp_path / "tas.nc").to_zarr(tmp_path / "tas.zarr", consolidated=False)
     for name in ("tas.nc", "tas.zarr"):
         assert_holds_truth(cf.open_field(tmp_path / name, TAS))

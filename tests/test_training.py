@@ -301,15 +301,51 @@ def test_a_period_that_only_one_variable_covers_is_refused(
         prepare(training_config, copied)
 
 
+def move_pr(folder: Path, days: float, *, bounded: bool = False) -> None:
+    """Stamp pr so much later; `bounded` gives it bounds of the days as they were."""
+    with xr.open_dataset(folder / "pr.nc", decode_times=False) as file:
+        moved = file.load()
+    starts = np.floor(moved["time"].values)
+    moved["time"] = moved["time"] + days
+    moved["time"].attrs = {"units": "days since 2001-01-01", "calendar": "standard"}
+    if bounded:
+        moved["time"].attrs["bounds"] = "time_bnds"
+        moved["time_bnds"] = (("time", "bnds"), np.stack([starts, starts + 1.0], axis=1))
+    (folder / "pr.nc").unlink()
+    moved.to_netcdf(folder / "pr.nc")
+
+
+@pytest.mark.parametrize(("later", "bounded"), [(0.25, False), (0.5, True), (-0.5, True)])
+def test_days_are_one_whatever_part_of_them_is_stamped(
+    dataset: Dataset,
+    training_config: PriorConfig,
+    copied: Path,
+    later: float,
+    bounded: bool,
+) -> None:
+    move_pr(copied, later, bounded=bounded)
+    other = prepare(training_config, copied)
+    assert days(other.train) == list(TRAIN)
+    assert torch.equal(all_of(other.train)[0], all_of(dataset.train)[0])
+    assert other.card.months == (1,)
+
+
 def test_variables_without_a_common_time_are_refused(
     training_config: PriorConfig, copied: Path
 ) -> None:
+    move_pr(copied, 30.0)
+    with pytest.raises(InputError, match="the training variables share no time step"):
+        prepare(training_config, copied)
+
+
+def test_variables_in_calendars_that_differ_are_refused(
+    training_config: PriorConfig, copied: Path
+) -> None:
     with xr.open_dataset(copied / "pr.nc", decode_times=False) as file:
-        moved = file.load()
-    moved["time"] = moved["time"] + 0.25
-    moved["time"].attrs = {"units": "days since 2001-01-01", "calendar": "standard"}
+        other = file.load()
+    other["time"].attrs["calendar"] = "noleap"
     (copied / "pr.nc").unlink()
-    moved.to_netcdf(copied / "pr.nc")
+    other.to_netcdf(copied / "pr.nc")
     with pytest.raises(InputError, match="the training variables share no time step"):
         prepare(training_config, copied)
 

@@ -140,7 +140,8 @@ class Columns:
 
 def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
     """The days that all variables have; a simulation must have the same in all."""
-    days = [_days(field.time) for field in fields]
+    exact = max(cf.exactness(field.time.step_days) for field in fields)
+    days = [cf.date_keys(field.time.centres, exact) for field in fields]
     common = set(days[0]).intersection(*days[1:])
     for field, field_days in zip(fields, days, strict=True):
         if not common or (name == "sim" and len(field_days) > len(common)):
@@ -154,13 +155,7 @@ def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
     rows = tuple(
         np.array([place.get(day, -1) for day in field_days], dtype=np.intp) for field_days in days
     )
-    return _Sample(tuple(fields), rows, fields[0].time.dates[rows[0] >= 0])
-
-
-def _days(axis: cf.TimeAxis) -> list[tuple[int, ...]]:
-    """Dates as exact as the step: a daily mean may be stamped at any hour."""
-    exact = 3 if not axis.step_days < 0.99 else 5
-    return [(d.year, d.month, d.day, d.hour, d.minute)[:exact] for d in axis.dates]
+    return _Sample(tuple(fields), rows, fields[0].time.centres[rows[0] >= 0])
 
 
 def _transform(field: cf.Field) -> Log | None:

@@ -15,6 +15,7 @@ from climdown.cf.recognition import mismatch
 from climdown.errors import ConfigError, InputError, PriorError
 from climdown.grid import Grid
 from climdown.inputs import matching
+from climdown.inputs.checks import check_reading
 from climdown.inputs.onto import regridded_to
 from climdown.inputs.targets import target_grid
 from climdown.priors.card import Variable
@@ -99,7 +100,9 @@ def open_variables(
         raise InputError(
             f"{where}: {len(names)} variables could be adjusted ({listed}); choose with --variable"
         )
-    return [sim.field(quantities[name], select=select) for name in names]
+    fields = [sim.field(quantities[name], select=select) for name in names]
+    check_reading(fields)
+    return fields
 
 
 def open_series(
@@ -155,6 +158,7 @@ def open_period(
     names = sources.dimensions() if select else set()
     entries = {name: label for name, label in (select or {}).items() if name in names}
     field = sources.field(quantity, select=entries)
+    check_reading([field])
     return field.isel(matching.select_period(field, period))
 
 

@@ -19,6 +19,7 @@ from climdown.cf.coordinates import (
     horizontal_dims,
     horizontal_names,
 )
+from climdown.cf.dating import date_keys, exactness
 from climdown.cf.fields import Field
 from climdown.cf.opening import (
     Location,
@@ -63,8 +64,10 @@ __all__ = [
     "calendar_conditions",
     "check_ascending",
     "convert_units",
+    "date_keys",
     "describe_paths",
     "evenly",
+    "exactness",
     "expand_paths",
     "family_of",
     "family_of_array",

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from climdown.arrays import AnyArray, Float32, Float64, Index
+from climdown.cf.amounts import Lead
 from climdown.cf.opening import (
     Location,
     Url,
@@ -46,6 +47,8 @@ class Field:
         segments: the variable in each of these, still to be read, latitudes and longitudes as
             stored.
         step_days: days by which amounts over a step are divided, shape (time,); None for rates.
+        lead: of a forecast that is so far ahead, or None.
+        doubts: what may be meant otherwise than it is read, one line each.
     """
 
     quantity: Quantity
@@ -59,6 +62,8 @@ class Field:
     paths: tuple[Location, ...]
     segments: tuple[xr.DataArray, ...]
     step_days: Float64 | None = None
+    doubts: tuple[str, ...] = ()
+    lead: Lead | None = None
     _maps: tuple[Callable[[AnyArray], AnyArray], ...] = ()
 
     @property

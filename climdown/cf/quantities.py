@@ -13,6 +13,7 @@ from climdown.cf.recognition import (
     Quantity,
     extreme,
     extreme_by_name,
+    per_month,
     rate_units,
     standard_name,
     stated_levels,
@@ -171,10 +172,12 @@ def quantity_like(array: xr.DataArray) -> Quantity:
     """What to look for in other files to find the same quantity, in this variable's units.
 
     A variable on one pressure level, or whose name says one ("ta850"), keeps that level; amounts
-    over a step (mm) become rates (mm day-1).
+    over a step or a month (mm, mm/month) become rates (mm day-1).
     """
     name = str(array.name)
     units = readable_units(str(array.attrs.get("units", "1")))
+    if (amount := per_month(units)) is not None:
+        units = f"{amount} day-1"
     family = family_of_array(array)
     if family is None:
         standard = standard_name(array)

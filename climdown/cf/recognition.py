@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from climdown.arrays import Float64
-from climdown.cf.units import convert_units, units_convertible
+from climdown.cf.units import convert_units, readable_units, units_convertible
 
 _LEVEL_IN_TEXT = re.compile(r"\b(\d{2,4})\s*(hpa|mb|mbar|millibars?)\b", re.IGNORECASE)
 # "ta850", "z500hPa"; u10 is a wind at 10 m, and so is ECMWF's u100 one at 100 m.
@@ -27,6 +27,9 @@ _NAMES_ALOFT = {
 }
 # Axes of levels that may go without units, as those of ERA5's public archives do.
 _LEVEL_AXES = ("level", "plev", "pressure", "pressure_level", "isobaricinhpa")
+_PER_MONTH = re.compile(
+    r"\s*(?:/|\bper\b)\s*\(?mon(?:th)?s?\)?$|[\s.*]+mon(?:th)?s?\s*\^?-1$", re.IGNORECASE
+)
 _EXTREME_NAMES = {"tx": "maximum", "tn": "minimum", "mx2t": "maximum", "mn2t": "minimum"}
 
 
@@ -87,11 +90,22 @@ def standard_name(array: xr.DataArray) -> str | None:
 def rate_units(source: str, target: str) -> str | None:
     """What to call the units of values so that they convert: as they are, or per day.
 
-    Amounts over a time step ("mm", "J m-2") are rates once divided by its length. None where
-    neither converts.
+    Amounts over a time step ("mm", "J m-2") are rates once divided by its length, and those of a
+    month ("mm/month") once divided by the month's. None where neither converts.
     """
-    per_day = f"{source} day-1"
-    return next((u for u in (source, per_day) if units_convertible(u, target)), None)
+    amount = per_month(source)
+    per_day = f"{amount or source} day-1"
+    candidates = (per_day,) if amount else (source, per_day)
+    return next((u for u in candidates if units_convertible(u, target)), None)
+
+
+def per_month(units: str) -> str | None:
+    """Units of the amount where units are those of an amount in a month; None if they are not.
+
+    A month of UDUNITS is 30.44 days, whatever the calendar.
+    """
+    amount, count = _PER_MONTH.subn("", readable_units(units))
+    return amount if count and amount else None
 
 
 def extreme(array: xr.DataArray) -> str | None:

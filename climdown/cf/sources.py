@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from climdown.cf.amounts import Lead, amount_lengths, forecast_lead
 from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
 from climdown.cf.fields import Field
 from climdown.cf.opening import Location, describe_paths, expand_paths, open_dataset
@@ -21,8 +21,6 @@ from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
 from climdown.cf.units import readable_units
 from climdown.errors import ClimdownError, InputError
 
-# "total_precipitation_24hr": an amount over hours of its own, whatever the time step is.
-_HOURS_IN_NAME = re.compile(r"_(\d+)_?(?:h|hrs?|hours?)", re.IGNORECASE)
 # Variables of a file that a message lists.
 _MOST_LISTED = 8
 
@@ -181,6 +179,9 @@ def _structure(
     array = _selected(array, quantity, along_time, select)
     cells, array = cells_as_stored(array, dataset)
     array = _with_time_dimension(array, along_time)
+    lead = forecast_lead(dataset[name], array, time.step_days)
+    if lead is not None and _is_start(time, lead, array):
+        time = time.later(lead.days)
     units, attributes = _as_read(array, quantity)
     return Field(
         quantity=quantity,
@@ -193,6 +194,7 @@ def _structure(
         scalars=_scalars(array),
         paths=(path,),
         segments=(array,),
+        lead=lead,
     )
 
 
@@ -225,6 +227,15 @@ def _scalars(array: xr.DataArray) -> dict[str, xr.DataArray]:
         for key, coordinate in array.coords.items()
         if coordinate.ndim == 0 and np.issubdtype(coordinate.dtype, np.number)
     }
+
+
+def _is_start(time: TimeAxis, lead: Lead, array: xr.DataArray) -> bool:
+    """Whether an axis has the starts of forecasts, not the times that they are for."""
+    if lead.along_time or time.bounded:
+        return False
+    axis = array.coords.get("time", array)
+    named = axis.attrs.get("standard_name") == "forecast_reference_time"
+    return named or ("valid_time" in array.coords and time.name != "valid_time")
 
 
 def _as_read(array: xr.DataArray, quantity: Quantity) -> tuple[str, dict[str, Any]]:
@@ -261,17 +272,25 @@ def _join(pieces: Sequence[Field]) -> Field:
 def _with_step_days(field: Field) -> Field:
     """The lengths of the steps for a field of amounts; one of rates as it is."""
     written = str(field.segments[0].attrs["units"])
+    where = f"{describe_paths(field.paths)}: variable '{field.source_name}'"
     if readable_units(written) == field.source_units:
-        return field
-    if (named := _HOURS_IN_NAME.search(field.source_name)) is not None:
-        return replace(field, step_days=np.full(len(field.time), float(named[1]) / 24.0))
+        return _with_doubts(field, where)
     try:
-        return replace(field, step_days=field.time.lengths)
+        lengths = amount_lengths(field.segments[0], field.time, field.lead)
     except InputError as error:
-        raise InputError(
-            f"{describe_paths(field.paths)}: variable '{field.source_name}' holds amounts per step "
-            f"('{written}'), and {error}; add bounds of time"
-        ) from None
+        raise InputError(f"{where} holds amounts per step ('{written}'), and {error}") from None
+    time = field.time
+    if field.lead is not None and _is_start(time, field.lead, field.segments[0]):
+        # A sum belongs to the middle of its hours, not to their end.
+        time = time.later(field.lead.days - 0.5 * float(lengths.days[0]))
+    result = replace(field, time=time, step_days=lengths.days)
+    return _with_doubts(result, where, lengths.doubt)
+
+
+def _with_doubts(field: Field, where: str, *others: str | None) -> Field:
+    methods = str(field.segments[0].attrs.get("cell_methods", ""))
+    doubts = (*others, field.time.doubt, field.time.month_doubt(methods))
+    return replace(field, doubts=tuple(f"{where}: {doubt}" for doubt in doubts if doubt))
 
 
 def _check_alike(field: Field, first: Field) -> None:
@@ -282,8 +301,7 @@ def _check_alike(field: Field, first: Field) -> None:
             f"{path}: its grid ({field.cells.describe()}) differs from that of "
             f"{first.paths[0]} ({first.cells.describe()})"
         )
-    # The dates know that noleap and 365_day are one calendar.
-    if field.time.dates[0].calendar != first.time.dates[0].calendar:
+    if field.time.shared_calendar != first.time.shared_calendar:
         raise InputError(
             f"{path}: its calendar {field.time.calendar} differs from "
             f"{first.time.calendar} of {first.paths[0]}"

@@ -6,6 +6,8 @@ import itertools
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import cf_xarray  # noqa: F401  (registers the .cf accessor)
@@ -13,7 +15,8 @@ import cftime
 import numpy as np
 import xarray as xr
 
-from climdown.arrays import AnyArray, Dates, Float32, Float64, Index, Int64
+from climdown.arrays import AnyArray, Dates, Float32, Float64, Index, Int64, Mask
+from climdown.cf import dating
 from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
@@ -22,11 +25,14 @@ from climdown.errors import ConfigError, InputError
 class TimeAxis:
     """A time axis as written: nothing is re-encoded between input and output.
 
+    Stamps are for output; where a step lies in the calendar is asked of `centres`.
+
     Attributes:
-        dates: calendar-aware dates, shape (n,).
+        dates: calendar-aware stamps, shape (n,).
         values: encoded values, shape (n,), in `units` of `calendar`.
-        bounds: encoded bounds, shape (n, 2), or None.
+        bounds: bounds, shape (n, 2), encoded as `values` are, or None.
         name, bounds_name: of the variables in the file.
+        climatological: whether bounds span the years of a climatology.
     """
 
     dates: Dates
@@ -36,6 +42,8 @@ class TimeAxis:
     bounds: AnyArray | None
     name: str = "time"
     bounds_name: str = "time_bnds"
+    climatological: bool = False
+    _centres: Dates | None = None
 
     def __len__(self) -> int:
         return len(self.dates)
@@ -43,7 +51,82 @@ class TimeAxis:
     def isel(self, part: slice) -> TimeAxis:
         """The axis of a block of time steps."""
         bounds = None if self.bounds is None else self.bounds[part]
-        return replace(self, dates=self.dates[part], values=self.values[part], bounds=bounds)
+        return replace(
+            self,
+            dates=self.dates[part],
+            values=self.values[part],
+            bounds=bounds,
+            _centres=self.centres[part],
+        )
+
+    @cached_property
+    def centres(self) -> Dates:
+        """The middle of each step's bounds, to the minute; its stamp where it has none; (n,).
+
+        Whole families of models stamp the end of a month or day, which is the next one's start.
+        """
+        if self._centres is not None:
+            return self._centres
+        return dating.middles(self.dates, self._ends, self.units, self.calendar)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether bounds say how long each step lasts; those of instants do not."""
+        meant = self.bounds is not None and not self.climatological
+        return meant and bool((self._ends[:, 1] != self._ends[:, 0]).any())
+
+    def later(self, days: float) -> TimeAxis:
+        """The axis of forecasts that start at the stamps and are for so many days later."""
+        dates = dating.to_the_minute(self.dates) + timedelta(days=days)
+        return replace(self, _centres=dating.to_the_minute(dates))
+
+    @property
+    def keyed(self) -> Dates:
+        """What random numbers of steps are keyed by: stamps, or centres of steps without theirs."""
+        outside = self._stamps_at_ends
+        return np.where(outside, self.centres, self.dates)
+
+    @property
+    def doubt(self) -> str | None:
+        """What is wrong with the bounds, for people; None if nothing."""
+        if self.bounds is None or self.climatological:
+            return None
+        amiss = np.flatnonzero(~np.isfinite(self._ends).all(axis=1))
+        if not amiss.size:
+            return None
+        first = int(amiss[0])
+        stated = f"{self.bounds[first].tolist()} {self.units}"
+        return (
+            f"the bounds of time are not those of their steps at {amiss.size} of {len(self)}, "
+            f"first at {self.dates[first].isoformat()} ({stated}); "
+            "expected bounds that hold their stamp"
+        )
+
+    def month_doubt(self, cell_methods: str) -> str | None:
+        """Why the months of monthly means may be other ones, for people; None if they may not."""
+        if self.bounded or not 27.5 <= self.step_days <= 31.5 or "time: " not in cell_methods:
+            return None
+        if any((d.day, d.hour, d.minute) != (1, 0, 0) for d in self.centres):
+            return None
+        return (
+            "monthly steps are stamped at midnight of the first of a month and have no bounds of "
+            "time: taken as the months that begin there; if they end there, add bounds"
+        )
+
+    @cached_property
+    def _ends(self) -> Float64:
+        """Start and end of each step, shape (n, 2); NaN where bounds do not tell."""
+        bounds = None if self.climatological else self.bounds
+        if bounds is None:
+            return dating.step_ends(self.values, None, 1.0)
+        unit = dating.unit_days(self.units, self.calendar)
+        return dating.step_ends(self.values, bounds, unit)
+
+    @property
+    def _stamps_at_ends(self) -> Mask:
+        start, end = self._ends.T
+        values = np.asarray(self.values, np.float64)
+        return np.asarray((end > start) & (values >= end))
 
     def select(self, period: str | None) -> slice:
         """The steps of a period "START/END", both included, each a year, month or day.
@@ -55,7 +138,7 @@ class TimeAxis:
         if period is None:
             return slice(0, len(self))
         start, end = _parse_period(period)
-        days = [(d.year, d.month, d.day) for d in self.dates]
+        days = dating.date_keys(self.centres, 3)
         inside = [i for i, day in enumerate(days) if day[: len(start)] >= start]
         inside = [i for i in inside if days[i][: len(end)] <= end]
         if not inside:
@@ -65,7 +148,7 @@ class TimeAxis:
     @property
     def months(self) -> tuple[int, ...]:
         """The months that occur, ascending."""
-        return tuple(sorted({int(date.month) for date in self.dates}))
+        return tuple(sorted({int(date.month) for date in self.centres}))
 
     @property
     def step_days(self) -> float:
@@ -98,31 +181,59 @@ class TimeAxis:
         """Days that each step lasts: by the bounds, else by the calendar; shape (n,).
 
         Raises:
-            InputError: there are no bounds, and steps are neither months nor at most a day.
+            InputError: there are no bounds, and steps are neither months nor at most a day; or
+                bounds that cannot be meant.
         """
-        if self.bounds is not None:
-            ends = cftime.num2date(self.bounds, self.units, self.calendar)
+        if self.bounds is not None and not self.climatological:
+            if self.doubt is not None:
+                raise InputError(self.doubt)
+            ends = cftime.num2date(self._ends, self.units, self.calendar)
             days = [(end - start).total_seconds() / 86400.0 for start, end in ends]
         elif 27.5 <= self.step_days <= 31.5:
-            days = [float(date.daysinmonth) for date in self.dates]
+            days = [float(date.daysinmonth) for date in self.centres]
         elif self.step_days <= 1.01:
             days = [self.step_days] * len(self)
         else:
-            raise InputError(f"how long a step of {self.describe()} lasts is not known")
+            raise InputError(
+                f"how long a step of {self.describe()} lasts is not known; add bounds of time"
+            )
         if not min(days) > 0:
             raise InputError(f"bounds of time do not ascend ({self.describe()})")
         return np.array(days)
 
-    def rebased_bounds(self, units: str) -> AnyArray:
-        """The bounds, encoded in other units of the same calendar."""
-        if self.units == units or self.bounds is None:
-            return np.asarray(self.bounds)
-        dates = cftime.num2date(self.bounds, self.units, self.calendar)
-        return np.asarray(cftime.date2num(dates, units, self.calendar), dtype=self.bounds.dtype)
+    @property
+    def shared_calendar(self) -> str:
+        """The calendar; after 1582 the standard and the proleptic Gregorian one are the same."""
+        return dating.shared_calendar(self.dates)
+
+    def encoded_as(self, units: str, calendar: str) -> TimeAxis:
+        """The same axis in other units and another calendar that has its dates.
+
+        Raises:
+            InputError: the calendar lacks one of the dates.
+        """
+        if (self.units, self.calendar) == (units, calendar):
+            return self
+        dates = dating.in_calendar(self.dates, calendar)
+        return replace(
+            self,
+            dates=dates,
+            values=dating.encoded(dates, units, calendar, self.values.dtype),
+            units=units,
+            calendar=calendar,
+            bounds=None if self.bounds is None else self._encoded_bounds(units, calendar),
+            _centres=dating.in_calendar(self.centres, calendar),
+        )
+
+    def _encoded_bounds(self, units: str, calendar: str) -> AnyArray:
+        assert self.bounds is not None
+        stamps = np.asarray(cftime.num2date(self.bounds, self.units, self.calendar))
+        dates = dating.in_calendar(stamps, calendar)
+        return dating.encoded(dates, units, calendar, self.bounds.dtype)
 
     def describe(self) -> str:
         """One line for people."""
-        first, last = self.dates[0].strftime("%Y-%m-%d"), self.dates[-1].strftime("%Y-%m-%d")
+        first, last = (self.centres[i].strftime("%Y-%m-%d") for i in (0, -1))
         return f"{len(self)} steps from {first} to {last} ({self.calendar})"
 
 
@@ -145,7 +256,8 @@ def step_numbers(dates: Sequence[Any] | Dates, step_days: float) -> Int64:
     own calendar: a date has the same number in every file of that calendar and step.
     """
     if 27.5 <= step_days <= 31.5:
-        return np.array([12 * date.year + date.month for date in dates], dtype=np.int64)
+        rounded = dating.to_the_minute(np.array(dates, dtype=object))
+        return np.array([12 * date.year + date.month for date in rounded], dtype=np.int64)
     days = cftime.date2num(list(dates), "days since 0001-01-01", str(dates[0].calendar))
     # A stamp may lie a rounding error before midnight.
     steps = np.floor((np.asarray(days, dtype=np.float64) + 0.5 / 1440.0) / step_days)
@@ -186,17 +298,19 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
             f"variable '{array.name}' has a time axis that is empty or has no units; expected "
             "units like 'days since 1850-01-01'"
         )
+    units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
     bounds_name = str(axis.attrs.get("bounds", ""))
     bounded = bounds_name in dataset.variables
     return TimeAxis(
         dates=axis.values,
-        units=str(axis.encoding["units"]),
-        calendar=str(axis.encoding.get("calendar", "standard")),
-        bounds=stored_values(dataset, bounds_name) if bounded else None,
         # Dates and back again would lose the last bits of thirds of a day.
         values=stored_values(dataset, name),
+        units=units,
+        calendar=calendar,
+        bounds=_bounds(dataset, bounds_name, units, calendar) if bounded else None,
         name=name,
         bounds_name=bounds_name or "time_bnds",
+        climatological="climatology" in axis.attrs,
     )
 
 
@@ -214,6 +328,13 @@ def _time_name(array: xr.DataArray) -> str:
             "dimension with dates"
         )
     return names[0]
+
+
+def _bounds(dataset: xr.Dataset, name: str, units: str, calendar: str) -> AnyArray:
+    """Bounds in the units of their axis, whatever units they state; CF lets them state none."""
+    stated = {**dataset[name].attrs, **dataset[name].encoding}
+    own = str(stated.get("units", units)), str(stated.get("calendar", calendar))
+    return dating.bounds_in_units(stored_values(dataset, name), *own, (units, calendar))
 
 
 def has_time(array: xr.DataArray) -> bool:
@@ -250,17 +371,27 @@ def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
         InputError: a date does not come after the one before it.
     """
     first = axes[0]
+    axes = [axis.encoded_as(first.units, first.calendar) for axis in axes]
     dates = np.concatenate([axis.dates for axis in axes])
     check_ascending(replace(first, dates=dates))
     if len(axes) == 1:
         return first
-    bounds = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]
+    bounds = [axis.bounds for axis in axes if axis.bounds is not None]
     return replace(
         first,
         dates=dates,
-        values=_encode(dates, first.units, first.calendar, first.values.dtype),
+        values=_joined_values(axes, dates),
         bounds=np.concatenate(bounds) if len(bounds) == len(axes) else None,
+        _centres=np.concatenate([axis.centres for axis in axes]),
     )
+
+
+def _joined_values(axes: Sequence[TimeAxis], dates: Dates) -> AnyArray:
+    """Values of consecutive axes in the same units: bit for bit where they are of one type."""
+    first = axes[0]
+    if len({axis.values.dtype for axis in axes}) == 1:
+        return np.concatenate([axis.values for axis in axes])
+    return dating.encoded(dates, first.units, first.calendar, first.values.dtype)
 
 
 def _dates(array: xr.DataArray, name: Hashable) -> bool:
@@ -270,17 +401,6 @@ def _dates(array: xr.DataArray, name: Hashable) -> bool:
     if coordinate.attrs.get("standard_name") == "forecast_reference_time":
         return False
     return isinstance(coordinate.values[0], cftime.datetime)
-
-
-def _encode(dates: AnyArray, units: str, calendar: str, dtype: np.dtype[Any]) -> AnyArray:
-    if dates.dtype != object:
-        return np.asarray(dates, dtype=dtype)
-    values = np.asarray(cftime.date2num(dates, units, calendar))
-    stored = values.astype(dtype)
-    # Days of one file may be whole and those of the next begin at noon.
-    if np.issubdtype(dtype, np.integer) and (stored != values).any():
-        return values
-    return stored
 
 
 def _sort_key(date: Any) -> tuple[int, ...]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from climdown import cf
-from climdown.arrays import Dates, Float32
+from climdown.arrays import Dates, Float32, Floats
 from climdown.errors import InputError
 
 log = logging.getLogger(__name__)
 
 _CHECK_BYTES = 64 << 20
+_WATCHED_STEPS = 240  # ten days of hours
+_FEWEST_STEPS = 8  # amounts may grow over a few steps by chance
 # No quantity comes near it: a fill value that the file does not declare.
 FILL = 1e15
 # A larger share of impossible values is no matter of a few bad cells.
@@ -35,7 +37,7 @@ def check_values(field: cf.Field) -> None:
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
         values = field.read(slice(start, start + steps))
-        dates = field.time.dates[start : start + steps]
+        dates = field.time.centres[start : start + steps]
         _refuse_fill(where, values, dates)
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
@@ -92,6 +94,67 @@ def _refuse_empty(where: str, empty: Sequence[Any], steps: int) -> None:
             f"{where} has no value at all in the region at {len(empty)} of {steps} "
             f"steps, first at {empty[0].isoformat()}; leave these out with --time"
         )
+
+
+def check_reading(fields: Iterable[cf.Field]) -> None:
+    """Say what files may mean otherwise than they are read.
+
+    Raises:
+        InputError: amounts that are running sums of the day.
+    """
+    for field in fields:
+        for doubt in field.doubts:
+            log.warning("%s", doubt)
+        _refuse_running_sums(field)
+
+
+def _refuse_running_sums(field: cf.Field) -> None:
+    """Refuse amounts since midnight, as ERA5-Land's, by their first days of several steps."""
+    if field.step_days is None or not field.time.step_days < 0.51:
+        return
+    bytes_a_step = 8 * math.prod(field.cells.shape)
+    steps = min(_WATCHED_STEPS, max(1, _CHECK_BYTES // bytes_a_step))
+    values = field.read(slice(0, steps)).reshape(-1, math.prod(field.cells.shape))
+    amounts = values * field.step_days[: len(values), None]
+    how = _growing(amounts) or _resetting(amounts, field.time.dates[: len(values)])
+    if how is not None:
+        raise InputError(
+            f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' holds sums that "
+            f"{how}; expected amounts of each step: take differences first, or the last sums of "
+            "each day with bounds of time"
+        )
+
+
+def _growing(amounts: Floats) -> str | None:
+    """Says so where amounts of shape (steps, cells) never fall, and grow wherever there are any."""
+    least = 1e-3 * np.nanmax(amounts, initial=0.0)
+    changes = np.diff(amounts, axis=0)
+    if len(amounts) < _FEWEST_STEPS or (changes < -least).any():
+        return None
+    wet = amounts[-1] > least
+    grown = np.count_nonzero(amounts[-1][wet] > amounts[0][wet] + least)
+    return "grow from step to step" if grown > 0.5 * max(wet.sum(), 1) else None
+
+
+def _resetting(amounts: Floats, dates: Dates) -> str | None:
+    """Says so where amounts fall at one hour of the day alone, and there wherever there are any.
+
+    Args:
+        amounts: shape (steps, cells).
+        dates: of the steps.
+    """
+    least = 1e-3 * np.nanmax(amounts, initial=0.0)
+    full = amounts[:-1] > least
+    falls = full & (np.diff(amounts, axis=0) < -least)
+    hours = np.array([date.hour for date in dates[1:]])
+    resets = np.unique(hours[falls.any(axis=1)])
+    if resets.size != 1:
+        return None
+    at = hours == resets[0]
+    days = int(falls[at].any(axis=1).sum())
+    if days < 2 or falls[at].sum() <= 0.9 * full[at].sum():
+        return None
+    return f"grow through the day and begin anew at {resets[0]:02d} UTC"
 
 
 def _refuse_fill(where: str, values: Float32, dates: Dates) -> None:

@@ -156,8 +156,10 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
     time = None if axis is None else _attempt(partial(_time, axis), "time", problems)
     values = _readable_values(array, family, problems)
     described = set(cf.horizontal_dims(array))
+    doubts: list[str | None] = []
     if axis is not None:
         described.add(str(dataset[axis.name].dims[0]))
+        doubts = [axis.doubt, axis.month_doubt(str(array.attrs.get("cell_methods", "")))]
     others = [str(d) for d in array.dims if str(d) not in described]
     names = ("long_name", "standard_name", "units", "cell_methods")
     return VariableReport(
@@ -171,7 +173,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         time=time,
         values=values,
         problems=tuple(problems),
-        suspicious=tuple(_suspicions(array, family, time, values)),
+        suspicious=(*filter(None, doubts), *_suspicions(array, family, time, values)),
     )
 
 
@@ -214,8 +216,8 @@ def _time(axis: cf.TimeAxis) -> TimeReport:
     cf.check_ascending(axis)
     step = axis.step_days if len(axis) > 1 else None
     return TimeReport(
-        start=axis.dates[0].isoformat(),
-        end=axis.dates[-1].isoformat(),
+        start=axis.centres[0].isoformat(),
+        end=axis.centres[-1].isoformat(),
         steps=len(axis),
         calendar=axis.calendar,
         step_days=step,

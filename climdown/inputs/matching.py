@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # The input must cover this share of the valid area of the prior; the rest is extrapolated.
 _MIN_REGION = 0.9
+_DAY = 3  # numbers that tell a day: year, month, day
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,7 @@ def _cells_near(prior: Prior, mesh: Mesh) -> Grid:
 
 
 def _check_same_steps(name: str, field: cf.Field, first: cf.Field) -> None:
-    if _steps(field.time) == _steps(first.time):
+    if _same_steps(field.time, first.time):
         return
     raise InputError(
         f"{cf.describe_paths(field.paths)}: the time axis of {name} ({_span(field.time)}) differs "
@@ -185,15 +186,22 @@ def _check_same_steps(name: str, field: cf.Field, first: cf.Field) -> None:
     )
 
 
-def _steps(axis: cf.TimeAxis) -> tuple[str, list[tuple[int, ...]]]:
-    """Calendar and dates, as exact as the step: a daily mean may be stamped at any hour."""
-    dates = [(d.year, d.month, d.day, d.hour, d.minute) for d in axis.dates]
-    parts = 2 if axis.step_days > 27.0 else 3 if axis.step_days > 0.99 else 5
-    return str(axis.dates[0].calendar), [date[:parts] for date in dates]
+def _same_steps(axis: cf.TimeAxis, other: cf.TimeAxis) -> bool:
+    """Whether two axes have the same steps; within a day the same stamps are enough.
+
+    An instant and the mean over the hours before it share a stamp, and no middle.
+    """
+    if axis.shared_calendar != other.shared_calendar:
+        return False
+    exact = max(cf.exactness(axis.step_days), cf.exactness(other.step_days))
+    pairs = [(axis.centres, other.centres)]
+    if exact > _DAY and not (axis.bounded and other.bounded):
+        pairs.append((axis.dates, other.dates))
+    return any(cf.date_keys(one, exact) == cf.date_keys(two, exact) for one, two in pairs)
 
 
 def _span(axis: cf.TimeAxis) -> str:
-    first, last = (date.strftime("%Y-%m-%d %H:%M") for date in (axis.dates[0], axis.dates[-1]))
+    first, last = (date.strftime("%Y-%m-%d %H:%M") for date in (axis.centres[0], axis.centres[-1]))
     return f"{len(axis)} steps from {first} to {last}, {axis.calendar}"
 
 

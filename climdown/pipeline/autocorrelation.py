@@ -101,7 +101,7 @@ def _auto_is_none(card: Card, axis: cf.TimeAxis) -> str | None:
 
 
 def _distinct(axis: cf.TimeAxis, step_days: float) -> bool:
-    return len(np.unique(cf.step_numbers(axis.dates, step_days))) == len(axis)
+    return len(np.unique(cf.step_numbers(axis.keyed, step_days))) == len(axis)
 
 
 def _step(card: Card, axis: cf.TimeAxis, wanted: float | str) -> float:

@@ -229,7 +229,7 @@ def _read(
 
     Beside them, over how many of its cells the field repeats its values; 1 where it does not.
     """
-    trained = np.flatnonzero([date.month in months for date in field.time.dates])
+    trained = np.flatnonzero([date.month in months for date in field.time.centres])
     lowest = -np.inf if variable.minimum is None else variable.minimum
     rows: list[Floats] = [np.empty((0, *weights.target.shape))]
     same, pairs = np.zeros(2), np.full(2, 1e-12)

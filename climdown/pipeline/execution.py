@@ -218,13 +218,14 @@ class Worker:
     def _draw(self, batch: slice) -> Float32:
         plan, model = self.plan, self.model
         steps, members = np.divmod(np.arange(batch.start, batch.stop), plan.members)
-        dates = plan.time.dates[steps]
         coarse = self.observer.coarse_values(slice(int(steps[0]), int(steps[-1]) + 1))
-        calendar = torch.from_numpy(cf.calendar_conditions(dates, plan.time.step_days))
+        calendar = torch.from_numpy(
+            cf.calendar_conditions(plan.time.centres[steps], plan.time.step_days)
+        )
         drawn = self.sampler.sample(
             no_network if model is None else model.bind(calendar.to(plan.device)),
             self.observer.observation([values[steps - steps[0]] for values in coarse], model),
-            plan.noise(list(zip((members + 1).tolist(), dates, strict=True))),
+            plan.noise(list(zip((members + 1).tolist(), plan.time.keyed[steps], strict=True))),
         )
         return _physical(plan, drawn)
 

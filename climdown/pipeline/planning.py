@@ -16,7 +16,7 @@ from climdown.config import RunConfig
 from climdown.errors import OutputError
 from climdown.grid import Grid
 from climdown.inputs import matching
-from climdown.inputs.checks import check_values
+from climdown.inputs.checks import check_reading, check_values
 from climdown.inputs.matching import Matched
 from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
@@ -50,6 +50,7 @@ def make_plan(
     sources = cf.Sources.open(paths)
     device = choose_device(config.device)
     prior, matched = _matched(prior, sources, choices, config)
+    check_reading(matched.fields.values())
     _check(prior, matched, config)
     grid = _filter_grid(prior, matched, choices, config)
     problem = _problem(prior, matched.fields, grid, device)

@@ -16,6 +16,7 @@ from climdown.arrays import Float32, Floats, Index, Mask
 from climdown.config import DataConfig, PriorConfig, VariableConfig
 from climdown.errors import ConfigError, InputError
 from climdown.grid import Grid
+from climdown.inputs.checks import check_reading
 from climdown.inputs.targets import target_grid
 from climdown.metrics.spectra import tapered_spectrum
 from climdown.priors.card import Card, Variable
@@ -24,7 +25,7 @@ from climdown.priors.tensors import climatology_field, quantiles_field, spectrum
 from climdown.training.climatology import VariableStatistics, normalised_pattern
 from climdown.training.lags import lag_one_autocorrelations
 from climdown.training.patterns import BLOCKS, find_patterns
-from climdown.training.reader import FieldReader
+from climdown.training.reader import FieldReader, shared_exactness
 from climdown.training.samples import Dataset, Samples
 from climdown.transforms import Chain
 
@@ -122,6 +123,7 @@ def _open(entry: VariableConfig, config: DataConfig, data: Path) -> cf.Field:
     quantity = cf.Quantity(entry.name, entry.standard_names, entry.names, entry.units, entry.level)
     files = entry.files or config.files
     field = cf.open_field([_location(name, data) for name in files], quantity)
+    check_reading([field])
     if config.grid is None:
         return field
     grid = target_grid(config.grid)
@@ -131,16 +133,19 @@ def _open(entry: VariableConfig, config: DataConfig, data: Path) -> cf.Field:
 
 def _chosen_dates(config: DataConfig, fields: Sequence[cf.Field]) -> list[Any]:
     """The dates that all variables share, of the months and hours asked for, ascending."""
-    common = set(fields[0].time.dates)
-    for field in fields[1:]:
-        common &= set(field.time.dates)
-    if not common:
+    exact = shared_exactness(fields)
+    common = set.intersection(*(set(cf.date_keys(f.time.centres, exact)) for f in fields))
+    if not common or len({field.time.shared_calendar for field in fields}) > 1:
         raise InputError("the training variables share no time step")
+    axis = fields[0].time
+    keys = cf.date_keys(axis.centres, exact)
     chosen = [
         date
-        for date in sorted(common)
-        if (not config.months or date.month in config.months)
-        and (not config.hours or date.hour in config.hours)
+        for date, stamp, key in zip(axis.centres, axis.dates, keys, strict=True)
+        if key in common
+        and (not config.months or date.month in config.months)
+        # Archives name their steps by stamps: a daily mean belongs to no hour.
+        and (not config.hours or stamp.hour in config.hours)
     ]
     if not chosen:
         raise InputError(
@@ -204,7 +209,7 @@ def _split(config: PriorConfig, field: cf.Field, dates: Sequence[Any]) -> tuple[
     index = {date: i for i, date in enumerate(dates)}
 
     def days(period: str) -> set[int]:
-        chosen = field.time.dates[field.time.select(period)]
+        chosen = field.time.centres[field.time.select(period)]
         return {index[date] for date in chosen if date in index}
 
     train, validation = days(config.data.train), days(config.data.validation)
@@ -259,7 +264,7 @@ def _at(array: Any, dataset: Any, date: Any) -> Any:
     if not cf.has_time(array):
         return array
     axis = cf.read_time_axis(array, dataset)
-    dates, along = list(axis.dates), str(array[axis.name].dims[0])
+    dates, along = list(axis.centres), str(array[axis.name].dims[0])
     return array.isel({along: dates.index(date)}) if date in dates else array
 
 

@@ -37,7 +37,9 @@ class FieldReader:
         self.field_bytes = 4 * int(np.prod(self.shape))
         self.block = max(1, min(_MOST_STEPS, _BLOCK_BYTES // self.field_bytes))
         self.cache_bytes = cache_bytes
-        self._positions = [_positions(field, self.dates) for field in self.fields]
+        exact = shared_exactness(self.fields)
+        keys = cf.date_keys(self.dates, exact)
+        self._positions = [_positions(field, keys, exact) for field in self.fields]
         self._blocks: OrderedDict[int, Future[Float32]] = OrderedDict()
         self._lock = Lock()
 
@@ -93,9 +95,14 @@ class FieldReader:
         return values
 
 
-def _positions(field: cf.Field, dates: Sequence[Any]) -> Index:
-    position = {date: i for i, date in enumerate(field.time.dates)}
-    return np.array([position[date] for date in dates], dtype=np.intp)
+def shared_exactness(fields: Sequence[cf.Field]) -> int:
+    """How exactly dates tell the steps of all fields apart; see `cf.exactness`."""
+    return max(cf.exactness(field.time.step_days) for field in fields)
+
+
+def _positions(field: cf.Field, keys: Sequence[tuple[int, ...]], exact: int) -> Index:
+    position = {key: i for i, key in enumerate(cf.date_keys(field.time.centres, exact))}
+    return np.array([position[key] for key in keys], dtype=np.intp)
 
 
 class Order:
