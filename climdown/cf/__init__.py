@@ -19,6 +19,7 @@ from climdown.cf.coordinates import (
     horizontal_dims,
     horizontal_names,
 )
+from climdown.cf.decoding import is_undecoded_time
 from climdown.cf.fields import Field
 from climdown.cf.opening import (
     Location,
@@ -48,6 +49,7 @@ from climdown.cf.time import (
     read_time_axis,
     step_numbers,
     time_axis,
+    time_dims,
 )
 from climdown.cf.units import convert_units, units_convertible
 
@@ -72,6 +74,7 @@ __all__ = [
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "is_undecoded_time",
     "is_zarr",
     "known_family",
     "known_quantity",
@@ -87,6 +90,7 @@ __all__ = [
     "step_numbers",
     "stored_values",
     "time_axis",
+    "time_dims",
     "units_convertible",
     "with_units_metadata",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from climdown.cf.decoding import is_undecoded_time, why_undecoded
 from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
@@ -181,7 +182,7 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     """The time axis of a variable, its numbers as they are stored in the dataset's file.
 
     Raises:
-        InputError: there is none, or it is empty or has no units.
+        InputError: there is none, it is empty or has no units, or it cannot be decoded.
     """
     names = _time_names(array)
     if not names:
@@ -191,6 +192,8 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
             "dimension with dates"
         )
     axis = dataset[names[0]]
+    if problem := why_undecoded(dataset, names[0]):
+        raise InputError(problem)
     if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
         raise InputError(
             f"variable '{array.name}' has a time axis that is empty or has no units; expected "
@@ -199,6 +202,8 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
     bounds_name = str(axis.attrs.get("bounds", ""))
     bounds = None
+    if problem := why_undecoded(dataset, bounds_name):
+        raise InputError(problem)
     if bounds_name in dataset.variables:
         bounds = stored_values(dataset, bounds_name)
     return TimeAxis(
@@ -218,13 +223,19 @@ def has_time(array: xr.DataArray) -> bool:
     return bool(_time_names(array))
 
 
+def time_dims(array: xr.DataArray) -> tuple[str, ...]:
+    """Names of the dimensions that a variable's time axis runs along, decoded or not."""
+    return tuple(str(d) for name in _time_names(array)[:1] for d in array[name].dims)
+
+
 def _time_names(array: xr.DataArray) -> list[str]:
     """Coordinates that may be the time axis, those that name their dimension first."""
     declared = array.cf.coordinates.get("time", [])
     axes = [str(name) for name in declared if name in array.dims]
     # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
     dated = [str(name) for name in array.coords if _dates(array, name)]
-    return axes or sorted(dated, key=lambda name: name not in array.dims)
+    undecoded = [str(n) for n in array.coords if n in array.dims and _is_undecoded(array, n)]
+    return axes or sorted(dated, key=lambda name: name not in array.dims) or undecoded
 
 
 def check_ascending(axis: TimeAxis) -> None:
@@ -267,6 +278,10 @@ def _dates(array: xr.DataArray, name: Hashable) -> bool:
     if coordinate.attrs.get("standard_name") == "forecast_reference_time":
         return False
     return isinstance(coordinate.values[0], cftime.datetime)
+
+
+def _is_undecoded(array: xr.DataArray, name: Hashable) -> bool:
+    return is_undecoded_time(array.coords[name])
 
 
 def _encode(

@@ -148,7 +148,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
     array = dataset[name]
     problems: list[str] = []
     grid, time, values = None, None, None
-    described = {str(d) for d in cf.horizontal_dims(array)}
+    described = {*map(str, cf.horizontal_dims(array)), *cf.time_dims(array)}
     known = cf.known_quantity(array)
     try:
         grid = _grid(array, dataset)
@@ -156,7 +156,6 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         problems.append(f"grid: {error}")
     try:
         axis = cf.read_time_axis(array, dataset)
-        described.add(str(dataset[axis.name].dims[0]))
         cf.check_ascending(axis)
         time = _time(axis)
     except ClimdownError as error:

@@ -268,7 +268,8 @@ def _variable_attributes(
 def _is_field(array: xr.DataArray) -> bool:
     """Whether means over cells say something: of numbers, but not of the old cells' areas."""
     numeric = np.issubdtype(array.dtype, np.number) or array.dtype == bool
-    return numeric and array.attrs.get("standard_name") != "cell_area"
+    dates = cf.is_undecoded_time(array)
+    return numeric and not dates and array.attrs.get("standard_name") != "cell_area"
 
 
 def _is_packed(array: xr.DataArray) -> bool:
