@@ -139,6 +139,7 @@ class Columns:
                 transform = self.transforms[i]
                 block = block if transform is None else _forward(transform, block)
                 values[kept[kept >= 0], i * cells : (i + 1) * cells] = block
+            field.refuse_undeclared_fill()
         return values
 
 

@@ -21,6 +21,7 @@ from climdown.cf.coordinates import (
 )
 from climdown.cf.decoding import is_undecoded_time
 from climdown.cf.fields import Field
+from climdown.cf.fills import FillWatch, refuse_undeclared_fill
 from climdown.cf.opening import (
     Location,
     Url,
@@ -55,6 +56,7 @@ from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
     "Field",
+    "FillWatch",
     "Location",
     "Quantity",
     "Sources",
@@ -86,6 +88,7 @@ __all__ = [
     "output_units",
     "quantity_like",
     "read_time_axis",
+    "refuse_undeclared_fill",
     "statistic_attributes",
     "step_numbers",
     "stored_values",

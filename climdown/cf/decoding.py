@@ -189,6 +189,8 @@ def _first_fill(variable: xr.Variable) -> int | None:
     """The first step, from 0, that holds a fill value."""
     numbers: Float64 = np.atleast_1d(np.asarray(variable.values, dtype=np.float64))
     missing = np.asarray(variable.attrs.get("missing_value", np.nan), dtype=np.float64)
+    if numbers.size == 0:
+        return None
     filled = ~(np.abs(numbers) < _FAR) | np.isin(numbers, np.ravel(missing))
     steps = np.flatnonzero(filled.reshape(len(numbers), -1).any(axis=1))
     return int(steps[0]) if steps.size else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown.arrays import Float64
+from climdown.cf.fills import FillWatch, refuse_undeclared_fill
 from climdown.cf.opening import (
     Location,
     Url,
@@ -47,6 +48,7 @@ class Field:
         segments: the variable in each of these, still to be read, latitudes and longitudes as
             stored.
         step_days: days by which amounts over a step are divided, shape (time,); None for rates.
+        watch: has seen all values that were read of this field, and of parts and copies of it.
     """
 
     quantity: Quantity
@@ -60,6 +62,7 @@ class Field:
     paths: tuple[Location, ...]
     segments: tuple[xr.DataArray, ...]
     step_days: Float64 | None = None
+    watch: FillWatch = field(default_factory=FillWatch)
     _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
 
     @property
@@ -98,6 +101,14 @@ class Field:
                 result[rows] = values
             done = rows.stop
         return result
+
+    def refuse_undeclared_fill(self) -> None:
+        """To be called when values have been read, before anything is made of them.
+
+        Raises:
+            InputError: among the values is a fill that the file does not declare.
+        """
+        refuse_undeclared_fill(self.watch, self._where(), self.source_name)
 
     def regridded(self, grid: Grid, apply: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Field:
         """The field on another grid: `apply` maps values as they are read, still lazily."""
@@ -140,7 +151,7 @@ class Field:
         """Values of a piece, shape (time, *cells)."""
         axes = [block.get_axis_num(name) for name in _ORDER if name in block.dims]
         try:
-            return np.asarray(block.values, dtype=np.float64).transpose(axes)
+            values = np.asarray(block.values, dtype=np.float64).transpose(axes)
         except Exception as error:
             # The libraries behind the protocols raise errors that have no base in common.
             remote = isinstance(self.paths[0], Url)
@@ -152,6 +163,8 @@ class Field:
                 f"({first_line(error)}); "
                 + ("check the network" if remote else "the file may be damaged, fetch it again")
             ) from None
+        self.watch.add(values, block.attrs | block.encoding)
+        return values
 
     def _cut(self, part: slice) -> Iterator[xr.DataArray]:
         """The pieces of the segments that lie in a block of time steps, still lazy."""

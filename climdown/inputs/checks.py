@@ -38,6 +38,7 @@ def check_values(field: cf.Field) -> None:
         _refuse_fill(where, values, dates)
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
+    field.refuse_undeclared_fill()
     if len(empty) == len(field.time):
         raise InputError(
             f"{where} is missing everywhere in the region and period; choose others, or check its "
