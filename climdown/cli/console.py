@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from climdown.cli.printable import printable
+
 out = Console(soft_wrap=True)
 err = Console(stderr=True)
 log = logging.getLogger("climdown")
@@ -33,11 +35,11 @@ def set_up_logging(*, verbose: bool) -> None:
     handler: logging.Handler
     if err.is_terminal:
         handler = RichHandler(console=err, show_path=False, show_level=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Printable("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s | %(message)s", "%Y-%m-%dT%H:%M:%S")
+            _Printable("%(asctime)s %(levelname)s | %(message)s", "%Y-%m-%dT%H:%M:%S")
         )
     log.handlers = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -46,7 +48,27 @@ def set_up_logging(*, verbose: bool) -> None:
 
 def report_error(message: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"climdown: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"climdown: error: {printable(' '.join(message.split()))}\n")
+
+
+@contextmanager
+def each_line_once() -> Iterator[None]:
+    """Leave out what the log has said before."""
+    said: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        fresh = line not in said
+        said.add(line)
+        return fresh
+
+    for handler in log.handlers:
+        handler.addFilter(new)
+    try:
+        yield
+    finally:
+        for handler in log.handlers:
+            handler.removeFilter(new)
 
 
 @contextmanager
@@ -111,6 +133,13 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Printable(logging.Formatter):
+    """Lines without the control characters that names and attributes of files may hold."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the base
+        return printable(super().formatMessage(record))
 
 
 class _Rate:
