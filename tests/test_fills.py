@@ -14,6 +14,7 @@ from climdown import cf
 from climdown.cf import FillWatch
 from climdown.cf.fills import refuse_undeclared_fill
 from climdown.errors import InputError
+from climdown.priors.prior import Prior
 from tests.commands import Shell, write_tas
 from tests.factories import PR, TAS, make_dataset
 from tests.series import WINTER, daily, noise, write_days
@@ -145,6 +146,17 @@ def test_nearest_cells_are_taken_as_they_are(tmp_path: Path, shell: Shell) -> No
     assert shell("regrid", "tas.nc", "out.nc", "--grid", "1", "--method", "nearest").code == 0
     with netCDF4.Dataset("out.nc") as file:
         assert file["tas"][:].min() == -999.0
+
+
+@pytest.mark.parametrize("fill", [-999.0, 32767.0])
+def test_a_run_refuses_an_undeclared_fill(
+    fill: float, tmp_path: Path, shell: Shell, tiny_prior: Prior
+) -> None:
+    write_filled(tmp_path / "tas.nc", fill)
+    result = shell("run", "tas.nc", "out.nc", "--prior", tiny_prior.folder, "--members", 1)
+    assert result.code == 3
+    assert f"tas.nc: variable 'tas' has values of {fill:.7g} where all others" in result.message
+    assert not Path("out.nc").exists()
 
 
 @pytest.mark.parametrize("command", ["qdm", "ot"])

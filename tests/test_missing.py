@@ -168,6 +168,25 @@ def test_ranges_of_coordinates_mask_no_cells(path: Path) -> None:
     assert cf.open_field(path, TAS).grid.lon[-1] == 187.5
 
 
+@pytest.mark.parametrize("declared", [np.inf, np.nan, 1e300, "none"])
+@pytest.mark.parametrize("scale", [0.01, 0.0])
+def test_what_no_code_can_be_masks_nothing(path: Path, declared: object, scale: float) -> None:
+    codes = np.arange(48, dtype="i2").reshape(1, 6, 8)
+    packed = {"scale_factor": scale, "add_offset": 273.15}
+    write_stored(path, codes, fill=False, missing_value=declared, **packed)
+    np.testing.assert_allclose(read(path), 273.15 + scale * codes, rtol=2e-7)
+
+
+def test_stores_have_missing_values_of_any_type_too(tmp_path: Path) -> None:
+    dataset = make_dataset()
+    dataset["tas"][:, 1, 2] = -999.9
+    dataset["tas"].attrs["missing_value"] = -999.9
+    dataset.to_zarr(tmp_path / "tas.zarr")
+    values = cf.open_field(tmp_path / "tas.zarr", TAS).read(slice(None))
+    assert np.isnan(values[:, 1, 2]).all()
+    assert np.isfinite(values).sum() == values.size - 3
+
+
 @pytest.mark.parametrize(
     ("attribute", "numbers"),
     [

@@ -138,9 +138,9 @@ def _looks_like_fill(value: float, encoding: Mapping[Any, Any]) -> bool:
 def _is_extreme_code(value: float, encoding: Mapping[Any, Any]) -> bool:
     """Whether a packed value is the lowest or highest number of its stored type, or -999."""
     stored = np.dtype(encoding.get("dtype", np.float64))
-    if stored.kind not in "iu" or not is_packed(encoding):
-        return False
     scale, offset = packing(encoding)
+    if stored.kind not in "iu" or not is_packed(encoding) or not scale:
+        return False
     info, code = np.iinfo(stored), round((value - offset) / scale)
     ends = {info.min, info.min + 1, info.max - 1, info.max}
     return code in ends or _REPEATED.fullmatch(str(code)) is not None

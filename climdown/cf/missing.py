@@ -115,10 +115,9 @@ def _as_stored(number: float, variable: xr.Variable, logical: np.dtype[Any]) -> 
     if logical.kind == "f":
         with np.errstate(over="ignore"):
             return [logical.type(value) for value in _roundings(number)]
-    code = _wrapped(number, logical)
-    if code is None and is_packed(variable.attrs):
-        scale, offset = packing(variable.attrs)
-        code = _wrapped(round((number - offset) / scale), logical)
+    code, (scale, offset) = _wrapped(number, logical), packing(variable.attrs)
+    if code is None and is_packed(variable.attrs) and scale and np.isfinite(number):
+        code = _wrapped(float(np.round((number - offset) / scale)), logical)
     return [] if code is None else [logical.type(code)]
 
 
