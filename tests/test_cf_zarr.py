@@ -291,7 +291,6 @@ def test_an_unknown_protocol_is_named() -> None:
         (PermissionError("Forbidden"), r"refused \(Forbidden\).*credentials in .* FSSPEC_GS"),
         (TimeoutError(), r"cannot be reached \(TimeoutError\)"),
         (ValueError("bad shape"), r"cannot be decoded \(bad shape\)"),
-        (ValueError("unable to decode time units 'x'"), r"time axis cannot be decoded"),
     ],
 )
 def test_what_goes_wrong_behind_an_address_is_explained(

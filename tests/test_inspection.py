@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -20,8 +21,9 @@ from rich.console import Console
 
 from climdown.cf import Location
 from climdown.errors import InputError
-from climdown.inputs import inspection
+from climdown.inputs import inspection, sampling
 from climdown.inputs.inspection import VariableReport, inspect_sources, open_local
+from climdown.priors import store
 from climdown.priors.prior import Prior
 from tests.commands import Shell, write_pr, write_tas
 from tests.factories import Floats, along, make_dataset, shared_data, wave, write_damaged
@@ -58,7 +60,7 @@ TIME_KEYS = [
     "months",
     "units",
 ]
-VALUE_KEYS = ["low", "high", "mean", "missing", "infinite", "unbelievable"]
+VALUE_KEYS = ["low", "high", "mean", "missing", "infinite", "unbelievable", "read", "fill"]
 
 
 def inspect_file(path: Location) -> list[VariableReport]:
@@ -128,7 +130,7 @@ def test_each_gridded_variable_gets_its_report(path: Path) -> None:
 def test_missing_and_infinite_values_are_counted_whatever_the_blocks(
     block: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(sampling, "_BLOCK_BYTES", block)
     missing = np.zeros((4, 5), dtype=bool)
     missing[0] = True
     make_dataset(
@@ -153,8 +155,8 @@ def test_blocks_are_small_whatever_the_leading_dimension(
 ) -> None:
     along(make_dataset(), "realization", [1]).transpose("realization", ...).to_netcdf(path)
     with xr.open_dataset(path, decode_times=False) as dataset:
-        monkeypatch.setattr(inspection, "_BLOCK_BYTES", 8 * 20)
-        shapes = [block.shape for block in inspection._blocks(dataset["tas"])]
+        monkeypatch.setattr(sampling, "_BLOCK_BYTES", 8 * 20)
+        shapes = [block.shape for block in sampling.blocks(dataset["tas"])]
     assert shapes == [(1, 4, 5)] * 3 or shapes == [(4, 5)] * 3
 
 
@@ -362,7 +364,7 @@ def test_a_few_impossible_values_may_be_a_fill(path: Path) -> None:
         lat=np.arange(30, 60, 2.0),
         lon=np.arange(0, 30, 2.0),
         values=lambda lat, lon, step: np.where(
-            (lat == 30) & (lon == 0), -999.0, wave(lat, lon, step)
+            (lat == 30) & (lon == 0), 50.0, wave(lat, lon, step)
         ),
     )
     (message,) = report_of(path).suspicious
@@ -631,9 +633,13 @@ def test_bad_files_end_with_code_3_after_what_could_be_said(shell: Shell, tiny: 
     result = shell("inspect", "--json", "tas.nc", "bad.nc")
     assert result.code == 3
     assert "bad.nc: cannot be read as NetCDF" in result.message
-    assert json.loads(result.out)["file"] == "tas.nc"
-    result = shell("inspect", "tas.nc", "absent.nc")
-    assert (result.code, result.out) == (3, "")
+    good, bad = map(json.loads, result.out.splitlines())
+    assert good["file"] == "tas.nc"
+    assert list(bad) == ["file", "error"]
+    assert bad["error"].startswith("bad.nc: cannot be read as NetCDF")
+    result = shell("inspect", "absent.nc", "tas.nc", "--no-priors")
+    assert result.code == 3
+    assert "air_temperature" in result.out
     assert "no such file: absent.nc" in result.message
 
 
@@ -669,3 +675,124 @@ def test_the_numbers_of_the_file_are_not_changed_by_packing(path: Path) -> None:
         expected: npt.NDArray[np.float64] = np.asarray(file["tas"][:])
     assert values is not None
     assert values.mean == pytest.approx(expected.mean(), rel=1e-6)
+
+
+def test_fills_are_named_as_fills(path: Path) -> None:
+    make_dataset(
+        path=path, values=lambda lat, lon, step: np.where(lat == 40.0, -999.0, 280.0 + lon + lat)
+    )
+    report = report_of(path)
+    assert report.values is not None
+    assert report.values.fill == -999.0
+    assert report.suspicious == ("values of -999: a fill value that the file does not declare?",)
+
+
+def test_a_sample_is_spread_over_all_values_and_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "_SAMPLED", 500)
+    make_dataset(
+        path=path,
+        lat=np.arange(10.0),
+        lon=np.arange(10.0),
+        times=[day + 0.5 for day in range(100)],
+        values=lambda lat, lon, step: 250.0 + 0.5 * step + 0.0 * (lat + lon),
+    )
+    (sampled,) = inspect_sources(open_local(path))
+    (complete,) = inspect_sources(open_local(path), full=True)
+    assert sampled.values is not None
+    assert complete.values is not None
+    # 16 pieces of 31 values are too few for a step of 100: rows of 10 from each of 16 steps.
+    assert sampled.values.read <= 0.05
+    assert (sampled.values.low, sampled.values.high) == (250.0, 299.5)
+    assert sampled.values.mean == pytest.approx(complete.values.mean, abs=0.5)
+    assert dict(sampled.rows())["values"].endswith(
+        f"of a sample of {sampled.values.read:.2g} of all values"
+    )
+    assert complete.values.read == 1.0
+    assert "sample" not in dict(complete.rows())["values"]
+
+
+def declare(path: Path, shape: tuple[int, int, int], chunks: tuple[int, int, int]) -> None:
+    """A file of a size that nobody wrote."""
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size, units in zip(
+            ("time", "lat", "lon"),
+            shape,
+            ("days since 1850-01-01", "degrees_north", "degrees_east"),
+            strict=True,
+        ):
+            file.createDimension(name, size)
+            axis = file.createVariable(name, "f8", (name,))
+            axis.units = units
+            axis[:] = np.linspace(0.0, 89.0, size) if name != "time" else np.arange(size)
+        dims = ("time", "lat", "lon")
+        variable = file.createVariable("tas", "f4", dims, chunksizes=chunks, fill_value=1e20)
+        variable.setncatts({"units": "K", "standard_name": "air_temperature"})
+        variable[0, 0] = 280.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [((20_000, 900, 1800), (1, 900, 1800)), ((3, 20_000, 40_000), (1, 500, 500))],
+)
+def test_a_file_of_any_declared_size_is_inspected_in_seconds(
+    path: Path, shape: tuple[int, int, int], chunks: tuple[int, int, int]
+) -> None:
+    declare(path, shape, chunks)
+    begun = time.monotonic()
+    values = report_of(path).values
+    assert time.monotonic() - begun < 20.0
+    assert values is not None
+    assert 0.0 < values.read < 0.01
+    assert (values.low, values.high) == (280.0, 280.0)
+
+
+def test_escape_sequences_of_a_file_reach_no_terminal(path: Path, shell: Shell) -> None:
+    make_dataset(
+        path=path,
+        attributes={"long_name": "\x1b[31mred\x1b]0;title\x07\u202e\x9b2J", "cell_methods": "a\nb"},
+    ).close()
+    result = shell("inspect", path, "--no-priors")
+    assert result.code == 0
+    assert "tas (?[31mred?]0;title???2J)" in result.out
+    assert "a b" in result.out
+    assert not set("\x1b\x07\x9b\u202e") & set(result.out)
+
+
+def test_escape_sequences_in_errors_reach_no_terminal(shell: Shell) -> None:
+    result = shell("regrid", "no\x1b[2Jsuch.nc", "out.nc", "--grid", "1")
+    assert result.code == 3
+    assert result.message.endswith("no file matches no?[2Jsuch.nc")
+
+
+def test_one_reason_is_said_once_for_all_priors(
+    shell: Shell, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("climdown.priors.store.bundled_names", lambda: [tiny, "second"])
+    load = store.load_prior
+    monkeypatch.setattr("climdown.priors.store.load_prior", lambda name: load(tiny))
+    make_dataset(path=Path("ta.nc"), standard_name="sea_water_salinity", name="so").close()
+    out = shell("inspect", "ta.nc").out
+    assert out.count("does not fit") == 1
+    assert f"priors {tiny}, second" in out
+
+
+def test_a_reason_that_the_variable_gives_is_not_given_again(shell: Shell, tiny: str) -> None:
+    write_tas(Path("tas.nc"), time_units="months since 2001-01-01")
+    out = shell("inspect", "tas.nc").out
+    assert out.count("cannot be decoded") == 1
+    assert "does not fit: it is not readable" in out
+
+
+def test_every_file_is_shown_and_the_worst_gives_the_code(shell: Shell) -> None:
+    for name in ("a.nc", "c.nc"):
+        write_tas(Path(name))
+    Path("b.nc").write_text("no NetCDF", encoding="utf-8")
+    result = shell("inspect", "--no-priors", "a.nc", "b.nc", "no_*.nc", "c.nc")
+    assert result.code == 3
+    assert result.out.count("air_temperature") == 2
+    errors = [line for line in result.err.splitlines() if "error:" in line]
+    assert len(errors) == 2
+    assert "b.nc: cannot be read as NetCDF" in errors[0]
+    assert "no file matches no_*.nc" in errors[1]

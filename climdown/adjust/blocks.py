@@ -119,7 +119,7 @@ def adjust_series(
         the adjusted values, in the units of the simulation, and what was done.
 
     Raises:
-        InputError: infinite values.
+        InputError: infinite values, or fill values that a file does not declare.
         OutputError: no room for the scratch files.
         ConfigError: the cluster or the device gave up.
     """
@@ -201,6 +201,7 @@ def _spill(field: cf.Field, scratch: Scratch) -> None:
                 "values; set them to missing"
             )
         scratch.write_times(start, values)
+    field.refuse_undeclared_fill()
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,9 @@ from climdown.cf.coordinates import (
     horizontal_names,
 )
 from climdown.cf.dating import date_keys, exactness
+from climdown.cf.decoding import is_undecoded_time
 from climdown.cf.fields import Field
+from climdown.cf.fills import FillWatch, refuse_undeclared_fill
 from climdown.cf.opening import (
     Location,
     Url,
@@ -49,11 +51,13 @@ from climdown.cf.time import (
     read_time_axis,
     step_numbers,
     time_axis,
+    time_dims,
 )
 from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
     "Field",
+    "FillWatch",
     "Location",
     "Quantity",
     "Sources",
@@ -77,6 +81,7 @@ __all__ = [
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "is_undecoded_time",
     "is_zarr",
     "labels",
     "like_array",
@@ -86,10 +91,12 @@ __all__ = [
     "output_units",
     "quantity_like",
     "read_time_axis",
+    "refuse_undeclared_fill",
     "statistic_attributes",
     "step_numbers",
     "stored_values",
     "time_axis",
+    "time_dims",
     "units_convertible",
     "with_units_metadata",
 ]

@@ -136,7 +136,9 @@ def _is_gridded(array: xr.DataArray) -> bool:
 
 
 def _is_time(coordinate: xr.DataArray) -> bool:
-    return coordinate.dtype.kind == "M" or "calendar" in {**coordinate.attrs, **coordinate.encoding}
+    described = {**coordinate.attrs, **coordinate.encoding}
+    dated = "calendar" in described or "since" in str(described.get("units", ""))
+    return coordinate.dtype.kind == "M" or dated
 
 
 def _is(coordinate: xr.DataArray, kind: str) -> bool:

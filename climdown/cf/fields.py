@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import xarray as xr
 
 from climdown.arrays import AnyArray, Float32, Float64, Index
 from climdown.cf.amounts import Lead
+from climdown.cf.fills import FillWatch, refuse_undeclared_fill
 from climdown.cf.opening import (
     Location,
     Url,
@@ -49,6 +50,7 @@ class Field:
         step_days: days by which amounts over a step are divided, shape (time,); None for rates.
         lead: of a forecast that is so far ahead, or None.
         doubts: what may be meant otherwise than it is read, one line each.
+        watch: has seen all values that were read of this field, and of parts and copies of it.
     """
 
     quantity: Quantity
@@ -64,6 +66,7 @@ class Field:
     step_days: Float64 | None = None
     doubts: tuple[str, ...] = ()
     lead: Lead | None = None
+    watch: FillWatch = field(default_factory=FillWatch)
     _maps: tuple[Callable[[AnyArray], AnyArray], ...] = ()
 
     @property
@@ -102,6 +105,14 @@ class Field:
                 result[rows] = values
             done = rows.stop
         return result
+
+    def refuse_undeclared_fill(self) -> None:
+        """To be called when values have been read, before anything is made of them.
+
+        Raises:
+            InputError: among the values is a fill that the file does not declare.
+        """
+        refuse_undeclared_fill(self.watch, self._where(), self.source_name)
 
     def regridded(self, grid: Grid, apply: Callable[[AnyArray], AnyArray]) -> Field:
         """The field on another grid: `apply` maps values as they are read, still lazily."""
@@ -144,7 +155,7 @@ class Field:
         """Values of a piece, shape (time, *cells)."""
         axes = [block.get_axis_num(name) for name in _ORDER if name in block.dims]
         try:
-            return np.asarray(block.values, dtype=np.float64).transpose(axes)
+            values = np.asarray(block.values, dtype=np.float64).transpose(axes)
         except Exception as error:
             # The libraries behind the protocols raise errors that have no base in common.
             remote = isinstance(self.paths[0], Url)
@@ -156,6 +167,8 @@ class Field:
                 f"({first_line(error)}); "
                 + ("check the network" if remote else "the file may be damaged, fetch it again")
             ) from None
+        self.watch.add(values, block.attrs | block.encoding)
+        return values
 
     def _cut(self, part: slice) -> Iterator[xr.DataArray]:
         """The pieces of the segments that lie in a block of time steps, still lazy."""

@@ -14,6 +14,8 @@ import xarray as xr
 
 from climdown.arrays import AnyArray
 from climdown.cf.coordinates import with_coordinates
+from climdown.cf.decoding import decoded, with_relative_time
+from climdown.cf.missing import is_packed, packing
 from climdown.errors import InputError
 
 # One of these lies in every Zarr store: of format 3, of format 2, and consolidated format 2.
@@ -67,18 +69,18 @@ def open_dataset(path: Location) -> xr.Dataset:
     """Open a NetCDF file or a Zarr store lazily, with calendar-aware dates for every calendar.
 
     Raises:
-        InputError: it is neither, cannot be reached, or a time axis or another variable cannot
-            be decoded.
+        InputError: it is neither, cannot be reached, or cannot be decoded. Times that cannot be
+            stay as they are stored; `read_time_axis` says why.
     """
-    coder = xr.coders.CFDatetimeCoder(use_cftime=True)
     with _explained(path), warnings.catch_warnings():
         # Of several fill values each is taken for missing, as it should be.
         warnings.simplefilter("ignore", xr.SerializationWarning)
         # Decoded from the stored values, which stay at hand: the file is opened once for both.
-        stored = _open(path, decode_cf=False)
-        dataset = xr.decode_cf(stored, decode_times=coder, decode_timedelta=False)
+        raw = _open(path, decode_cf=False)
+        stored = with_relative_time(raw)
+        dataset = decoded(stored)
         located = with_coordinates(dataset)
-    located.set_close(stored.close)
+    located.set_close(raw.close)
     located.encoding |= {"source": str(path), _STORED: stored}
     return located
 
@@ -95,9 +97,9 @@ def stored_values(dataset: xr.Dataset, name: str) -> AnyArray:
     with _explained(_location(dataset.encoding["source"])):
         stored = dataset.encoding[_STORED][name]
         values = np.asarray(stored.values)
-    if {"scale_factor", "add_offset"} & set(stored.attrs):
-        values = values * stored.attrs.get("scale_factor", 1.0)
-        values = values + stored.attrs.get("add_offset", 0.0)
+    if is_packed(stored.attrs):
+        scale, offset = packing(stored.attrs)
+        values = values * scale + offset
     # Zarr states the order of bytes, and netCDF4 warns of types that state any.
     return values.astype(values.dtype.newbyteorder("="))
 
@@ -153,18 +155,8 @@ def _explained(path: Location) -> Iterator[None]:
         # The libraries behind the protocols raise errors that have no base in common.
         if not isinstance(path, Url) and not isinstance(error, OSError | ValueError):
             raise
-        explained = _time_problem(error) or _remote_problem(path, error) or _problem(path, error)
+        explained = _remote_problem(path, error) or _problem(path, error)
         raise InputError(f"{path}: {explained}") from None
-
-
-def _time_problem(error: Exception) -> str | None:
-    line = first_line(error).split(". Try opening")[0]
-    if not isinstance(error, ValueError) or "time units" not in line:
-        return None
-    return (
-        f"the time axis cannot be decoded ({line}); expected days, hours, minutes or seconds since "
-        "a date, in a calendar of CF"
-    )
 
 
 def _problem(path: Location, error: Exception) -> str:

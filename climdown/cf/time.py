@@ -17,6 +17,7 @@ import xarray as xr
 
 from climdown.arrays import AnyArray, Dates, Float32, Float64, Index, Int64, Mask
 from climdown.cf import dating
+from climdown.cf.decoding import is_undecoded_time, why_undecoded
 from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
@@ -289,10 +290,12 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     """The time axis of a variable, its numbers as they are stored in the dataset's file.
 
     Raises:
-        InputError: there is none, or it is empty or has no units.
+        InputError: there is none, it is empty or has no units, or it cannot be decoded.
     """
     name = _time_name(array)
     axis = dataset[name]
+    if problem := why_undecoded(dataset, name):
+        raise InputError(problem)
     if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
         raise InputError(
             f"variable '{array.name}' has a time axis that is empty or has no units; expected "
@@ -300,6 +303,8 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
         )
     units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
     bounds_name = str(axis.attrs.get("bounds", ""))
+    if problem := why_undecoded(dataset, bounds_name):
+        raise InputError(problem)
     bounded = bounds_name in dataset.variables
     return TimeAxis(
         dates=axis.values,
@@ -342,13 +347,19 @@ def has_time(array: xr.DataArray) -> bool:
     return bool(_time_names(array))
 
 
+def time_dims(array: xr.DataArray) -> tuple[str, ...]:
+    """Names of the dimensions that a variable's time axis runs along, decoded or not."""
+    return tuple(str(d) for name in _time_names(array)[:1] for d in array[name].dims)
+
+
 def _time_names(array: xr.DataArray) -> list[str]:
     """Coordinates that may be the time axis, those that name their dimension first."""
     declared = array.cf.coordinates.get("time", [])
     axes = [str(name) for name in declared if name in array.dims]
     # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
     dated = [str(name) for name in array.coords if _dates(array, name)]
-    return axes or sorted(dated, key=lambda name: name not in array.dims)
+    undecoded = [str(n) for n in array.coords if n in array.dims and _is_undecoded(array, n)]
+    return axes or sorted(dated, key=lambda name: name not in array.dims) or undecoded
 
 
 def check_ascending(axis: TimeAxis) -> None:
@@ -401,6 +412,10 @@ def _dates(array: xr.DataArray, name: Hashable) -> bool:
     if coordinate.attrs.get("standard_name") == "forecast_reference_time":
         return False
     return isinstance(coordinate.values[0], cftime.datetime)
+
+
+def _is_undecoded(array: xr.DataArray, name: Hashable) -> bool:
+    return is_undecoded_time(array.coords[name])
 
 
 def _sort_key(date: Any) -> tuple[int, ...]:

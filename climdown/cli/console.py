@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from climdown.cli.printable import printable
 from climdown.errors import InputError, OutputError
 
 
@@ -90,11 +91,11 @@ def set_up_logging(*, verbose: bool) -> None:
     handler: logging.Handler
     if err.is_terminal:
         handler = RichHandler(console=err, show_path=False, show_level=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Printable("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s | %(message)s", "%Y-%m-%dT%H:%M:%S")
+            _Printable("%(asctime)s %(levelname)s | %(message)s", "%Y-%m-%dT%H:%M:%S")
         )
     log.handlers = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -122,7 +123,27 @@ def check_names() -> None:
 def report_error(message: str) -> None:
     """One line on standard error."""
     with suppress(OSError):
-        sys.stderr.write(f"climdown: error: {' '.join(message.split())}\n")
+        sys.stderr.write(f"climdown: error: {printable(' '.join(message.split()))}\n")
+
+
+@contextmanager
+def each_line_once() -> Iterator[None]:
+    """Leave out what the log has said before."""
+    said: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        fresh = line not in said
+        said.add(line)
+        return fresh
+
+    for handler in log.handlers:
+        handler.addFilter(new)
+    try:
+        yield
+    finally:
+        for handler in log.handlers:
+            handler.removeFilter(new)
 
 
 @contextmanager
@@ -177,6 +198,13 @@ def _lines(unit: str) -> Callable[[int, int, str], None]:
         log.info("%d of %d %s%s%s%s", done, total, unit, speed, left, f" {note}" if note else "")
 
     return write
+
+
+class _Printable(logging.Formatter):
+    """Lines without the control characters that names and attributes of files may hold."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the base
+        return printable(super().formatMessage(record))
 
 
 class _Rate:

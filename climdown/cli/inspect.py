@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from climdown.cli.console import out
+from climdown.cli.console import each_line_once, out, report_error
 from climdown.cli.help import examples
 from climdown.cli.parameters import INPUT, OUTPUT, flag
+from climdown.cli.printable import printable
 from climdown.errors import ClimdownError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ EXAMPLES = examples(
     "climdown inspect tas.nc --json | jq .variables",
 )
 _WIDE = 10_000
+_UNFIT = "does not fit: "
 
 
 def inspect(
@@ -38,6 +40,10 @@ def inspect(
             rich_help_panel=INPUT,
         ),
     ],
+    full: Annotated[
+        bool,
+        flag("--full", "Read all values, where else a sample of large ones is.", panel=INPUT),
+    ] = False,
     priors: Annotated[
         bool,
         typer.Option(
@@ -51,43 +57,101 @@ def inspect(
     """Show what climdown understands of NetCDF files.
 
     Variables, grid, calendar, frequency, gaps, range, suspicious values, and what each bundled
-    prior would make of each file.
+    prior would make of each file. Files that cannot be read do not stop the others; the exit code
+    is that of the worst.
+    """
+    known = _bundled() if priors else {}
+    worst = 0
+    show = _show_json if as_json else _show_table
+    with each_line_once():
+        for path in _paths(files):
+            try:
+                show(path, *_inspected(path, known, full=full))
+            except ClimdownError as error:
+                worst = max(worst, error.exit_code)
+                report_error(str(error))
+                if as_json:
+                    _write_json({"file": str(path), "error": str(error)})
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _paths(patterns: list[str]) -> list[Location | str]:
+    """The files of all patterns, each once; a pattern without any as it is."""
+    from climdown import cf
+
+    paths: list[Location | str] = []
+    for pattern in patterns:
+        try:
+            paths += cf.expand_paths([pattern])
+        except ClimdownError:
+            paths.append(pattern)
+    return list(dict.fromkeys(paths))
+
+
+def _inspected(
+    path: Location | str, known: dict[str, Prior | ClimdownError], *, full: bool
+) -> tuple[list[VariableReport], dict[str, str]]:
+    """Reports of a file's variables, and what each prior would make of it.
+
+    Raises:
+        ClimdownError: it cannot be read.
     """
     from climdown import cf
     from climdown.inputs import inspection
 
-    bundled = _bundled() if priors else {}
-    for path in cf.expand_paths(files):
-        sources = inspection.open_local(path)
-        reports = inspection.inspect_sources(sources)
-        verdicts = {name: _verdict(prior, sources) for name, prior in bundled.items()}
-        sources.close()
-        if as_json:
-            entry: dict[str, Any] = {
-                "file": str(path),
-                "variables": [report.to_dict() for report in reports],
-                "priors": verdicts,
-            }
-            out.file.write(json.dumps(entry, allow_nan=False) + "\n")
-        else:
-            # Off a terminal nothing is lost by long lines, and much by folded ones.
-            console = out if out.is_terminal else Console(file=out.file, width=_WIDE)
-            console.print(_table(path, reports, verdicts), highlight=False, markup=False)
+    (location,) = cf.expand_paths([path])
+    sources = inspection.open_local(location)
+    reports = inspection.inspect_sources(sources, full=full)
+    verdicts = {name: _verdict(prior, sources) for name, prior in known.items()}
+    sources.close()
+    return reports, verdicts
 
 
-def _table(path: Location, reports: list[VariableReport], verdicts: dict[str, str]) -> Table:
-    table = Table(title=str(path), show_header=False, title_justify="left")
+def _show_json(
+    path: Location | str, reports: list[VariableReport], verdicts: dict[str, str]
+) -> None:
+    variables = [report.to_dict() for report in reports]
+    _write_json({"file": str(path), "variables": variables, "priors": verdicts})
+
+
+def _write_json(entry: dict[str, Any]) -> None:
+    out.file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+
+def _show_table(
+    path: Location | str, reports: list[VariableReport], verdicts: dict[str, str]
+) -> None:
+    # Off a terminal nothing is lost by long lines, and much by folded ones.
+    console = out if out.is_terminal else Console(file=out.file, width=_WIDE)
+    console.print(_table(path, reports, verdicts), highlight=False, markup=False)
+
+
+def _table(path: Location | str, reports: list[VariableReport], verdicts: dict[str, str]) -> Table:
+    table = Table(title=Text(printable(str(path))), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     if not reports:
         table.add_row("variables", "none with latitude and longitude")
     for report in reports:
         for label, text in report.rows():
-            table.add_row(Text(label), Text(text))
+            table.add_row(Text(printable(label)), Text(printable(text)))
         table.add_section()
-    for name, verdict in verdicts.items():
-        table.add_row(Text(f"prior {name}"), Text(verdict))
+    problems = [problem for report in reports for problem in report.problems]
+    for verdict, names in _alike(verdicts, problems).items():
+        label = f"prior{'' if len(names) == 1 else 's'} {', '.join(names)}"
+        table.add_row(Text(printable(label)), Text(printable(verdict)))
     return table
+
+
+def _alike(verdicts: dict[str, str], problems: list[str]) -> dict[str, list[str]]:
+    """Names of priors by their verdict; a problem told before is not told again."""
+    names: dict[str, list[str]] = {}
+    for name, verdict in verdicts.items():
+        reason = verdict.removeprefix(_UNFIT)
+        told = any(problem.endswith(reason) for problem in problems)
+        names.setdefault(f"{_UNFIT}it is not readable" if told else verdict, []).append(name)
+    return names
 
 
 def _bundled() -> dict[str, Prior | ClimdownError]:
@@ -112,7 +176,7 @@ def _verdict(prior: Prior | ClimdownError, sources: Sources) -> str:
     try:
         fields = matching.match(prior, sources, None).region
     except ClimdownError as error:
-        return f"does not fit: {str(error).removeprefix(f'{sources.paths[0]}: ')}"
+        return _UNFIT + str(error).removeprefix(f"{sources.paths[0]}: ")
     free = [v.name for v in prior.card.variables if v.name not in fields]
     unguided = f"; free: {', '.join(free)}" if free else ""
     return f"fits: guided by {', '.join(fields)}{unguided}"

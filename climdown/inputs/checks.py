@@ -41,6 +41,7 @@ def check_values(field: cf.Field) -> None:
         _refuse_fill(where, values, dates)
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
+    field.refuse_undeclared_fill()
     _refuse_empty(where, empty, len(field.time))
     if tally.impossible:
         text = f"{where} has {tally.describe()}, its units are '{field.source_units}'"

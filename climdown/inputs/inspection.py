@@ -11,14 +11,18 @@ import numpy as np
 import xarray as xr
 
 from climdown import cf
-from climdown.arrays import Float64
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
 from climdown.inputs.checks import FILL
+from climdown.inputs.sampling import blocks, sample
+from climdown.inputs.suspicions import (
+    suspicions_of_amounts,
+    suspicions_of_axes,
+    suspicions_of_time,
+)
 
 T = TypeVar("T")
 
-_BLOCK_BYTES = 64 << 20
 # More values outside the plausible range than this share are the rule, not the exception.
 _MANY = 0.01
 _FREQUENCIES = (
@@ -57,7 +61,12 @@ class TimeReport:
 
 @dataclass(frozen=True)
 class ValueReport:
-    """Values of a variable, in its own units; shares of all its values."""
+    """Values of a variable, in its own units; shares of the values that were read.
+
+    Attributes:
+        read: share of all values that were read.
+        fill: a fill value that the file does not declare, or None.
+    """
 
     low: float | None
     high: float | None
@@ -65,6 +74,8 @@ class ValueReport:
     missing: float
     infinite: int
     unbelievable: float
+    read: float = 1.0
+    fill: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,28 +149,32 @@ def open_local(path: cf.Location) -> cf.Sources:
     return cf.Sources.open(path)
 
 
-def inspect_sources(sources: cf.Sources) -> list[VariableReport]:
-    """A report for each gridded variable; none where there is no such variable."""
+def inspect_sources(sources: cf.Sources, *, full: bool = False) -> list[VariableReport]:
+    """A report for each gridded variable; none where there is no such variable.
+
+    Args:
+        full: read all values; else a sample where there are more than some millions.
+    """
     return [
-        _inspect(path, dataset, name)
+        _inspect(path, dataset, name, full=full)
         for path, dataset in zip(sources.paths, sources.datasets, strict=True)
         for name in cf.gridded_variables(dataset)
     ]
 
 
-def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableReport:
+def _inspect(path: cf.Location, dataset: xr.Dataset, name: str, *, full: bool) -> VariableReport:
     array = dataset[name]
     family = cf.family_of_array(array)
     problems: list[str] = []
     grid = _attempt(partial(_grid, array, dataset), "grid", problems)
+    suspicious = [*suspicions_of_axes(array, dataset)]
     axis = _attempt(partial(cf.read_time_axis, array, dataset), "time", problems)
     time = None if axis is None else _attempt(partial(_time, axis), "time", problems)
-    values = _readable_values(array, family, problems)
-    described = set(cf.horizontal_dims(array))
-    doubts: list[str | None] = []
-    if axis is not None:
-        described.add(str(dataset[axis.name].dims[0]))
-        doubts = [axis.doubt, axis.month_doubt(str(array.attrs.get("cell_methods", "")))]
+    if axis is not None and time is not None:
+        doubts = (axis.doubt, axis.month_doubt(str(array.attrs.get("cell_methods", ""))))
+        suspicious += [*suspicions_of_time(axis, dataset), *filter(None, doubts)]
+    values = _readable_values(array, family, problems, full=full)
+    described = {*map(str, cf.horizontal_dims(array)), *cf.time_dims(array)}
     others = [str(d) for d in array.dims if str(d) not in described]
     names = ("long_name", "standard_name", "units", "cell_methods")
     return VariableReport(
@@ -173,7 +188,7 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableRepor
         time=time,
         values=values,
         problems=tuple(problems),
-        suspicious=(*filter(None, doubts), *_suspicions(array, family, time, values)),
+        suspicious=(*_suspicions(array, family, time, values), *suspicious),
     )
 
 
@@ -187,11 +202,11 @@ def _attempt(read: Callable[[], T], label: str, problems: list[str]) -> T | None
 
 
 def _readable_values(
-    array: xr.DataArray, family: cf.VariableFamily | None, problems: list[str]
+    array: xr.DataArray, family: cf.VariableFamily | None, problems: list[str], *, full: bool
 ) -> ValueReport | None:
     """The report on values; where they cannot be read, None, and one more problem."""
     try:
-        return _values(array, family)
+        return _values(array, family, full=full)
     except (OSError, RuntimeError) as error:
         problems.append(f"values: {error}; the file may be damaged")
         return None
@@ -258,33 +273,39 @@ def _count(number: int, thing: str) -> str:
 
 def _values_text(values: ValueReport) -> str:
     infinite = f", {values.infinite} INFINITE" if values.infinite else ""
+    sampled = f"; of a sample of {values.read:.2g} of all values" if values.read < 1.0 else ""
     if values.mean is None:
-        return f"all missing{infinite}"
+        return f"all missing{infinite}{sampled}"
     return (
         f"{values.low:.4g} to {values.high:.4g}, mean {values.mean:.4g}, "
-        f"{values.missing:.1%} missing{infinite}"
+        f"{values.missing:.1%} missing{infinite}{sampled}"
     )
 
 
-def _values(array: xr.DataArray, family: cf.VariableFamily | None) -> ValueReport | None:
+def _values(
+    array: xr.DataArray, family: cf.VariableFamily | None, *, full: bool
+) -> ValueReport | None:
     """Range and share of missing values, read in blocks; None for what are no numbers."""
     if not np.issubdtype(array.dtype, np.number) or array.size == 0:
         return None
     low, high, total, count, infinite, implausible = np.inf, -np.inf, 0.0, 0, 0, 0
-    limits = _limits(array, family)
-    for block in _blocks(array):
+    read, watch, limits = 0, cf.FillWatch(), _limits(array, family)
+    for block in blocks(array) if full else sample(array):
         finite = block[np.isfinite(block)]
+        read += block.size
         infinite += int(np.isinf(block).sum())
+        watch.add(finite, array.attrs | array.encoding)
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
             # Shares of the mean, so that fill values of 1e308 do not overflow.
             total, count = total + float((finite / array.size).sum()), count + finite.size
             implausible += int(((finite < limits[0]) | (finite > limits[1])).sum())
-    missing = 1 - (count + infinite) / array.size
+    missing, share = 1 - (count + infinite) / read, read / array.size
     if count == 0:
-        return ValueReport(None, None, None, missing, infinite, 0.0)
-    mean = total * (array.size / count)
-    return ValueReport(low, high, mean, missing, infinite, implausible / count)
+        return ValueReport(None, None, None, missing, infinite, 0.0, share)
+    fill, mean = watch.undeclared(), total * (array.size / count)
+    value = None if fill is None else fill.value
+    return ValueReport(low, high, mean, missing, infinite, implausible / count, share, value)
 
 
 def _limits(array: xr.DataArray, family: cf.VariableFamily | None) -> tuple[float, float]:
@@ -292,19 +313,6 @@ def _limits(array: xr.DataArray, family: cf.VariableFamily | None) -> tuple[floa
     if family is None:
         return -np.inf, np.inf
     return family.range_in(str(array.attrs["units"]))
-
-
-def _blocks(array: xr.DataArray) -> Iterator[Float64]:
-    """All values in pieces of bounded size, cut along the leading dimensions."""
-    if array.ndim == 0 or 8 * array.size <= _BLOCK_BYTES:
-        yield np.asarray(array.values, np.float64)
-        return
-    first = array.dims[0]
-    row_bytes = 8 * array.size // array.sizes[first]
-    rows = max(1, _BLOCK_BYTES // row_bytes)
-    for start in range(0, array.sizes[first], rows):
-        part = array.isel({first: slice(start, start + rows)})
-        yield from _blocks(part.isel({first: 0}) if rows == 1 else part)
 
 
 def _suspicions(
@@ -325,6 +333,7 @@ def _suspicions(
     if values.infinite:
         yield _count(values.infinite, "infinite value")
     yield from _implausible(array, family, values)
+    yield from suspicions_of_amounts(array)
     if values.low is not None and values.low == values.high and array.size > 1:
         yield "all values are equal"
     if time is not None and time.gaps and len(time.months) == 12:
@@ -335,6 +344,9 @@ def _suspicions(
 def _implausible(
     array: xr.DataArray, family: cf.VariableFamily | None, values: ValueReport
 ) -> Iterator[str]:
+    if values.fill is not None:
+        yield f"values of {values.fill:.7g}: a fill value that the file does not declare?"
+        return
     extremes = [value for value in (values.low, values.high) if value is not None]
     for value in extremes:
         if abs(value) > FILL:

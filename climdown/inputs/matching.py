@@ -72,7 +72,7 @@ def choose_prior(
     Raises:
         PriorError: none fits; says why for each.
     """
-    reasons = []
+    reasons: dict[str, list[str]] = {}
     fitting = []
     for name in bundled_names():
         try:
@@ -80,9 +80,10 @@ def choose_prior(
             require_kind(prior, kinds)
             fitting.append((prior, match(prior, sources, period, select)))
         except ClimdownError as error:
-            reasons.append(f"{name}: {error}")
+            reasons.setdefault(str(error), []).append(name)
     if not fitting:
-        raise PriorError(f"no bundled prior fits the input: {'; '.join(reasons)}")
+        listed = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+        raise PriorError(f"no bundled prior fits the input: {listed}")
     # The prior that is guided by the largest share of its variables.
     prior, matched = max(fitting, key=lambda pair: len(pair[1].region) / len(pair[0].mask))
     log.info("prior %s fits the input", prior.card.name)

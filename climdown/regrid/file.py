@@ -72,7 +72,8 @@ def regrid_file(
         one entry per variable.
 
     Raises:
-        InputError: no file, no gridded variable, or values that cannot be read.
+        InputError: no file, no gridded variable, values that cannot be read, or fill values that
+            the file does not declare.
         GridError: grids that the method cannot take, or that do not meet.
         ConfigError: an unknown method or backend, or the output is the input.
         OutputError: the output exists or cannot be written.
@@ -99,6 +100,7 @@ def regrid_file(
             copied=plan.copied(),
             attributes=_attributes(dataset, plan, command),
             read=lambda name, block: plan.read(name, block, min_coverage),
+            check=plan.refuse_undeclared_fills,
         )
         return plan.reports(min_coverage)
 
@@ -123,6 +125,7 @@ class _FilePlan:
             )
         self.arrays: dict[str, xr.DataArray] = {}
         self.weights: dict[str, regrid.Weights] = {}
+        self.watches = {name: cf.FillWatch() for name in names}
         with naming(source):
             cells, self.arrays[names[0]] = cf.horizontal_cells(dataset[names[0]], dataset)
         self.grid = target(cells)
@@ -196,8 +199,19 @@ class _FilePlan:
             values = np.asarray(part.values, dtype=np.float64)
         except (OSError, RuntimeError) as error:
             raise InputError(f"{self.source}: '{name}' cannot be read ({error})") from None
+        self.watches[name].add(values, part.attrs | part.encoding)
         values = np.where(np.isfinite(values), values, np.nan)
         return self.weights[name].apply(values, min_coverage=min_coverage)
+
+    def refuse_undeclared_fills(self) -> None:
+        """Say where a fill value was taken for a value; nearest cells are taken as they are.
+
+        Raises:
+            InputError: means were made of one.
+        """
+        if self.method != "nearest":
+            for name, watch in self.watches.items():
+                cf.refuse_undeclared_fill(watch, str(self.source), name)
 
     def reports(self, min_coverage: float) -> list[RegriddedVariable]:
         """What was done to each variable."""
@@ -273,7 +287,8 @@ def _variable_attributes(
 def _is_field(array: xr.DataArray) -> bool:
     """Whether means over cells say something: of numbers, but not of the old cells' areas."""
     numeric = np.issubdtype(array.dtype, np.number) or array.dtype == bool
-    return numeric and array.attrs.get("standard_name") != "cell_area"
+    dates = cf.is_undecoded_time(array)
+    return numeric and not dates and array.attrs.get("standard_name") != "cell_area"
 
 
 def _is_packed(array: xr.DataArray) -> bool:

@@ -54,6 +54,7 @@ def write_on_grid(
     copied: Sequence[str],
     attributes: Mapping[str, Any],
     read: Callable[[str, tuple[slice, ...]], Floats],
+    check: Callable[[], None],
 ) -> None:
     """Write variables of a file on another grid, and the rest of the file as it was stored.
 
@@ -62,6 +63,7 @@ def write_on_grid(
         copied: names of variables without horizontal dimensions, copied bit by bit.
         read: called with a variable's name and a block of its leading dimensions; gives values
             of shape (*block, ny, nx).
+        check: called when all values have been read; the file is placed if it raises nothing.
     """
     with netCDF4.Dataset(source) as parent, placed(path) as temporary:
         parent.set_auto_maskandscale(False)
@@ -79,6 +81,7 @@ def write_on_grid(
             add_horizontal(file, grid)
             for variable in variables:
                 _write_blocks(file, variable, grid, read)
+        check()
 
 
 def _is_plain(stored: netCDF4.Variable[Any]) -> bool:

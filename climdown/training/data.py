@@ -175,6 +175,8 @@ def _collect(
         values = reader.read(days[start : start + reader.block])
         for variable, collected in enumerate(statistics):
             collected.add(values[:, variable])
+    for field in reader.fields:
+        field.refuse_undeclared_fill()
     return statistics
 
 
