@@ -130,6 +130,20 @@ class Mesh:
         return np.where(self.valid, away.max(axis=-1), np.nan)
 
     @cached_property
+    def rectangles(self) -> tuple[Float64, Float64] | None:
+        """Low and high latitudes, shape (ny, 2), and longitudes, shape (nx, 2), of cells that are
+        rows and columns along parallels and meridians; None for other cells.
+
+        Such cells need not touch one another, which those of a `Grid` do.
+        """
+        lat, lon = self.lat_vertices, self.lon_vertices
+        if lat is None or lon is None or lat.ndim != 3 or lat.shape[-1] != 4:
+            return None
+        rows, columns = lat[:, 0][:, [0, 2]], lon[0][:, [0, 2]]
+        alike = (lat == rows[:, None, [0, 0, 1, 1]]).all()
+        return (rows, columns) if alike and (lon == columns[:, [0, 1, 1, 0]]).all() else None
+
+    @cached_property
     def _has_corners(self) -> Mask:
         """Corners are known and differ: some models write equal corners where there is no cell."""
         if self.lat_vertices is None or self.lon_vertices is None:

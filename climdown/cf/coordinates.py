@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import numpy as np
 import xarray as xr
 
 from climdown.arrays import Float64
+from climdown.cf.axes import Axis, as_slice, checked_axis, ordered
 from climdown.errors import InputError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
+
+log = logging.getLogger(__name__)
 
 _KINDS = ("latitude", "longitude")
 _UNITS = {
@@ -86,7 +90,7 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
         bounds = _bounds(lat, dims, dataset), _bounds(lon, (str(lon.dims[0]),), dataset)
         axes = (dims[0], str(lon.dims[0]))
-        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds)
+        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds, dataset)
     if set(dims) != {str(d) for d in lon.dims} or len(dims) not in (1, 2):
         raise InputError(
             f"variable '{array.name}' has latitude along ({', '.join(dims)}) and longitude along "
@@ -96,7 +100,7 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     centres = _degrees(lat), _degrees(lon)
     corners = _bounds(lat, dims, dataset), _bounds(lon, dims, dataset)
     if len(dims) == 2 and (order := _axes_order(*centres)) is not None:
-        return _written_out(array, dims, centres, corners, order)
+        return _written_out(array, dims, centres, corners, order, dataset)
     return _mesh(array, dims, centres, corners)
 
 
@@ -197,24 +201,50 @@ def _rectilinear(
     dims: tuple[str, str],
     centres: tuple[Float64, Float64],
     bounds: tuple[Float64 | None, Float64 | None],
-) -> tuple[Grid, xr.DataArray]:
-    (lat, lon), (lat_bounds, lon_bounds) = centres, bounds
-    array = _renamed(array, dims, ("lat", "lon"))
-    if lat.size > 1 and lat[0] > lat[-1]:
-        lat, array = lat[::-1], array.isel(lat=slice(None, None, -1))
-        lat_bounds = None if lat_bounds is None else lat_bounds[::-1]
-    if lon.size > 1 and (np.diff(lon) < 0).sum() > 1:
-        lon, array = lon[::-1], array.isel(lon=slice(None, None, -1))
-        lon_bounds = None if lon_bounds is None else lon_bounds[::-1]
-    lon = _unwrap(lon)
-    once = int(np.searchsorted(lon, lon[0] + 360.0 - _SAME))
-    if 1 < once < lon.size:
-        lon, array = lon[:once], array.isel(lon=slice(0, once))
-        lon_bounds = None if lon_bounds is None else lon_bounds[:once]
+    dataset: xr.Dataset,
+) -> tuple[Grid | Mesh, xr.DataArray]:
+    lat, rows = ordered(centres[0], circular=False)
+    lon, columns = ordered(centres[1], circular=True)
+    array = array.isel({dims[0]: as_slice(rows), dims[1]: as_slice(columns)})
+    lat_bounds, lon_bounds = (
+        None if values is None else values[index]
+        for values, index in zip(bounds, (rows, columns), strict=True)
+    )
     if lon_bounds is not None:
         lon_bounds = lon_bounds + 360.0 * np.round((lon[:, None] - lon_bounds) / 360.0)
-    edges = _edges(lat_bounds), _edges(lon_bounds)
-    return Grid.from_centres(lat, lon, lat_edges=edges[0], lon_edges=edges[1]), array
+    y, x = checked_axis("latitude", lat, lat_bounds), checked_axis("longitude", lon, lon_bounds)
+    for axis in (y, x):
+        _warn_once(dataset, axis.problem)
+    if y.gapless and x.gapless:
+        grid = Grid.from_centres(y.centres, x.centres, lat_edges=y.edges, lon_edges=x.edges)
+        return grid, _renamed(array, dims, ("lat", "lon"))
+    return _with_holes(y, x), _renamed(array, dims, ("y", "x")).transpose(..., "y", "x")
+
+
+def _with_holes(y: Axis, x: Axis) -> Mesh:
+    """Cells of two axes that leave some out, which no grid of touching cells can have."""
+    lat, lon = np.meshgrid(y.centres, x.centres, indexing="ij")
+    south, north = (bounds[:, None] for bounds in _low_high(y))
+    west, east = (bounds[None, :] for bounds in _low_high(x))
+    lat_vertices = np.stack(np.broadcast_arrays(south, south, north, north, lat)[:4], axis=-1)
+    lon_vertices = np.stack(np.broadcast_arrays(west, east, east, west, lon)[:4], axis=-1)
+    return Mesh.from_centres(lat, lon, lat_vertices=lat_vertices, lon_vertices=lon_vertices)
+
+
+def _low_high(axis: Axis) -> tuple[Float64, Float64]:
+    """Low and high bounds of each cell; inferred ones lie midway between centres."""
+    if axis.bounds is not None:
+        return axis.bounds[:, 0], axis.bounds[:, 1]
+    edges = Grid.from_centres([0.0, 1.0], axis.centres).lon_edges
+    return edges[:-1], edges[1:]
+
+
+def _warn_once(dataset: xr.Dataset, problem: str | None) -> None:
+    """Name what is wrong with a file, once however many variables have it."""
+    named = dataset.encoding.setdefault("named_problems", set())
+    if problem is not None and problem not in named:
+        named.add(problem)
+        log.warning("%s: %s", dataset.encoding.get("source", "input"), problem)
 
 
 def _axes_order(lat: Float64, lon: Float64) -> tuple[int, int] | None:
@@ -239,7 +269,8 @@ def _written_out(
     centres: tuple[Float64, Float64],
     corners: tuple[Float64 | None, Float64 | None],
     order: tuple[int, int],
-) -> tuple[Grid, xr.DataArray]:
+    dataset: xr.Dataset,
+) -> tuple[Grid | Mesh, xr.DataArray]:
     """Two-dimensional coordinates of a rectilinear grid as its two axes."""
     axes: list[Float64] = []
     bounds: list[Float64 | None] = []
@@ -248,7 +279,7 @@ def _written_out(
         axes.append(values[line])
         bounds.append(None if vertices is None else _outer(vertices[line], axes[-1]))
     names = (dims[order[0]], dims[order[1]])
-    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]))
+    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]), dataset)
 
 
 def _outer(vertices: Float64, centres: Float64) -> Float64:
@@ -308,19 +339,3 @@ def _bounds(coordinate: xr.DataArray, dims: tuple[str, ...], dataset: xr.Dataset
     if len(extra) != 1 or bounds.ndim != len(dims) + 1 or bounds.sizes[extra[0]] < 2:
         return None
     return _degrees(bounds.transpose(*dims, extra[0]), like=coordinate)
-
-
-def _edges(bounds: Float64 | None) -> Float64 | None:
-    """Edges of ascending cells from their bounds, shape (n, 2); None if cells do not touch."""
-    if bounds is None or bounds.shape[1] != 2 or not np.isfinite(bounds).all():
-        return None
-    low, high = bounds.min(axis=1), bounds.max(axis=1)
-    edges: Float64 = np.append(low, high[-1])
-    touching = np.allclose(high[:-1], low[1:], rtol=0.0, atol=1e-3)
-    return edges if touching and (np.diff(edges) > 0).all() else None
-
-
-def _unwrap(lon: Float64) -> Float64:
-    """Make an ascending axis continuous across its seam: 170, -170 becomes 170, 190."""
-    turns = np.concatenate([[0.0], np.cumsum(np.diff(lon) < 0)])
-    return np.asarray(lon + 360.0 * turns, dtype=np.float64)

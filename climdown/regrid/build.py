@@ -85,6 +85,8 @@ def _build(key: _Key) -> sp.csr_array:
         matrix = esmf.esmf_weights(key.source, key.target, key.method)
         return _within_reach(key, matrix) if key.method == "nearest" else matrix
     assert isinstance(key.source, Mesh)
+    if key.method == "conservative" and (rectangles := key.source.rectangles) is not None:
+        return rectilinear.rectangle_weights(*rectangles, key.target)
     build = {
         "conservative": polygons.conservative_weights,
         "bilinear": points.linear_weights,

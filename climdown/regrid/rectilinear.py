@@ -24,8 +24,8 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, F
     """
     if method == "conservative":
         return (
-            _overlap_fractions(_sin(source.lat_edges), _sin(target.lat_edges)),
-            _periodic_overlap_fractions(source.lon_edges, target.lon_edges),
+            _overlap_fractions(_pairs(_sin(source.lat_edges)), _sin(target.lat_edges)),
+            _periodic_overlap_fractions(_pairs(source.lon_edges), target.lon_edges),
         )
     if method == "bilinear":
         return (
@@ -55,23 +55,38 @@ def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_ar
     return sp.csr_array(matrix)
 
 
+def rectangle_weights(lat: Float64, lon: Float64, target: Grid) -> sp.csr_array:
+    """Conservative weights from rows and columns of cells that need not touch.
+
+    Args:
+        lat, lon: low and high bounds, degrees, shapes (ny, 2) and (nx, 2).
+    """
+    rows = _overlap_fractions(_sin(lat), _sin(target.lat_edges))
+    columns = _periodic_overlap_fractions(lon, target.lon_edges)
+    return sp.csr_array(sp.kron(sp.csr_array(rows), sp.csr_array(columns), format="csr"))
+
+
+def _pairs(edges: Float64) -> Float64:
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
 def _sin(degrees: Float64) -> Float64:
     return np.asarray(np.sin(np.radians(degrees)), dtype=np.float64)
 
 
-def _overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
+def _overlap_fractions(source: Float64, target_edges: Float64) -> Float64:
     # All pairs of intervals by broadcasting, shape (target, source).
-    low = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
-    high = np.minimum(target_edges[1:, None], source_edges[None, 1:])
+    low = np.maximum(target_edges[:-1, None], source[None, :, 0])
+    high = np.minimum(target_edges[1:, None], source[None, :, 1])
     return np.asarray(np.clip(high - low, 0.0, None) / np.diff(target_edges)[:, None])
 
 
-def _periodic_overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
+def _periodic_overlap_fractions(source: Float64, target_edges: Float64) -> Float64:
     # Shift the target by whole circles so that every convention meets every other.
-    first = int(np.floor((source_edges[0] - target_edges[-1]) / 360.0))
-    last = int(np.ceil((source_edges[-1] - target_edges[0]) / 360.0))
+    first = int(np.floor((source[0, 0] - target_edges[-1]) / 360.0))
+    last = int(np.ceil((source[-1, 1] - target_edges[0]) / 360.0))
     turns = range(first, last + 1)
-    parts = [_overlap_fractions(source_edges, target_edges + 360.0 * k) for k in turns]
+    parts = [_overlap_fractions(source, target_edges + 360.0 * k) for k in turns]
     return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
