@@ -35,6 +35,8 @@ class Mesh:
             ocean model).
         lat_vertices, lon_vertices: corners in order around each cell, shape (*shape, corners),
             the last one repeated where a cell has fewer; None if unknown.
+        along_axes: whether cells are rows and columns along parallels and meridians, from
+            `from_bounds`; edges of others are great circles.
 
     Build one with `Mesh.from_centres`, which infers the corners of curvilinear cells.
 
@@ -46,6 +48,7 @@ class Mesh:
     lon: Float64
     lat_vertices: Float64 | None
     lon_vertices: Float64 | None
+    along_axes: bool = False
 
     def __post_init__(self) -> None:
         if self.lat.ndim not in (1, 2) or self.lat.shape != self.lon.shape:
@@ -129,19 +132,23 @@ class Mesh:
         away = np.linalg.norm(unit_vectors(self.lat_vertices, self.lon_vertices) - centre, axis=-1)
         return np.where(self.valid, away.max(axis=-1), np.nan)
 
-    @cached_property
-    def rectangles(self) -> tuple[Float64, Float64] | None:
-        """Low and high latitudes, shape (ny, 2), and longitudes, shape (nx, 2), of cells that are
-        rows and columns along parallels and meridians; None for other cells.
+    @classmethod
+    def from_bounds(
+        cls, lat: Float64, lon: Float64, *, lat_bounds: Float64, lon_bounds: Float64
+    ) -> Mesh:
+        """Rows and columns of cells that need not touch one another, as those of a `Grid` do.
 
-        Such cells need not touch one another, which those of a `Grid` do.
+        Args:
+            lat, lon: centres, degrees, ascending, shapes (ny,) and (nx,).
+            lat_bounds, lon_bounds: low and high, degrees, shapes (ny, 2) and (nx, 2).
         """
-        lat, lon = self.lat_vertices, self.lon_vertices
-        if lat is None or lon is None or lat.ndim != 3 or lat.shape[-1] != 4:
-            return None
-        rows, columns = lat[:, 0][:, [0, 2]], lon[0][:, [0, 2]]
-        alike = (lat == rows[:, None, [0, 0, 1, 1]]).all()
-        return (rows, columns) if alike and (lon == columns[:, [0, 1, 1, 0]]).all() else None
+        shape = (lat.size, lon.size, 4)
+        return cls(
+            *np.meshgrid(lat, lon, indexing="ij"),
+            np.broadcast_to(lat_bounds[:, None, [0, 0, 1, 1]], shape),
+            np.broadcast_to(lon_bounds[None, :, [0, 1, 1, 0]], shape),
+            along_axes=True,
+        )
 
     @cached_property
     def _has_corners(self) -> Mask:
@@ -199,7 +206,7 @@ class Mesh:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over centres and corners rounded to 1e-6 degree: equal for equal meshes."""
-        digest = hashlib.sha256(b"mesh")
+        digest = hashlib.sha256(b"axes" if self.along_axes else b"mesh")
         for values in (self.lat, self.lon, self.lat_vertices, self.lon_vertices):
             if values is not None:
                 digest.update(str(values.shape).encode())

@@ -139,9 +139,10 @@ def test_a_hole_without_bounds_is_refused_by_both_its_sides(
         cf.open_field(path, TAS)
 
 
+@pytest.mark.parametrize("method", ["conservative", "bilinear", "nearest"])
 @pytest.mark.parametrize("axis", ["lat", "lon"])
 def test_cells_on_both_sides_of_a_hole_with_bounds_stay_apart(
-    tmp_path: Path, shell: Shell, axis: str
+    tmp_path: Path, shell: Shell, axis: str, method: str
 ) -> None:
     places = {"lat": LAT, "lon": np.arange(0.0, 20, 2)}
     places[axis] = np.delete(places[axis], 4)
@@ -149,7 +150,7 @@ def test_cells_on_both_sides_of_a_hole_with_bounds_stay_apart(
     with_bounds(dataset, axis, *around(places[axis], 1.0)).to_netcdf(tmp_path / "in.nc")
     cells = cf.open_field(tmp_path / "in.nc", TAS).cells
     assert isinstance(cells, Mesh)
-    result = shell("regrid", "in.nc", "out.nc", "--grid", "-1,19,29,45,2")
+    result = shell("regrid", "in.nc", "out.nc", "--grid", "-1,19,29,45,2", "--method", method)
     assert result.code == 0, result.err
     values = np.moveaxis(read_members("out.nc"), 1 if axis == "lat" else 2, 0)
     assert np.isnan(values[4]).all()

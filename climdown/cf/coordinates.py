@@ -223,20 +223,16 @@ def _rectilinear(
 
 def _with_holes(y: Axis, x: Axis) -> Mesh:
     """Cells of two axes that leave some out, which no grid of touching cells can have."""
-    lat, lon = np.meshgrid(y.centres, x.centres, indexing="ij")
-    south, north = (bounds[:, None] for bounds in _low_high(y))
-    west, east = (bounds[None, :] for bounds in _low_high(x))
-    lat_vertices = np.stack(np.broadcast_arrays(south, south, north, north, lat)[:4], axis=-1)
-    lon_vertices = np.stack(np.broadcast_arrays(west, east, east, west, lon)[:4], axis=-1)
-    return Mesh.from_centres(lat, lon, lat_vertices=lat_vertices, lon_vertices=lon_vertices)
+    lat_bounds, lon_bounds = np.clip(_low_high(y), -90.0, 90.0), _low_high(x)
+    return Mesh.from_bounds(y.centres, x.centres, lat_bounds=lat_bounds, lon_bounds=lon_bounds)
 
 
-def _low_high(axis: Axis) -> tuple[Float64, Float64]:
+def _low_high(axis: Axis) -> Float64:
     """Low and high bounds of each cell; inferred ones lie midway between centres."""
     if axis.bounds is not None:
-        return axis.bounds[:, 0], axis.bounds[:, 1]
+        return axis.bounds
     edges = Grid.from_centres([0.0, 1.0], axis.centres).lon_edges
-    return edges[:-1], edges[1:]
+    return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def _warn_once(dataset: xr.Dataset, problem: str | None) -> None:

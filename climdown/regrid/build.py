@@ -43,7 +43,8 @@ def choose_backend(source: Cells, method: Method, backend: Backend) -> Literal["
     """The backend that is used; "auto" is resolved."""
     if backend != "auto":
         return backend
-    if isinstance(source, Grid) or method != "bilinear" or not esmf.esmf_knows(source, method):
+    along_axes = isinstance(source, Grid) or source.along_axes
+    if along_axes or method != "bilinear" or not esmf.esmf_knows(source, method):
         return "native"
     return "xesmf" if esmf.esmf_available() else "native"
 
@@ -85,8 +86,8 @@ def _build(key: _Key) -> sp.csr_array:
         matrix = esmf.esmf_weights(key.source, key.target, key.method)
         return _within_reach(key, matrix) if key.method == "nearest" else matrix
     assert isinstance(key.source, Mesh)
-    if key.method == "conservative" and (rectangles := key.source.rectangles) is not None:
-        return rectilinear.rectangle_weights(*rectangles, key.target)
+    if key.source.along_axes:
+        return rectilinear.rectangle_weights(key.source, key.target, key.method)
     build = {
         "conservative": polygons.conservative_weights,
         "bilinear": points.linear_weights,

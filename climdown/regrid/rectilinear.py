@@ -11,7 +11,10 @@ import scipy.sparse as sp
 
 from climdown.arrays import Float64
 from climdown.grid import Grid
+from climdown.mesh import Mesh
 from climdown.regrid.weights import Method
+
+_TOUCHING = 1e-3  # degrees
 
 
 def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, Float64]:
@@ -55,15 +58,39 @@ def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_ar
     return sp.csr_array(matrix)
 
 
-def rectangle_weights(lat: Float64, lon: Float64, target: Grid) -> sp.csr_array:
-    """Conservative weights from rows and columns of cells that need not touch.
+def rectangle_weights(source: Mesh, target: Grid, method: Method) -> sp.csr_array:
+    """Weights from rows and columns of cells that need not touch: nothing is said between these.
 
     Args:
-        lat, lon: low and high bounds, degrees, shapes (ny, 2) and (nx, 2).
+        source: from `Mesh.from_bounds`.
     """
-    rows = _overlap_fractions(_sin(lat), _sin(target.lat_edges))
-    columns = _periodic_overlap_fractions(lon, target.lon_edges)
+    assert source.lat_vertices is not None
+    assert source.lon_vertices is not None
+    lat, lon = source.lat_vertices[:, 0, 1:3], source.lon_vertices[0, :, :2]
+    if method == "conservative":
+        rows = _overlap_fractions(_sin(lat), _sin(target.lat_edges))
+        columns = _periodic_overlap_fractions(lon, target.lon_edges)
+    else:
+        # Into the circle that begins at the source's west edge.
+        wrapped = lon[0, 0] + np.mod(target.lon - lon[0, 0], 360.0)
+        rows = _linear_in_runs(source.lat[:, 0], lat, target.lat)
+        columns = _linear_in_runs(source.lon[0], lon, wrapped)
+    if method == "nearest":
+        rows, columns = _largest(rows), _largest(columns)
     return sp.csr_array(sp.kron(sp.csr_array(rows), sp.csr_array(columns), format="csr"))
+
+
+def _linear_in_runs(centres: Float64, bounds: Float64, points: Float64) -> Float64:
+    """Linear interpolation within each run of cells that touch; zero rows between the runs."""
+    matrix = np.zeros((points.size, centres.size))
+    ends = np.flatnonzero(bounds[1:, 0] - bounds[:-1, 1] > _TOUCHING) + 1
+    for run in np.split(np.arange(centres.size), ends):
+        edges = np.append(bounds[run, 0], bounds[run[-1], 1])
+        part = _linear(centres[run], edges, points)
+        # A point on the edge of two runs belongs to the first.
+        part[matrix.any(axis=1)] = 0.0
+        matrix[:, run] = part
+    return matrix
 
 
 def _pairs(edges: Float64) -> Float64:
