@@ -139,6 +139,24 @@ class Grid:
             digest.update(np.round(axis * 1e6).astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def matches(self, other: Grid) -> bool:
+        """Whether two grids are one but for the rounding of stored coordinates.
+
+        Longitudes may be a whole circle apart: -10 and 350 are one place.
+        """
+        if self.shape != other.shape:
+            return False
+        turn = 360.0 * np.round((self.lon[0] - other.lon[0]) / 360.0)
+        return all(
+            np.allclose(one, two, rtol=0.0, atol=_TOLERANCE)
+            for one, two in (
+                (self.lat, other.lat),
+                (self.lat_edges, other.lat_edges),
+                (self.lon, other.lon + turn),
+                (self.lon_edges, other.lon_edges + turn),
+            )
+        )
+
     def isel(self, rows: slice, columns: slice) -> Grid:
         """The sub-grid of contiguous rows and columns."""
 

@@ -215,6 +215,18 @@ class Mesh:
                 digest.update(rounded.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def matches(self, other: Mesh) -> bool:
+        """Whether two meshes are one but for the rounding of stored coordinates."""
+        return all(
+            _alike(one, two, turn)
+            for one, two, turn in (
+                (self.lat, other.lat, 0.0),
+                (self.lon, other.lon, 360.0),
+                (self.lat_vertices, other.lat_vertices, 0.0),
+                (self.lon_vertices, other.lon_vertices, 360.0),
+            )
+        )
+
     @cached_property
     def box(self) -> tuple[float, float, float, float]:
         """(south, north, west, east) of the centres, degrees; west and east 360 apart if global.
@@ -257,6 +269,16 @@ class Mesh:
         several = np.unique(places(self.lat[located], self.lon[located])).size > 1
         spacing = f" of about {self.spacing:.3g} deg" if several else ""
         return f"{kind}, {size} cells{spacing}, {span((south, north), 'N', 'S')}, {extent}{corners}"
+
+
+def _alike(one: Float64 | None, two: Float64 | None, turn: float) -> bool:
+    """Equal degrees but for rounding and, where `turn` is 360, for whole circles."""
+    if one is None or two is None or one.shape != two.shape:
+        return one is two
+    apart = one - two
+    apart = apart - turn * np.round(apart / turn) if turn else apart
+    missing = np.isnan(one) & np.isnan(two)
+    return bool((missing | (np.abs(apart) < _SAME_PLACE)).all())
 
 
 def unit_vectors(lat: Float64, lon: Float64) -> Float64:
