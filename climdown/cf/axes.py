@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,13 +75,16 @@ def unwrapped(lon: Float64) -> Float64:
     return np.asarray(lon + 360.0 * turns, dtype=np.float64)
 
 
-def checked_axis(name: str, centres: Float64, bounds: Float64 | None) -> Axis:
+def checked_axis(
+    name: str, centres: Float64, bounds: Float64 | None, *, scale: float = 1.0
+) -> Axis:
     """An axis with bounds that can be meant; the file's own, or None where midpoints serve better.
 
     Args:
-        name: "latitude" or "longitude".
-        centres: ascending, degrees.
-        bounds: of the file, degrees, on the side of the circle that the centres are on.
+        name: "latitude", "longitude", or that of a projected coordinate.
+        centres: ascending, degrees or what a projection has.
+        bounds: of the file, on the side of the circle that the centres are on.
+        scale: what differences count as degrees do; the spacing of projected coordinates.
 
     Raises:
         GridError: a hole that no bounds leave out, or neither centres nor bounds can be trusted.
@@ -92,9 +96,9 @@ def checked_axis(name: str, centres: Float64, bounds: Float64 | None) -> Axis:
         _refuse_hole(name, centres, gaps)
         return Axis(centres, None)
     low_high = np.sort(bounds[:, [0, -1]], axis=1) if bounds.shape[1] == 2 else None
-    problem = _contradiction(name, centres, low_high, gaps)
+    problem = _problem(name, centres, low_high, gaps, scale)
     if problem is None and low_high is not None:
-        return Axis(centres, low_high, gapless=not gaps.any() or _touch(low_high))
+        return Axis(centres, low_high, gapless=not gaps.any() or _touch(low_high / scale))
     if gaps.any() or (centres.size > 2 and not _smooth(centres)) or centres.size == 1:
         hole = f", and {_hole(name, centres, gaps)}" if gaps.any() else ""
         raise GridError(f"{problem}{hole}; correct the bounds, for example with `ncap2`")
@@ -210,35 +214,41 @@ def _hole(name: str, centres: Float64, gaps: Mask) -> str:
     place = int(gaps.argmax())
     sides = " and ".join(_degrees(name, centres[i]) for i in (place, place + 1))
     spacing = float(np.median(np.diff(centres)))
-    return f"{name} has a hole between {sides} (most of its cells are {spacing:.4g} degrees apart)"
+    return f"{name} has a hole between {sides} (most of its cells are {spacing:.4g} apart)"
 
 
 def _degrees(name: str, value: float) -> str:
     """A place on the axis as files have it, for people."""
-    if name == "latitude" or value <= 180.0:
+    if name != "longitude" or value <= 180.0:
         return f"{value:.6g}"
     return f"{value:.6g} (that is {value - 360.0:.6g})"
 
 
-def _contradiction(name: str, centres: Float64, bounds: Float64 | None, gaps: Mask) -> str | None:
+def _problem(
+    name: str, centres: Float64, bounds: Float64 | None, gaps: Mask, scale: float
+) -> str | None:
     """Why bounds cannot be those of the cells; None if they can."""
     if bounds is None or not np.isfinite(bounds).all():
         return f"the bounds of {name} are no two finite numbers for each cell"
-    low, high = bounds[:, 0], bounds[:, 1]
-    width = high - low
-    outside = (centres < low - _ROUNDING) | (centres > high + _ROUNDING)
-    for wrong, text in (
-        (width <= 0.0, "are one number"),
-        (outside, "do not hold its centre"),
-        (_apart(low, high, gaps), "are not those at which its neighbour begins"),
-        (_bridging(centres, bounds, gaps), "bridge a hole in the axis"),
-        (_off_middle(name, centres, bounds, gaps), "contradict the spacing of the centres"),
-    ):
+    for wrong, text in _contradictions(name, centres / scale, bounds / scale, gaps):
         if wrong.any():
             cell = int(wrong.argmax())
-            pair = f"[{low[cell]:.6g}, {high[cell]:.6g}]"
+            pair = f"[{bounds[cell, 0]:.6g}, {bounds[cell, 1]:.6g}]"
             return f"the bounds {pair} of {name} {centres[cell]:.6g} {text}"
     return None
+
+
+def _contradictions(
+    name: str, centres: Float64, bounds: Float64, gaps: Mask
+) -> Iterator[tuple[Mask, str]]:
+    """Which cells have bounds that cannot be theirs, by what is wrong."""
+    low, high = bounds[:, 0], bounds[:, 1]
+    outside = (centres < low - _ROUNDING) | (centres > high + _ROUNDING)
+    yield low == high, "are one number"
+    yield outside, "do not hold its centre"
+    yield _apart(low, high, gaps), "are not those at which its neighbour begins"
+    yield _bridging(centres, bounds, gaps), "bridge a hole in the axis"
+    yield _off_middle(name, centres, bounds, gaps), "contradict the spacing of the centres"
 
 
 def _apart(low: Float64, high: Float64, gaps: Mask) -> Mask:

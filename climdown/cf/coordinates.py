@@ -10,6 +10,7 @@ import xarray as xr
 
 from climdown.arrays import Float64
 from climdown.cf.axes import Axis, as_slice, checked_axis, ordered
+from climdown.cf.projection import with_projected_cells
 from climdown.errors import InputError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
@@ -36,7 +37,10 @@ _SAME = 1e-4  # degrees
 
 
 def with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset with its latitudes and longitudes as coordinates, also where no one says so."""
+    """The dataset with its latitudes and longitudes as coordinates, also where no one says so.
+
+    Where a grid mapping alone describes the cells, their places are made from it.
+    """
     names = [
         str(name)
         for name, array in dataset.data_vars.items()
@@ -45,7 +49,13 @@ def with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
         and any(_is(array, kind) for kind in _KINDS)
     ]
     bounds = {dataset[name].attrs.get("bounds") for name in dataset.variables}
-    return dataset.set_coords([name for name in names if name not in bounds])
+    located = dataset.set_coords([name for name in names if name not in bounds])
+    without = [
+        array
+        for name, array in located.data_vars.items()
+        if name not in bounds and not all(_candidates(array, kind) for kind in _KINDS)
+    ]
+    return with_projected_cells(located, without)
 
 
 def gridded_variables(dataset: xr.Dataset) -> list[str]:

@@ -16,6 +16,7 @@ from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.inputs.checks import check_values
 from climdown.inputs.matching import Matched
+from climdown.inputs.typical import typical
 from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import AdjustedInput, Reference, plan_adjustment
@@ -48,8 +49,9 @@ def make_plan(
     prior, matched = _matched(prior, sources, choices, config)
     if config.tile is not None:
         make_tiles(prior.card, config.tile)  # refuses those that are too small
-    for field in matched.fields.values():
-        check_values(field)
+    variables = {variable.name: variable for variable in prior.card.variables}
+    for name, field in matched.fields.items():
+        check_values(field, typical(prior, variables[name]))
     grid = _filter_grid(prior, matched, choices, config)
     problem = _problem(prior, matched.fields, grid, device)
     axis = next(iter(matched.fields.values())).time
