@@ -165,7 +165,7 @@ def test_wrong_bounds_of_an_even_projected_axis_are_named_and_replaced(
 
 
 def test_a_rotated_pole_is_regridded_as_with_its_coordinates(tmp_path: Path, shell: Shell) -> None:
-    x, y = 0.88 * np.arange(12) - 20, 0.88 * np.arange(10) - 10
+    x, y = np.linspace(-20.0, -10.32, 12), np.linspace(-10.0, -2.08, 10)
     write_projected(tmp_path / "mapped.nc", ROTATED, "grid", "degrees", x, y, stated="crs: x y")
     lat, lon = rotated(*np.meshgrid(x, y))
     corner_lat, corner_lon = rotated(

@@ -97,6 +97,8 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     """
     lat, lon = _coordinate(array, "latitude"), _coordinate(array, "longitude")
     dims = tuple(str(d) for d in lat.dims)
+    if lat.size == lon.size == 1 and not _has_bounds(lat, lon, dataset):
+        return _point(array, lat, lon)
     if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
         bounds = _bounds(lat, dims, dataset), _bounds(lon, (str(lon.dims[0]),), dataset)
         axes = (dims[0], str(lon.dims[0]))
@@ -145,6 +147,8 @@ def _is_gridded(array: xr.DataArray) -> bool:
     if not all(found) or any(_is(array, kind) for kind in _KINDS):
         return False
     dims = {d for names in found for d in array[names[0]].dims}
+    if not dims:  # one place: what varies in time is of it
+        return any(_is_time(array[d]) for d in array.dims if d in array.coords)
     # Along time it is the track of a ship.
     return bool(dims) and not any(_is_time(array[d]) for d in dims if len(dims) == 1)
 
@@ -229,6 +233,23 @@ def _rectilinear(
         grid = Grid.from_centres(y.centres, x.centres, lat_edges=y.edges, lon_edges=x.edges)
         return grid, _renamed(array, dims, ("lat", "lon"))
     return _with_holes(y, x), _renamed(array, dims, ("y", "x")).transpose(..., "y", "x")
+
+
+def _has_bounds(lat: xr.DataArray, lon: xr.DataArray, dataset: xr.Dataset) -> bool:
+    dims = ([str(d) for d in axis.dims] for axis in (lat, lon))
+    return any(
+        _bounds(axis, tuple(along), dataset) is not None
+        for axis, along in zip((lat, lon), dims, strict=True)
+    )
+
+
+def _point(array: xr.DataArray, lat: xr.DataArray, lon: xr.DataArray) -> tuple[Grid, xr.DataArray]:
+    """One place without a cell, whether its coordinates have dimensions or none."""
+    place = (float(_degrees(axis).ravel()[0]) for axis in (lat, lon))
+    along = {*lat.dims, *lon.dims}
+    array = array.squeeze([d for d in array.dims if d in along])
+    array = array.drop_vars([n for n in (*along, lat.name, lon.name) if n in array.coords])
+    return Grid.at(*place), array.expand_dims(("lat", "lon"), axis=(-2, -1))
 
 
 def _with_holes(y: Axis, x: Axis) -> Mesh:

@@ -189,7 +189,7 @@ def _touching_longitudes(grid: Grid, target: Grid) -> tuple[npt.NDArray[np.intp]
         return None, grid
     centres = low + (grid.lon - grid.lon_edges[:-1])[columns]
     edges = np.append(low, low[-1] + width[-1])
-    return columns, Grid(grid.lat, centres, grid.lat_edges, edges)
+    return columns, Grid(grid.lat, centres, grid.lat_edges, edges, point=grid.point)
 
 
 def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:

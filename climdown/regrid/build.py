@@ -36,6 +36,9 @@ def weights(source: Cells, target: Grid, method: Method, *, backend: Backend = "
         raise ConfigError(f"unknown regridding method '{method}'; expected {', '.join(METHODS)}")
     if backend not in ("auto", "native", "xesmf"):
         raise ConfigError(f"unknown backend '{backend}'; expected auto, native or xesmf")
+    for cells in (source, target):
+        if isinstance(cells, Grid):
+            cells.refuse_point()
     return _cached(_Key(source, target, method, choose_backend(source, method, backend)))
 
 
