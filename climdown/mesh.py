@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -48,7 +48,7 @@ class Mesh:
     lon: Float64
     lat_vertices: Float64 | None
     lon_vertices: Float64 | None
-    along_axes: bool = False
+    along_axes: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.lat.ndim not in (1, 2) or self.lat.shape != self.lon.shape:
