@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
 from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.adjust.ot import ot_file
 from climdown.adjust.qdm import qdm_file
+from climdown.arrays import Float64
 from climdown.inputs.onto import onto
 from climdown.metrics.scores import maximum_mean_discrepancy, sliced_wasserstein
-
-Array = npt.NDArray[np.float64]
 
 FILES = {
     "ref": "{v}_day_E-OBS_025deg_*.nc",
@@ -42,7 +40,7 @@ QUANTILES = np.arange(0.05, 0.96, 0.05)
 WET = 0.5  # mm day-1: ratios of smaller quantiles say nothing
 
 
-def read(path: str | Path, variable: str, like: cf.Field | None = None) -> tuple[Array, cf.Field]:
+def read(path: str | Path, variable: str, like: cf.Field | None = None) -> tuple[Float64, cf.Field]:
     """Values in usual units, on the grid of `like`, shape (time, cells)."""
     path = cf.expand_paths([path])[0]
     with cf.open_dataset(path) as dataset:
@@ -99,11 +97,11 @@ def bias_table(folder: Path, data: Path) -> None:
         print(f"{variable:<10}{label:<24}" + "".join(f"{value:>18.3f}" for value in row))
 
 
-def _mean(values: Array) -> Array:
+def _mean(values: Float64) -> Float64:
     return np.asarray(np.nanmean(values, axis=0))
 
 
-def _p95(values: Array) -> Array:
+def _p95(values: Float64) -> Float64:
     return np.asarray(np.nanquantile(values, 0.95, axis=0))
 
 
@@ -122,21 +120,21 @@ def change_table(folder: Path, data: Path) -> None:
     for variable in ("tas", "pr"):
         names = {k: str(data / "iberia" / v.format(v=variable)) for k, v in FILES.items()}
         for group in groups:
-            raw, kept, highest = _kept_changes(folder, names, variable, group)
+            raw, adjusted, highest = _changes_of_groups(folder, names, variable, group)
             scale = raw if variable == "pr" else np.nanmean(raw)
-            deviation = np.abs(kept - raw) / np.abs(scale)
-            means = [np.nanmean(v[np.isfinite(raw).any(axis=1)], axis=1) for v in (raw, kept)]
+            deviation = np.abs(adjusted - raw) / np.abs(scale)
+            means = [np.nanmean(v[np.isfinite(raw).any(axis=1)], axis=1) for v in (raw, adjusted)]
             by_quantile = np.abs(means[1] - means[0]) / np.abs(means[0])
             print(
-                f"{variable:<10}{group:<8}{np.nanmean(raw):>10.3f}{np.nanmean(kept):>10.3f}"
+                f"{variable:<10}{group:<8}{np.nanmean(raw):>10.3f}{np.nanmean(adjusted):>10.3f}"
                 f"{np.nanmax(by_quantile):>18.2%}{np.nanquantile(deviation, 0.95):>18.2%}"
                 f"{np.nanmax(deviation):>18.2%}{highest:>12.4g}"
             )
 
 
-def _kept_changes(
+def _changes_of_groups(
     folder: Path, names: Mapping[str, str], variable: str, group: Literal["none", "month"]
-) -> tuple[Array, Array, float]:
+) -> tuple[Float64, Float64, float]:
     """Raw and adjusted changes, shape (quantiles, cells and months), and the highest value."""
     output, options = folder / "change.nc", QDMOptions(group=group)
     qdm_file(
@@ -153,14 +151,15 @@ def _kept_changes(
     changes = []
     for month in (12, 1, 2) if group == "month" else (0,):
         parts = [
-            values[[month in (0, date.month) for date in own.time.dates]] for values, own in series
+            values[[month in (0, date.month) for date in field.time.dates]]
+            for values, field in series
         ]
         changes.append(_changes(variable, parts))
-    raw, kept = (np.concatenate(v, axis=1) for v in zip(*changes, strict=True))
-    return raw, kept, float(np.nanmax(scen))
+    raw, adjusted = (np.concatenate(v, axis=1) for v in zip(*changes, strict=True))
+    return raw, adjusted, float(np.nanmax(scen))
 
 
-def _changes(variable: str, parts: Sequence[Array]) -> tuple[Array, Array]:
+def _changes(variable: str, parts: Sequence[Float64]) -> tuple[Float64, Float64]:
     """Raw and adjusted change of each quantile in cells that have a reference."""
     ref, _, _, scen = parts
     valid = np.isfinite(scen).all(axis=0) & (np.isfinite(ref).mean(axis=0) > 0.9)
@@ -169,11 +168,11 @@ def _changes(variable: str, parts: Sequence[Array]) -> tuple[Array, Array]:
     if variable == "tas":
         return q_sim - q_hist, q_scen - q_ref
     wet = np.minimum.reduce(quantiles) > WET
-    raw, kept = (
+    raw, adjusted = (
         np.where(wet, above / np.where(wet, below, 1.0), np.nan)
         for above, below in ((q_sim, q_hist), (q_scen, q_ref))
     )
-    return raw, kept
+    return raw, adjusted
 
 
 def transport_table(folder: Path, data: Path) -> None:
@@ -181,12 +180,12 @@ def transport_table(folder: Path, data: Path) -> None:
     samples = _samples(folder, data)
     valid = np.logical_and.reduce([np.isfinite(v).mean(axis=0) > 0.95 for v in samples.values()])
     valid &= np.tile(valid.reshape(2, -1).all(axis=0), 2)
-    kept = {k: v[:, valid][np.isfinite(v[:, valid]).all(axis=1)] for k, v in samples.items()}
-    mean, std = kept["judged obs."].mean(axis=0), kept["judged obs."].std(axis=0)
-    scaled = {k: (v - mean) / std for k, v in kept.items()}
-    known = np.corrcoef(np.concatenate([scaled["judged obs."], scaled["fitted obs."]]).T)
-    cells = len(known) // 2
-    tied = known[np.arange(cells), np.arange(cells) + cells]
+    complete = {k: v[:, valid][np.isfinite(v[:, valid]).all(axis=1)] for k, v in samples.items()}
+    mean, std = complete["judged obs."].mean(axis=0), complete["judged obs."].std(axis=0)
+    scaled = {k: (v - mean) / std for k, v in complete.items()}
+    expected = np.corrcoef(np.concatenate([scaled["judged obs."], scaled["fitted obs."]]).T)
+    cells = len(expected) // 2
+    tied = expected[np.arange(cells), np.arange(cells) + cells]
     print("\nDays of (tas, pr) together: every other winter fitted, judged on the others")
     print(f"over {cells} cells; corr(tas, pr) is {tied.mean():.3f} in all observed winters")
     print("error: mean absolute error against these, over cells; over all pairs of columns")
@@ -196,8 +195,8 @@ def transport_table(folder: Path, data: Path) -> None:
     )
     target = scaled["judged obs."]
     for name, points in scaled.items():
-        found = np.corrcoef(points.T)
-        pairs = found[np.arange(cells), np.arange(cells) + cells]
+        correlations = np.corrcoef(points.T)
+        pairs = correlations[np.arange(cells), np.arange(cells) + cells]
         same = name == "judged obs."
         distances = (
             0.0 if same else sliced_wasserstein(points, target),
@@ -206,11 +205,11 @@ def transport_table(folder: Path, data: Path) -> None:
         print(
             f"{name:<14}{len(points):>6}{distances[0]:>12.3f}{distances[1]:>10.4f}"
             f"{pairs.mean():>16.3f}{np.abs(pairs - tied).mean():>8.3f}"
-            f"{np.abs(found - known).mean():>12.3f}{points.std(axis=0).mean():>9.3f}"
+            f"{np.abs(correlations - expected).mean():>12.3f}{points.std(axis=0).mean():>9.3f}"
         )
 
 
-def _samples(folder: Path, data: Path) -> dict[str, Array]:
+def _samples(folder: Path, data: Path) -> dict[str, Float64]:
     """Observed days that were judged and fitted, and the model's, raw and adjusted."""
     names = ("tas", "pr")
     even, odd = (
@@ -238,7 +237,7 @@ def _samples(folder: Path, data: Path) -> dict[str, Array]:
     return {name: _together(files, like) for name, files in sources.items()}
 
 
-def _together(files: list[str], like: cf.Field) -> Array:
+def _together(files: list[str], like: cf.Field) -> Float64:
     """tas and log(1 + pr / 0.1) side by side on the days they share."""
     columns, days = [], []
     for variable, file in zip(("tas", "pr"), files, strict=True):

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks import paired, running
-from benchmarks.running import Competitor, Drawn
+from benchmarks import competitors, paired, running
+from benchmarks.competitors import Competitor, Drawn
 from climdown import cf, regrid
+from climdown.arrays import Floats, Mask
 from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
@@ -29,8 +29,6 @@ from climdown.grid import Grid
 from climdown.metrics.scores import mean_absolute_error
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 PRIORS = paired.EUROPE
 HISTORICAL = "europe/{name}_day_NCEP-R1_25deg_2*.nc"
@@ -78,21 +76,21 @@ EXPERIMENTS = (
 
 
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
-    """Rows by experiment, printed as they come; one without files is told and left out."""
-    found = {}
+    """Rows by experiment, printed as they come; one without files is reported and left out."""
+    results = {}
     for experiment in EXPERIMENTS:
         try:
-            found[experiment.name] = judge(experiment, options, methods)
+            results[experiment.name] = judge(experiment, options, methods)
         except InputError as error:
             print(f"\n{experiment.name}: left out, {error}")
             continue
         running.print_table(
             f"{experiment.name}, {options.members} members; NCEP-R1 daily means against "
             f"ERA-Interim at 12 UTC; bias known from {experiment.reference_period}",
-            found[experiment.name],
+            results[experiment.name],
             ("variable", "input", "input_mae", "method", *PAIRED, "evaluations", "seconds"),
         )
-    return found
+    return results
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +106,7 @@ class Files:
     variables: tuple[VariableConfig, ...]
     sources: dict[str, Path]
     axis: cf.TimeAxis
-    covered: dict[str, npt.NDArray[np.bool_]]
+    covered: dict[str, Mask]
 
 
 def judge(
@@ -118,12 +116,12 @@ def judge(
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         files = prepare(experiment, options, Path(folder))
-        periods = running.stretches(files.axis, None, options.days)
+        periods = competitors.stretches(files.axis, None, options.days)
         for setting in SETTINGS:
             config = settings(setting, experiment, options, files)
             source = files.sources["own" if setting == "own" else "input"]
             priors = {"diffusion": files.prior}
-            drawn = running.draw_all(methods, priors, [source], config, periods)
+            drawn = competitors.draw_all(methods, priors, [source], config, periods)
             if drawn:
                 rows += score(files, options.data, setting, drawn)
     return sorted(rows, key=lambda row: str(row["variable"]))
@@ -134,15 +132,15 @@ def settings(
 ) -> dict[str, Any]:
     """Entries of `RunConfig`, but for the method's own."""
     bias, scale = SETTINGS[setting]
-    found: dict[str, Any] = {"filter_scale": scale, "members": options.members, "bias": bias}
+    entries: dict[str, Any] = {"filter_scale": scale, "members": options.members, "bias": bias}
     if bias != "none":
         observed = (options.data / name for v in files.variables for name in v.files)
-        found |= {
+        entries |= {
             "historical": (str(files.sources["historical"]),),
             "reference": tuple(map(str, observed)),
             "reference_period": experiment.reference_period,
         }
-    return found
+    return entries
 
 
 def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -> Files:
@@ -163,29 +161,31 @@ def prepare(experiment: Experiment, options: argparse.Namespace, folder: Path) -
     ):
         values = {}
         for v in variables:
-            path = options.data / pattern.format(name=v.name)
-            wanted = cf.Quantity(v.name, v.standard_names, v.names, v.units, v.level)
-            field = cf.open_field([path], wanted)
+            field = _open(v, options.data / pattern.format(name=v.name))
             chosen = field.time.select(period)
             axis = field.time.isel(chosen)
             grid, values[v.name] = padded(field.read(chosen).astype(np.float64), field.grid, fine)
-            known = np.asarray(np.isfinite(values[v.name]).any(axis=0), dtype=np.float64)
-            share = regrid.weights(grid, fine, "conservative").apply(known)
+            observed = np.asarray(np.isfinite(values[v.name]).any(axis=0), dtype=np.float64)
+            share = regrid.weights(grid, fine, "conservative").apply(observed)
             covered[v.name] &= np.nan_to_num(share) > 1.0 - 1e-6
         running.write_fields(sources[source], grid, axis, variables, values, {})
-    means = {
-        v.name: np.where(
-            np.isfinite(values[v.name]),
-            running.coarsened(truth_of(v, options.data, list(axis.dates)), fine, grid),
-            np.nan,
-        )
-        for v in variables
-    }
+    means = {}
+    for v in variables:
+        truth = truth_of(v, options.data, list(axis.dates))
+        mean = running.coarsened(truth, fine, grid)
+        means[v.name] = np.where(np.isfinite(values[v.name]), mean, np.nan)
     running.write_fields(sources["own"], grid, axis, variables, means, {})
     return Files(prior, variables, sources, axis, covered)
 
 
-def padded(values: Values, grid: Grid, region: Grid) -> tuple[Grid, Values]:
+def _open(variable: VariableConfig, path: Path) -> cf.Field:
+    wanted = cf.Quantity(
+        variable.name, variable.standard_names, variable.names, variable.units, variable.level
+    )
+    return cf.open_field([path], wanted)
+
+
+def padded(values: Floats, grid: Grid, region: Grid) -> tuple[Grid, Floats]:
     """Fields with missing cells around them, so that the grid covers a region."""
     axes, widths = [], [(0, 0)]
     for centres, edges, wanted in (
@@ -203,7 +203,7 @@ def padded(values: Values, grid: Grid, region: Grid) -> tuple[Grid, Values]:
     return Grid.from_centres(*axes), np.pad(values, widths, constant_values=np.nan)
 
 
-def truth_of(variable: VariableConfig, data: Path, dates: list[Any]) -> Values:
+def truth_of(variable: VariableConfig, data: Path, dates: list[Any]) -> Floats:
     """The observed fields of the same days, at whatever hour, shape (time, ny, nx)."""
     field = running.open_truth(variable, data)
     place = {(d.year, d.month, d.day): i for i, d in enumerate(field.time.dates)}
@@ -228,8 +228,11 @@ def score(files: Files, data: Path, setting: str, drawn: dict[str, Drawn]) -> li
         coarse = running.coarsened(truth, fine, first.grid)
         share = running.coarsened(files.covered[v.name].astype(np.float64), fine, first.grid)
         weights = first.grid.areas * (share > 1.0 - 1e-6)
-        own: Row = {"input": setting, "input_mae": mean_absolute_error(guide, coarse, weights)}
+        input_error: Row = {
+            "input": setting,
+            "input_mae": mean_absolute_error(guide, coarse, weights),
+        }
         label = f"{v.name} ({v.units})"
-        found = paired_rows(label, truth, forecasts, fine.areas, mean, files.covered[v.name])
-        rows += [row | own for row in found]
+        scored = paired_rows(label, truth, forecasts, fine.areas, mean, files.covered[v.name])
+        rows += [row | input_error for row in scored]
     return rows

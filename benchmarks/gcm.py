@@ -23,19 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks import paired, running
-from benchmarks.running import Competitor, Drawn
+from benchmarks import competitors, paired, running
+from benchmarks.competitors import Competitor, Drawn
 from climdown import cf
+from climdown.arrays import Floats, Mask
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
 from climdown.grid import Grid
 from climdown.metrics import cells, scores
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 PRIORS = paired.IBERIA
 HISTORICAL = "iberia/{name}_day_CNRM-CM5_historical_*.nc"
@@ -69,9 +67,9 @@ class Observed:
     """
 
     label: str
-    fields: Mapping[str, Values]
-    judged: npt.NDArray[np.bool_]
-    fitted: npt.NDArray[np.bool_]
+    fields: Mapping[str, Floats]
+    judged: Mask
+    fitted: Mask
 
 
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any]:
@@ -88,7 +86,7 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
         ],
         "files": [Observed("held out of the adjustment", fields, late, early)],
     }
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for adjustment, judged in plans.items():
         if adjustment == "files" and not early.any():
             print(f"\nadjustment 'files': left out, no observed day lies in {REFERENCE_PERIOD}")
@@ -100,47 +98,69 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
             if not observed.judged.any():
                 continue
             title = f"gcm, bias from {adjustment}, {observed.label}"
-            rows = [
-                row
-                for v in config.data.variables
-                for row in climate(v, observed, historical, priors)
-            ]
-            found[title] = rows
-            count = len(next(iter(historical.values())).dates)
-            running.print_table(
-                f"{title}: {int(observed.judged.sum())} observed days, {count} days of the model, "
-                f"{options.members} members",
-                rows,
-                ("variable", "method", *CLIMATE),
+            results[title] = climate_table(
+                title, config, observed, historical, priors, options.members
             )
         if adjustment == "prior":
             future = downscale(adjustment, SCENARIO, options, methods, priors)
-            found["change"] = [
-                row
-                for v in config.data.variables
-                for row in changes(v, historical, future, priors["diffusion"].card.grid)
-            ]
-            running.print_table(
-                "gcm, change from historical to RCP8.5",
-                found["change"],
-                ("variable", "method", *CHANGE),
-            )
-            speed = {label: one.seconds for label, one in historical.items()}
-            found["seconds"] = speed
-            if {"bridge", "cm"} <= set(speed):
-                found["bridge_over_cm"] = speed["bridge"] / speed["cm"]
-                print(f"\nbridge takes {found['bridge_over_cm']:.1f} times as long as cm")
-    return found
+            results["change"] = change_table(config, historical, future, priors)
+            results |= speeds(historical)
+    return results
 
 
-def observations(config: PriorConfig, data: Path) -> tuple[cf.TimeAxis, dict[str, Values]]:
+def climate_table(
+    title: str,
+    config: PriorConfig,
+    observed: Observed,
+    drawn: Mapping[str, Drawn],
+    priors: Mapping[str, Prior],
+    members: int,
+) -> list[Row]:
+    """Rows of the climate of a period, printed."""
+    rows = [row for v in config.data.variables for row in climate(v, observed, drawn, priors)]
+    first = next(iter(drawn.values()))
+    running.print_table(
+        f"{title}: {int(observed.judged.sum())} observed days, {len(first.dates)} days of the "
+        f"model, {members} members",
+        rows,
+        ("variable", "method", *CLIMATE),
+    )
+    return rows
+
+
+def change_table(
+    config: PriorConfig,
+    historical: Mapping[str, Drawn],
+    future: Mapping[str, Drawn],
+    priors: Mapping[str, Prior],
+) -> list[Row]:
+    """Rows of the change between two periods, printed."""
+    fine = priors["diffusion"].card.grid
+    rows = [row for v in config.data.variables for row in changes(v, historical, future, fine)]
+    running.print_table(
+        "gcm, change from historical to RCP8.5", rows, ("variable", "method", *CHANGE)
+    )
+    return rows
+
+
+def speeds(drawn: Mapping[str, Drawn]) -> dict[str, Any]:
+    """Seconds per field of each method, and how much longer the bridge takes than cm, printed."""
+    seconds = {label: one.seconds for label, one in drawn.items()}
+    if not {"bridge", "cm"} <= set(seconds):
+        return {"seconds": seconds}
+    ratio = seconds["bridge"] / seconds["cm"]
+    print(f"\nbridge takes {ratio:.1f} times as long as cm")
+    return {"seconds": seconds, "bridge_over_cm": ratio}
+
+
+def observations(config: PriorConfig, data: Path) -> tuple[cf.TimeAxis, dict[str, Floats]]:
     """All observed days."""
     fields = {v.name: running.open_truth(v, data) for v in config.data.variables}
     axis = next(iter(fields.values())).time
     return axis, {n: f.read(slice(0, len(axis))).astype(np.float64) for n, f in fields.items()}
 
 
-def after(axis: cf.TimeAxis, period: str) -> npt.NDArray[np.bool_]:
+def after(axis: cf.TimeAxis, period: str) -> Mask:
     """Steps after the end of a period."""
     end = tuple(map(int, period.split("/")[1].split("-")))
     return np.array([(d.year, d.month, d.day) > end for d in axis.dates])
@@ -165,8 +185,8 @@ def downscale(
         settings["reference_period"] = REFERENCE_PERIOD
     inputs = [options.data / pattern.format(name=name) for name in names]
     wanted = cf.Quantity("tas", ("air_temperature",), ("tas",), "K")
-    periods = running.stretches(cf.open_field(inputs, wanted).time, None, options.days)
-    return running.draw_all(methods, priors, inputs, settings, periods)
+    periods = competitors.stretches(cf.open_field(inputs, wanted).time, None, options.days)
+    return competitors.draw_all(methods, priors, inputs, settings, periods)
 
 
 def climate(
@@ -187,32 +207,37 @@ def climate(
     }
     for method, one in drawn.items():
         forecasts[method] = Forecast(one.members[name], one.seconds, one.evaluations)
-    known = np.isfinite(truth).mean(axis=0) >= _OBSERVED
+    valid = np.isfinite(truth).mean(axis=0) >= _OBSERVED
     for forecast in forecasts.values():
-        known &= np.isfinite(forecast.values).all(axis=(0, 1))
+        valid &= np.isfinite(forecast.values).all(axis=(0, 1))
     if not (observed.judged & observed.fitted).any():
         forecasts["observed"] = single(observed.fields[name][observed.fitted])
     wet = 1.0 if variable.transform == "log" else None
     rows: list[Row] = []
     for method, forecast in forecasts.items():
         row: Row = {"variable": f"{name} ({variable.units})", "method": method}
-        row |= climate_scores(forecast.values, truth, fine.areas, known, mean, wet=wet)
+        row |= climate_scores(forecast.values, truth, fine.areas, valid, mean, wet=wet)
         if method != "observed":
-            row |= correlations(forecast.values, drawn.get(method, first), name, fine, known)
+            row |= correlations(forecast.values, drawn.get(method, first), name, fine, valid)
         rows.append(row | {"evaluations": forecast.evaluations, "seconds": forecast.seconds})
+    _compare_with_raw(rows)
+    return rows
+
+
+def _compare_with_raw(rows: list[Row]) -> None:
+    """Add to each row by how many percent its errors differ from those of the first row."""
     for row in rows[1:]:
         for measure in ("mean", "p95", "p99"):
             ours, raw = row[f"{measure}_error"], rows[0][f"{measure}_error"]
             row[f"{measure}_vs_raw_%"] = 100.0 * (float(str(ours)) / float(str(raw)) - 1.0)
-    return rows
 
 
 def climate_scores(
-    ensemble: Values,
-    truth: Values,
-    areas: Values,
-    known: npt.NDArray[np.bool_],
-    climatology: Values,
+    ensemble: Floats,
+    truth: Floats,
+    areas: Floats,
+    valid: Mask,
+    climatology: Floats,
     *,
     wet: float | None,
 ) -> Row:
@@ -220,34 +245,32 @@ def climate_scores(
 
     Args:
         ensemble, truth: shapes (n, member, ny, nx) and (m, ny, nx), of any days.
-        known: cells to judge.
+        valid: cells to judge.
         wet: least precipitation of a wet day, or None where there are none.
     """
-    target = np.where(known, truth, np.nan)
-    pooled = np.where(known, ensemble.reshape(-1, *ensemble.shape[2:]), np.nan)
-    found: Row = {
+    target = np.where(valid, truth, np.nan)
+    pooled = np.where(valid, ensemble.reshape(-1, *ensemble.shape[2:]), np.nan)
+    row: Row = {
         "mean_error": scores.mean_absolute_error(
             cells.mean_by_cell(pooled), cells.mean_by_cell(target), areas
         )
     }
     for name, quantile in (("p95_error", 0.95), ("p99_error", 0.99)):
         ours, theirs = (cells.quantile_by_cell(x, quantile) for x in (pooled, target))
-        found[name] = scores.mean_absolute_error(ours, theirs, areas)
+        row[name] = scores.mean_absolute_error(ours, theirs, areas)
     if wet is not None:
         ours, theirs = (cells.wet_day_frequency(x, wet) for x in (pooled, target))
-        found["wet_days"] = scores.weighted_mean(ours, areas)
-        found["wet_days_observed"] = scores.weighted_mean(theirs, areas)
-        found["wet_days_error"] = scores.mean_absolute_error(ours, theirs, areas)
+        row["wet_days"] = scores.weighted_mean(ours, areas)
+        row["wet_days_observed"] = scores.weighted_mean(theirs, areas)
+        row["wet_days_error"] = scores.mean_absolute_error(ours, theirs, areas)
     complete = np.isfinite(target).any(axis=(1, 2))
-    days = np.isfinite(np.where(known, ensemble, np.nan)).any(axis=(1, 2, 3))
-    return found | spectral(ensemble[days], target[complete], known, climatology)
+    days = np.isfinite(np.where(valid, ensemble, np.nan)).any(axis=(1, 2, 3))
+    return row | spectral(ensemble[days], target[complete], valid, climatology)
 
 
-def correlations(
-    ensemble: Values, drawn: Drawn, name: str, fine: Grid, known: npt.NDArray[np.bool_]
-) -> Row:
+def correlations(ensemble: Floats, drawn: Drawn, name: str, fine: Grid, valid: Mask) -> Row:
     """With what guided, and with the raw input, after averaging over the coarse cells."""
-    ours = running.coarsened(np.where(known, ensemble, np.nan), fine, drawn.grid)
+    ours = running.coarsened(np.where(valid, ensemble, np.nan), fine, drawn.grid)
     guide, areas = drawn.guide[name], drawn.grid.areas
     raw = np.where(np.isfinite(guide), drawn.raw[name], np.nan)
     return {
@@ -272,39 +295,39 @@ def changes(
     for method, before in historical.items():
         pair = before, future[method]
         guides = [one.guide[name] for one in pair]
-        known = np.logical_and.reduce([np.isfinite(x).any(axis=0) for x in guides])
-        raws = [np.where(known, one.raw[name], np.nan) for one in pair]
+        valid = np.logical_and.reduce([np.isfinite(x).any(axis=0) for x in guides])
+        raws = [np.where(valid, one.raw[name], np.nan) for one in pair]
         members = []
         for one in pair:
             values = running.coarsened(one.members[name], fine, one.grid)
-            members.append(np.where(known, values.reshape(-1, *before.grid.shape), np.nan))
+            members.append(np.where(valid, values.reshape(-1, *before.grid.shape), np.nan))
         row: Row = {"variable": f"{name} ({variable.units})", "method": method}
         rows.append(row | change_scores(members, guides, raws, before.grid.areas, ratio=ratio))
     return rows
 
 
 def change_scores(
-    members: list[Values], guides: list[Values], raws: list[Values], areas: Values, *, ratio: bool
+    members: list[Floats], guides: list[Floats], raws: list[Floats], areas: Floats, *, ratio: bool
 ) -> Row:
     """Numbers of `CHANGE`; each list holds the historical fields and the future ones."""
     change = {
         name: scores.mean_change(pair[0], pair[1], areas)
         for name, pair in (("raw", raws), ("guide", guides), ("members", members))
     }
-    found: Row = dict(change)
+    row: Row = dict(change)
     for other, pair in (("guide", guides), ("raw", raws)):
         difference = change["members"] - change[other]
-        found[f"members_vs_{other}_%"] = 100.0 * difference / abs(change[other])
-        found[f"cell_error_{other}"] = scores.change_error(
+        row[f"members_vs_{other}_%"] = 100.0 * difference / abs(change[other])
+        row[f"cell_error_{other}"] = scores.change_error(
             members[0], members[1], pair[0], pair[1], areas
         )
         if ratio:
             quotient = _mean_ratio(members, areas) / _mean_ratio(pair, areas)
-            found[f"ratio_vs_{other}_%"] = 100.0 * (quotient - 1.0)
-    return found
+            row[f"ratio_vs_{other}_%"] = 100.0 * (quotient - 1.0)
+    return row
 
 
-def _mean_ratio(pair: list[Values], areas: Values) -> float:
+def _mean_ratio(pair: list[Floats], areas: Floats) -> float:
     """Domain mean of the future over that of the past."""
     before, future = (scores.weighted_mean(cells.mean_by_cell(x), areas) for x in pair)
     return future / before

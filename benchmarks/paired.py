@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks import running
-from benchmarks.running import Competitor
+from benchmarks import competitors, running
+from benchmarks.competitors import Competitor
 from climdown import cf
+from climdown.arrays import Floats, Index, Mask
 from climdown.config import PriorConfig, VariableConfig, load_config
 from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
+from climdown.grid import Grid
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,15 @@ CASES = (
 def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, list[Row]]:
     """Rows by case, printed as they come."""
     wanted = options.only.split(",") if options.only else [case.name for case in CASES]
-    found = {}
+    results = {}
     for case in (case for case in CASES if case.name in wanted):
-        dates, found[case.name] = judge(case, options, methods)
+        dates, results[case.name] = judge(case, options, methods)
         running.print_table(
             f"{case.name}, {options.members} members, {dates}",
-            found[case.name],
+            results[case.name],
             ("variable", "method", *PAIRED, "evaluations", "seconds"),
         )
-    return found
+    return results
 
 
 def judge(
@@ -73,38 +72,56 @@ def judge(
     fine, coarse_grid = prior.card.grid, prior.card.grid.coarsen(case.factor)
     axis, truth = truth_days(config, options.data, options.period, options.days)
     coarse = {n: running.coarsened(values, fine, coarse_grid) for n, values in truth.items()}
-    forecasts: dict[str, dict[str, Forecast]] = {v.name: {} for v in variables}
     means = {v.name: running.climatology(v.name, list(priors.values())) for v in variables}
+    # The scoreboard's own baselines give way to those of `climdown run`.
     named = {method.settings["method"] for method in methods}
-    for variable in variables:
-        here = coarse[variable.name], coarse_grid, fine
-        # The scoreboard's own baselines give way to those of `climdown run`.
-        if "bilinear" not in named:
-            forecasts[variable.name]["bilinear"] = single(running.bilinear(*here))
-        if "delta" not in named:
-            values = running.delta(variable, *here, means[variable.name])
-            forecasts[variable.name]["delta"] = single(values)
+    forecasts = {
+        v.name: _baselines(v, coarse[v.name], coarse_grid, fine, means[v.name], named)
+        for v in variables
+    }
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "coarse.nc"
         running.write_fields(source, coarse_grid, axis, variables, coarse, {})
         # The input is the truth averaged: it has no bias.
         entries = {"filter_scale": "native", "members": options.members, "bias": "none"}
-        drawn = running.draw_all(methods, priors, [source], entries)
+        drawn = competitors.draw_all(methods, priors, [source], entries)
     for label, one in drawn.items():
         for name, values in one.members.items():
             forecasts[name][label] = Forecast(values, one.seconds, one.evaluations)
     if options.supervised:
         for name, forecast in read_supervised(options.supervised, case, variables, axis).items():
             forecasts[name]["supervised"] = forecast
-    # Odd last rows and columns lie outside the coarse grid.
-    inside = np.zeros(fine.shape, dtype=bool)
-    inside[tuple(slice(0, n * case.factor) for n in coarse_grid.shape)] = True
+    inside = _inside(fine, coarse_grid, case.factor)
     rows: list[Row] = []
     for v in variables:
         label = f"{v.name} ({v.units})"
         mean = means[v.name]
         rows += paired_rows(label, truth[v.name], forecasts[v.name], fine.areas, mean, inside)
     return f"{axis.describe()}, {_trained(axis, config.data.train)}", rows
+
+
+def _baselines(
+    variable: VariableConfig,
+    values: Floats,
+    coarse: Grid,
+    fine: Grid,
+    mean: Floats,
+    without: Collection[str],
+) -> dict[str, Forecast]:
+    """Interpolation and the delta method, but for those that are named."""
+    baselines = {}
+    if "bilinear" not in without:
+        baselines["bilinear"] = single(running.bilinear(values, coarse, fine))
+    if "delta" not in without:
+        baselines["delta"] = single(running.delta(variable, values, coarse, fine, mean))
+    return baselines
+
+
+def _inside(fine: Grid, coarse: Grid, factor: int) -> Mask:
+    """Fine cells in coarse ones: odd last rows and columns lie outside the coarse grid."""
+    inside = np.zeros(fine.shape, dtype=bool)
+    inside[tuple(slice(0, n * factor) for n in coarse.shape)] = True
+    return inside
 
 
 def _trained(axis: cf.TimeAxis, train: str) -> str:
@@ -114,7 +131,7 @@ def _trained(axis: cf.TimeAxis, train: str) -> str:
 
 def truth_days(
     config: PriorConfig, data: Path, period: str | None, days: int | None
-) -> tuple[cf.TimeAxis, dict[str, Values]]:
+) -> tuple[cf.TimeAxis, dict[str, Floats]]:
     """Observed fields of days that were not trained on, and their time axis."""
     fields = {v.name: running.open_truth(v, data) for v in config.data.variables}
     time = next(iter(fields.values())).time
@@ -123,7 +140,7 @@ def truth_days(
     return axis, {n: read_days(field, index) for n, field in fields.items()}
 
 
-def read_days(field: cf.Field, index: npt.NDArray[np.intp]) -> Values:
+def read_days(field: cf.Field, index: Index) -> Floats:
     """Values of some steps, shape (len(index), ny, nx)."""
     first, last = int(index.min()), int(index.max())
     return field.read(slice(first, last + 1)).astype(np.float64)[index - first]
@@ -145,7 +162,7 @@ def read_supervised(
     path = supervised_file(folder, case.name)
     if not path.exists():
         return {}
-    found = {}
+    forecasts = {}
     for v in variables:
         wanted = cf.Quantity(v.name, (running.written_name(v),), v.names, v.units, v.level)
         field = cf.open_field([path], wanted)
@@ -155,5 +172,5 @@ def read_supervised(
             raise ValueError(f"{path} lacks {missing[0]}; run benchmarks.supervised on that period")
         values = read_days(field, np.array([place[day] for day in days]))
         seconds = float(field.global_attributes["seconds_per_field"])
-        found[v.name] = Forecast(values[:, None], seconds, 1)
-    return found
+        forecasts[v.name] = Forecast(values[:, None], seconds, 1)
+    return forecasts

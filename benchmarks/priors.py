@@ -19,11 +19,11 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from climdown import cf, training
+from climdown.arrays import Floats
 from climdown.config import load_config
 from climdown.diffusion import consistency
 from climdown.diffusion.denoiser import Denoise
@@ -45,8 +45,6 @@ from climdown.priors.card import Card
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 from climdown.transforms import Chain
-
-Values = npt.NDArray[np.floating]
 
 LEVELS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 BATCH = 16
@@ -89,15 +87,26 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     print_tables(heading, losses, rows, neighbours)
     if options.json:
-        found = {
-            "heading": heading,
-            "loss": losses,
-            "rows": [asdict(row) for row in rows],
-            "neighbours": [asdict(entry) for entry in neighbours],
-        }
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        store(options.json, heading, losses, rows, neighbours)
     if options.montage:
         montage(card, samples, validation, options.montage, options.blind)
+
+
+def store(
+    path: Path,
+    heading: str,
+    losses: dict[float, float],
+    rows: Sequence[Row],
+    neighbours: Sequence[Neighbours],
+) -> None:
+    """The tables as JSON."""
+    results = {
+        "heading": heading,
+        "loss": losses,
+        "rows": [asdict(row) for row in rows],
+        "neighbours": [asdict(entry) for entry in neighbours],
+    }
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -125,17 +134,17 @@ def is_consistency(card: Card) -> bool:
 
 def check_match(ours: Card, theirs: Card) -> None:
     """Raise ValueError unless the data have the prior's variables and grid."""
-    known, found = (
+    trained, configured = (
         f"{', '.join(v.name for v in card.variables)} on {card.grid.describe()}"
         for card in (ours, theirs)
     )
-    if known != found:
-        raise ValueError(f"the configuration has {found}; the prior has {known}")
+    if trained != configured:
+        raise ValueError(f"the configuration has {configured}; the prior has {trained}")
 
 
 def physical(
     prior: Prior, dataset: training.Dataset, part: training.Samples
-) -> tuple[Values, Tensor]:
+) -> tuple[Floats, Tensor]:
     """Values in the card's units, (n, variables, ny, nx), NaN where missing; the calendar."""
     z, valid, calendar = part.take(torch.arange(len(part)), torch.device("cpu"))
     fields = {name: np.asarray(values, np.float64) for name, values in dataset.fields.items()}
@@ -144,7 +153,7 @@ def physical(
     return np.where((valid.numpy() > 0) & prior.mask, values, np.nan), calendar
 
 
-def to_output(prior: Prior, z: Tensor) -> Values:
+def to_output(prior: Prior, z: Tensor) -> Floats:
     """Drawn fields as `climdown run` would write them, NaN outside the mask."""
     parts = []
     for i, variable in enumerate(prior.card.variables):
@@ -156,7 +165,7 @@ def to_output(prior: Prior, z: Tensor) -> Values:
     return np.stack(parts, axis=1)
 
 
-def normalise(prior: Prior, values: Values) -> Values:
+def normalise(prior: Prior, values: Floats) -> Floats:
     """Physical to the prior's normalised units."""
     chains = [prior.transforms[v.name] for v in prior.card.variables]
     return np.stack([c.forward(values[:, i]) for i, c in enumerate(chains)], axis=1)
@@ -206,7 +215,7 @@ def draw_consistently(
 
 @torch.inference_mode()
 def loss_by_level(
-    prior: Prior, days: Values, calendar: Tensor, device: torch.device
+    prior: Prior, days: Floats, calendar: Tensor, device: torch.device
 ) -> dict[float, float]:
     """Mean training loss over all days by noise level, one draw of noise for each."""
     denoiser = prior.denoiser(device)
@@ -227,11 +236,11 @@ def loss_by_level(
     return losses
 
 
-def compare(prior: Prior, validation: Values, samples: Values, train: Values) -> list[Row]:
+def compare(prior: Prior, validation: Floats, samples: Floats, train: Floats) -> list[Row]:
     """Climate and spectra of each variable, correlation of each pair."""
     grid, variables = prior.card.grid, prior.card.variables
 
-    def of_variable(i: int, *parts: Values) -> Comparison:
+    def of_variable(i: int, *parts: Floats) -> Comparison:
         return Comparison(*(part[:, i] for part in parts))
 
     rows: list[Row] = []
@@ -276,7 +285,7 @@ def print_tables(
     print("(medians); a prior that repeats training days has far less than 1.")
 
 
-def montage(card: Card, samples: Values, validation: Values, path: Path, blind: int | None) -> None:
+def montage(card: Card, samples: Floats, validation: Floats, path: Path, blind: int | None) -> None:
     """Up to 16 samples beside 16 real days, both evenly from the season."""
     side = min(4, math.isqrt(min(len(samples), len(validation))))
     samples, validation = (x[np.arange(side**2) * len(x) // side**2] for x in (samples, validation))

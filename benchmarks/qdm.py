@@ -28,13 +28,10 @@ from typing import Any
 
 import cftime
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Dates, Float32
 from climdown.bias.grouping import Grouping
 from climdown.bias.quantile import adjust, train
-
-Values = npt.NDArray[np.float32]
-Dates = npt.NDArray[np.object_]
 
 # Cells that are in memory at a time; what a larger number takes is summed.
 BLOCK = 4096
@@ -65,7 +62,7 @@ class Measured:
 
     seconds: float
     peak: float
-    scen: Values
+    scen: Float32
 
 
 def main() -> None:
@@ -125,7 +122,7 @@ def measure_blocks(case: Case, dates: Dates, options: argparse.Namespace) -> Mea
     return Measured(seconds, peak, block.scen)
 
 
-def measure(run: Callable[[], Values], repeats: int = 1) -> Measured:
+def measure(run: Callable[[], Float32], repeats: int = 1) -> Measured:
     """The best of some runs."""
     forget_peak()
     best = float("inf")
@@ -137,8 +134,8 @@ def measure(run: Callable[[], Values], repeats: int = 1) -> Measured:
 
 
 def by_climdown(
-    case: Case, data: tuple[Values, ...], dates: Dates, options: argparse.Namespace
-) -> Values:
+    case: Case, data: tuple[Float32, ...], dates: Dates, options: argparse.Namespace
+) -> Float32:
     """Train and adjust; on a GPU with the way there and back."""
     ref, hist, sim = data if options.device == "cpu" else on_gpu(data)
     trained = train(
@@ -162,7 +159,7 @@ def by_climdown(
     return np.asarray(scen if options.device == "cpu" else scen.cpu())
 
 
-def on_gpu(data: tuple[Values, ...]) -> tuple[Any, ...]:
+def on_gpu(data: tuple[Float32, ...]) -> tuple[Any, ...]:
     """The arrays as tensors on a GPU."""
     import torch
 
@@ -170,8 +167,8 @@ def on_gpu(data: tuple[Values, ...]) -> tuple[Any, ...]:
 
 
 def by_xsdba(
-    case: Case, data: tuple[Values, ...], dates: Dates, options: argparse.Namespace
-) -> Values:
+    case: Case, data: tuple[Float32, ...], dates: Dates, options: argparse.Namespace
+) -> Float32:
     """Train and adjust with its own defaults otherwise."""
     import xarray as xr
     import xsdba
@@ -199,7 +196,7 @@ def calendar_days(count: int) -> Dates:
     return np.asarray(cftime.num2date(np.arange(count) + 0.5, "days since 1981-01-01", "noleap"))
 
 
-def series(dates: Dates, cells: int, *, seed: int = 0) -> tuple[Values, ...]:
+def series(dates: Dates, cells: int, *, seed: int = 0) -> tuple[Float32, ...]:
     """ref, hist and sim in K: a seasonal cycle with noise, the model warmer, and warming."""
     rng = np.random.default_rng(seed)
     cycle = -10.0 * np.cos(2.0 * np.pi * np.arange(len(dates)) / 365.0)[:, None]

@@ -112,9 +112,9 @@ def once(cells: regrid.Cells, fields: Float64) -> Float64:
     if isinstance(cells, Grid) or (cells.copies == 1).all():
         return fields
     _, first = np.unique(places(cells.lat.ravel(), cells.lon.ravel()), return_index=True)
-    known = np.zeros(cells.lat.size, dtype=bool)
-    known[first] = True
-    return np.where(known.reshape(cells.shape), fields, np.nan)
+    distinct = np.zeros(cells.lat.size, dtype=bool)
+    distinct[first] = True
+    return np.where(distinct.reshape(cells.shape), fields, np.nan)
 
 
 def relative(off: Float64, fields: Float64) -> float:
@@ -149,8 +149,9 @@ def areas(cells: regrid.Cells) -> Float64:
         dict.fromkeys(zip(*ring, strict=True))
         for ring in zip(*(v.tolist() for v in corners), strict=True)
     ]
-    found = np.array([spherely.area(spherely.create_polygon(list(r)), radius=1.0) for r in rings])
-    return np.asarray(found / cells.copies.ravel())
+    polygons = (spherely.create_polygon(list(ring)) for ring in rings)
+    solid_angles = np.array([spherely.area(polygon, radius=1.0) for polygon in polygons])
+    return np.asarray(solid_angles / cells.copies.ravel())
 
 
 def independent_tool(folder: Path) -> tuple[str, Independent]:
@@ -165,7 +166,9 @@ def independent_tool(folder: Path) -> tuple[str, Independent]:
 
 def by_cdo(folder: Path, cells: regrid.Cells, fields: Float64, target: Grid) -> Float64:
     """CDO, from a file with these cells and their bounds."""
-    probe, found, description = (folder / name for name in ("probe.nc", "found.nc", "grid.txt"))
+    probe, regridded, description = (
+        folder / name for name in ("probe.nc", "regridded.nc", "grid.txt")
+    )
     write_probe(probe, cells, fields)
     axes = (("x", target.lon, target.lon_edges), ("y", target.lat, target.lat_edges))
     lines = ["gridtype = lonlat", f"xsize = {target.lon.size}", f"ysize = {target.lat.size}"]
@@ -174,9 +177,10 @@ def by_cdo(folder: Path, cells: regrid.Cells, fields: Float64, target: Grid) -> 
         lines.append(f"{axis}vals = {' '.join(map(repr, centres.tolist()))}")
         lines.append(f"{axis}bounds = {' '.join(map(repr, pairs.tolist()))}")
     description.write_text("\n".join(lines) + "\n")
-    command = ["cdo", "-s", "-O", "-b", "F64", f"remapcon,{description}", str(probe), str(found)]
+    options = ["-s", "-O", "-b", "F64"]
+    command = ["cdo", *options, f"remapcon,{description}", str(probe), str(regridded)]
     subprocess.run(command, check=True, capture_output=True)
-    with xr.open_dataset(found) as result:
+    with xr.open_dataset(regridded) as result:
         return np.asarray(result["x"].transpose("time", "lat", "lon").values)
 
 
@@ -238,8 +242,8 @@ def by_sampling(cells: regrid.Cells, fields: Float64, target: Grid, side: int = 
     shape = (len(fields), target.lat.size, side, target.lon.size, side)
     weight = np.broadcast_to(fine.areas, values.shape).reshape(shape)
     blocks = values[:, : shape[1] * side, : shape[3] * side].reshape(shape)
-    known = np.where(np.isfinite(blocks), weight, 0.0)
-    total, weights = np.nansum(blocks * known, axis=(2, 4)), known.sum(axis=(2, 4))
+    valid_weight = np.where(np.isfinite(blocks), weight, 0.0)
+    total, weights = np.nansum(blocks * valid_weight, axis=(2, 4)), valid_weight.sum(axis=(2, 4))
     return np.where(weights > 0, total / np.where(weights > 0, weights, 1.0), np.nan)
 
 

@@ -1,235 +1,21 @@
-"""What the parts of the scoreboard share: methods by name, the real pipeline, files, tables."""
+"""What the parts of the scoreboard share: observations, baselines, files, tables."""
 
 from __future__ import annotations
 
-import ast
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from netCDF4 import Dataset
-from torch import Tensor
 
 from climdown import cf, regrid, stream
-from climdown.config import DataConfig, RunConfig, VariableConfig
-from climdown.errors import ConfigError, InputError
+from climdown.arrays import Floats, Index, Mask
+from climdown.config import DataConfig, VariableConfig
+from climdown.errors import InputError
 from climdown.grid import Grid
-from climdown.inputs.onto import onto
-from climdown.methods.method import Method
-from climdown.methods.registry import find_method
-from climdown.options import options_of
-from climdown.pipeline.choices import choose
-from climdown.pipeline.execution import execute
-from climdown.pipeline.observer import Observer
-from climdown.pipeline.plan import Plan
-from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior
 
-Values = npt.NDArray[np.floating]
 Row = dict[str, Any]
-
-# A run over few days takes them in stretches spread over the input: at most so many, of at least
-# so many days, since each adjusts all of the input.
-_STRETCHES, _STRETCH_DAYS = 12, 4
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """A method of `climdown run` with settings of its own, under a name in the tables.
-
-    Attributes:
-        settings: entries of `RunConfig`, the method and its options among them.
-    """
-
-    label: str
-    settings: Mapping[str, Any]
-
-    @property
-    def method(self) -> Method:
-        """What it declares."""
-        return find_method(self.settings["method"])
-
-    def prior(self, priors: Mapping[str, Prior]) -> Prior | None:
-        """The first that it can use of priors by kind."""
-        kinds = self.method.prior_kinds
-        return next((prior for kind, prior in priors.items() if kind in kinds), None)
-
-    def configure(self, entries: Mapping[str, Any]) -> RunConfig:
-        """The configuration of a run; a method that draws nothing has one member.
-
-        Raises:
-            ConfigError: the method cannot have these.
-        """
-        members = {} if self.method.members > 1 else {"members": None}
-        config = RunConfig(**{**entries, **members, **self.settings})
-        choose(config)
-        return config
-
-
-def parse_competitor(word: str) -> Competitor:
-    """A method as "NAME[:OPTION=VALUE...]", as `climdown run` has them: "cm:steps=4".
-
-    Raises:
-        ConfigError: `climdown run` has no such method or option.
-    """
-    name, *entries = word.split(":")
-    own = {option.name for option in options_of(find_method(name).Options)}
-    settings: dict[str, Any] = {"method": name, "options": {}}
-    for entry in entries:
-        key, _, text = entry.partition("=")
-        if key in own:
-            settings["options"][key] = _value(text)
-        elif key in {field.name for field in fields(RunConfig)}:
-            settings[key] = _value(text)
-        else:
-            raise ConfigError(f"{word}: unknown option '{key}'")
-    return Competitor(word, settings)
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """What a method made of an input.
-
-    Attributes:
-        members: by variable, in the prior's units, shape (time, member, ny, nx).
-        guide: what guided them, on `grid`, NaN where nothing did, shape (time, cy, cx).
-        raw: the input before any adjustment, on all cells of `grid`.
-        seconds: per field, once the network is loaded and the bias adjusted.
-        evaluations: of the network, per field; None for methods without steps.
-    """
-
-    members: dict[str, Values]
-    guide: dict[str, Values]
-    raw: dict[str, Values]
-    grid: Grid
-    dates: list[Any]
-    seconds: float
-    evaluations: int | None
-
-
-def draw_all(
-    methods: Sequence[Competitor],
-    priors: Mapping[str, Prior],
-    inputs: Sequence[Path],
-    entries: Mapping[str, Any],
-    periods: Sequence[str | None] = (None,),
-) -> dict[str, Drawn]:
-    """What the methods make of an input; one that cannot run on it is told and left out.
-
-    Args:
-        priors: by kind; methods of other kinds are left out.
-        entries: of `RunConfig`, but for the method's own.
-    """
-    found = {}
-    for method in methods:
-        prior = method.prior(priors)
-        if prior is None:
-            continue
-        try:
-            found[method.label] = draw(prior, inputs, method.configure(entries), periods)
-        except ConfigError as error:
-            print(f"\n{method.label}: left out, {error}")
-    return found
-
-
-def draw(
-    prior: Prior, inputs: Sequence[Path], config: RunConfig, periods: Sequence[str | None] = (None,)
-) -> Drawn:
-    """Run the pipeline on stretches of an input; all of it takes part in a bias adjustment."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if len(periods) > 1:
-            whole = make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
-            # A choice that the input decides is that of all of it.
-            own = {option.name for option in options_of(whole.method.Options)}
-            decided = {name: value for name, value in whole.decided.items() if name in own}
-            config = replace(config, options={**config.options, **decided})
-        return _joined(
-            [
-                _stretch(prior, inputs, replace(config, period=period), folder / f"{i}.nc")
-                for i, period in enumerate(periods)
-            ]
-        )
-
-
-def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Path) -> Drawn:
-    plan = make_plan(inputs, output, prior=prior, config=config)
-    reached: list[float] = []
-    execute(plan, command="scoreboard", progress=lambda *_: reached.append(time.monotonic()))
-    names = [v.name for v in plan.variables]
-    values = _guiding_values(plan)
-    guide: dict[str, Values] = {
-        n: x.cpu().numpy().astype(np.float64) for n, x in zip(names, values, strict=True)
-    }
-    raw: dict[str, Values] = {
-        n: onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time))) for n in names
-    }
-    members = {}
-    with Dataset(output) as file:
-        for variable in plan.variables:
-            stored = np.ma.filled(file[variable.name][:].astype(np.float32), np.nan)
-            units = file[variable.name].units, variable.units
-            members[variable.name] = cf.convert_units(stored, *units).astype(np.float32)
-    return Drawn(
-        members=members,
-        guide=guide,
-        raw=raw,
-        grid=plan.filter_grid,
-        dates=list(plan.time.dates),
-        seconds=(reached[-1] - reached[0]) / plan.total,
-        evaluations=plan.decided.get("steps"),
-    )
-
-
-def _guiding_values(plan: Plan) -> list[Tensor]:
-    """Coarse values of all steps, adjusted as the run adjusted them."""
-    with tempfile.TemporaryDirectory() as folder:
-        adjusted = plan.adjusted
-        readers = {} if adjusted is None else adjusted.readers(Path(folder), plan.device.type)
-        observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
-        return observer.coarse_values(slice(0, len(plan.time)))
-
-
-def _joined(parts: Sequence[Drawn]) -> Drawn:
-    def along_time(name: str) -> dict[str, Values]:
-        found = [getattr(part, name) for part in parts]
-        return {v: np.concatenate([one[v] for one in found]) for v in found[0]}
-
-    return replace(
-        parts[0],
-        members=along_time("members"),
-        guide=along_time("guide"),
-        raw=along_time("raw"),
-        dates=[date for part in parts for date in part.dates],
-        seconds=float(np.median([part.seconds for part in parts])),
-    )
-
-
-def stretches(axis: cf.TimeAxis, period: str | None, days: int | None) -> list[str | None]:
-    """Stretches of so many days in all, evenly spread over a period; all of it without a number."""
-    dates = axis.dates[axis.select(period)]
-    if days is None or days >= len(dates):
-        return [_period(dates)]
-    count = min(_STRETCHES, max(1, days // _STRETCH_DAYS))
-    length = days // count
-    starts = np.linspace(0, len(dates) - length, count).round().astype(int)
-    return [_period(dates[start : start + length]) for start in starts.tolist()]
-
-
-def _period(dates: npt.NDArray[np.object_]) -> str:
-    return "/".join(f"{d.year:04d}-{d.month:02d}-{d.day:02d}" for d in (dates[0], dates[-1]))
 
 
 def open_truth(variable: VariableConfig, data: Path) -> cf.Field:
@@ -241,7 +27,7 @@ def open_truth(variable: VariableConfig, data: Path) -> cf.Field:
     return cf.open_field(names, wanted)
 
 
-def inside(axis: cf.TimeAxis, period: str) -> npt.NDArray[np.bool_]:
+def inside(axis: cf.TimeAxis, period: str) -> Mask:
     """Which steps lie in a period; none may."""
     chosen = np.zeros(len(axis), dtype=bool)
     try:
@@ -251,7 +37,7 @@ def inside(axis: cf.TimeAxis, period: str) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def held_out(axis: cf.TimeAxis, data: DataConfig, period: str | None) -> npt.NDArray[np.intp]:
+def held_out(axis: cf.TimeAxis, data: DataConfig, period: str | None) -> Index:
     """Steps of a period; by default of validation or, in data of other years, none of training."""
     if period is not None:
         return np.arange(len(axis))[axis.select(period)]
@@ -259,28 +45,28 @@ def held_out(axis: cf.TimeAxis, data: DataConfig, period: str | None) -> npt.NDA
     return np.flatnonzero(chosen if chosen.any() else ~inside(axis, data.train))
 
 
-def climatology(name: str, priors: Sequence[Prior]) -> Values:
+def climatology(name: str, priors: Sequence[Prior]) -> Floats:
     """Mean of each cell over the training period, as the first prior that has it carries it."""
     for prior in priors:
-        if (found := prior.fields.get(f"climatology_{name}")) is not None:
+        if (mean := prior.fields.get(f"climatology_{name}")) is not None:
             channel = [v.name for v in prior.card.variables].index(name)
-            return np.where(prior.mask[channel], found.astype(np.float64), np.nan)
+            return np.where(prior.mask[channel], mean.astype(np.float64), np.nan)
     raise ValueError(f"no prior carries the climatology of {name}")
 
 
-def coarsened(values: Values, fine: Grid, coarse: Grid) -> Values:
+def coarsened(values: Floats, fine: Grid, coarse: Grid) -> Floats:
     """Area-weighted means over the valid fine cells of each coarse cell, shape (..., cy, cx)."""
     return np.asarray(regrid.weights(fine, coarse, "conservative").apply(values), np.float64)
 
 
-def bilinear(values: Values, coarse: Grid, fine: Grid) -> Values:
+def bilinear(values: Floats, coarse: Grid, fine: Grid) -> Floats:
     """Interpolated fields, shape (..., ny, nx)."""
     return np.asarray(regrid.weights(coarse, fine, "bilinear").apply(values), np.float64)
 
 
 def delta(
-    variable: VariableConfig, values: Values, coarse: Grid, fine: Grid, mean: Values
-) -> Values:
+    variable: VariableConfig, values: Floats, coarse: Grid, fine: Grid, mean: Floats
+) -> Floats:
     """Interpolated fields with the climatology's fine pattern, a ratio under a logarithm."""
     smooth = bilinear(coarsened(mean, fine, coarse), coarse, fine)
     raised = bilinear(values, coarse, fine)
@@ -300,14 +86,14 @@ def write_fields(
     grid: Grid,
     axis: cf.TimeAxis,
     variables: Sequence[VariableConfig],
-    values: Mapping[str, Values],
+    values: Mapping[str, Floats],
     attributes: Mapping[str, Any],
 ) -> None:
     """Fields in the variables' units as a CF file."""
     described = []
     for variable in variables:
-        own = {"standard_name": written_name(variable), "units": variable.units}
-        output = stream.OutputVariable(variable.name, own)
+        description = {"standard_name": written_name(variable), "units": variable.units}
+        output = stream.OutputVariable(variable.name, description)
         described.append((output, values[variable.name].astype(np.float32)))
     stream.write_fields(
         path, grid=grid, time=axis, variables=described, attributes=attributes or {}

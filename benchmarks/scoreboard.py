@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 
 from benchmarks import foreign, gcm, paired
 from benchmarks.ablation import CoarseLossMethod
-from benchmarks.running import Competitor, parse_competitor
+from benchmarks.competitors import Competitor, parse_competitor
 from climdown.methods.registry import register
 
 Part = Callable[[argparse.Namespace, list[Competitor]], dict[str, Any]]
@@ -37,12 +37,12 @@ def main(words: Sequence[str] | None = None) -> None:
     register(CoarseLossMethod())
     logging.getLogger("climdown").setLevel(logging.ERROR)
     methods = [parse_competitor(word) for word in options.methods.split(",")]
-    told = ("members", "days", "period", "methods")
-    found: dict[str, Any] = {"options": {name: getattr(options, name) for name in told}}
+    names = ("members", "days", "period", "methods")
+    results: dict[str, Any] = {"options": {name: getattr(options, name) for name in names}}
     for part in options.parts.split(","):
-        found[part] = PARTS[part](options, methods)
+        results[part] = PARTS[part](options, methods)
         if options.json:  # a long run keeps what it has
-            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:

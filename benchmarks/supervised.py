@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,13 +29,12 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 from benchmarks import paired, running
 from benchmarks.paired import CASES, Case
 from climdown import cf
+from climdown.arrays import Floats
 from climdown.config import VariableConfig
 from climdown.diffusion.unet import UNet
 from climdown.priors.build import build_network
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 BATCH = 16
 RATE = 1e-3
@@ -49,18 +47,20 @@ class Pairs:
     """Days in normalised units, shape (n, variables, ny, nx), zero where missing.
 
     Attributes:
-        given: the baseline that the network corrects.
-        known: 1 where truth and baseline have values.
+        baseline: what the network corrects.
+        valid: 1 where truth and baseline have values.
         calendar: shape (n, 3).
     """
 
-    given: Tensor
+    baseline: Tensor
     truth: Tensor
-    known: Tensor
+    valid: Tensor
     calendar: Tensor
 
     def take(self, index: Tensor) -> Pairs:
-        return Pairs(self.given[index], self.truth[index], self.known[index], self.calendar[index])
+        return Pairs(
+            self.baseline[index], self.truth[index], self.valid[index], self.calendar[index]
+        )
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -97,17 +97,16 @@ def run(case: Case, options: argparse.Namespace) -> None:
     static = torch.from_numpy(np.stack([prior.fields[name] for name in prior.card.statics]))
     torch.manual_seed(0)
     network = build_network(prior.card, inputs=len(variables), periodic=prior.card.grid.periodic)
+    steps = 0
     begun = time.monotonic()
-    score, steps = 0.0, 0
     for steps, score in fit(network, static, learned, chosen, options.minutes, options.steps):
         print(f"{case.name}: step {steps}, validation loss {score:.4f}", flush=True)
     trained = time.monotonic() - begun
     begun = time.monotonic()
     predicted = predict(network, static, judged)
     seconds = (time.monotonic() - begun) / len(axis)
-    fields = {
-        v.name: decoded(prior, i, predicted[:, i].double().numpy()) for i, v in enumerate(variables)
-    }
+    values = predicted.double().numpy()
+    fields = {v.name: decoded(prior, i, values[:, i]) for i, v in enumerate(variables)}
     running.write_fields(
         paired.supervised_file(options.output, case.name),
         prior.card.grid,
@@ -123,41 +122,41 @@ def baseline(
     case: Case,
     priors: Sequence[Prior],
     variables: Sequence[VariableConfig],
-    truth: dict[str, Values],
-) -> dict[str, Values]:
+    truth: dict[str, Floats],
+) -> dict[str, Floats]:
     """What is known of each day at the coarse scale, brought to the fine grid."""
     fine = priors[0].card.grid
     grid = fine.coarsen(case.factor)
-    found = {}
+    fields = {}
     for v in variables:
         coarse = running.coarsened(truth[v.name], fine, grid)
         mean = running.climatology(v.name, priors)
-        found[v.name] = running.delta(v, coarse, grid, fine, mean)
-    return found
+        fields[v.name] = running.delta(v, coarse, grid, fine, mean)
+    return fields
 
 
 def pairs(
-    prior: Prior, axis: cf.TimeAxis, given: dict[str, Values], truth: dict[str, Values]
+    prior: Prior, axis: cf.TimeAxis, baseline: dict[str, Floats], truth: dict[str, Floats]
 ) -> Pairs:
     """Days as tensors."""
 
-    def normalised(fields: dict[str, Values]) -> Values:
+    def normalised(fields: dict[str, Floats]) -> Floats:
         names = [v.name for v in prior.card.variables]
         z = np.stack([prior.transforms[n].forward(fields[n]) for n in names], axis=1)
         return np.where(prior.mask, z, np.nan)
 
-    x, y = normalised(given), normalised(truth)
-    known = np.isfinite(x) & np.isfinite(y)
+    x, y = normalised(baseline), normalised(truth)
+    valid = np.isfinite(x) & np.isfinite(y)
     calendar = cf.calendar_conditions(axis.dates, prior.card.step_days)
     return Pairs(
-        given=torch.from_numpy(np.nan_to_num(x)).float(),
+        baseline=torch.from_numpy(np.nan_to_num(x)).float(),
         truth=torch.from_numpy(np.nan_to_num(y)).float(),
-        known=torch.from_numpy(known).float(),
+        valid=torch.from_numpy(valid).float(),
         calendar=torch.from_numpy(calendar),
     )
 
 
-def decoded(prior: Prior, channel: int, z: Values) -> Values:
+def decoded(prior: Prior, channel: int, z: Floats) -> Floats:
     """Fields in the prior's units, as `climdown run` would write them."""
     variable = prior.card.variables[channel]
     values = prior.transforms[variable.name].inverse(z)
@@ -169,15 +168,15 @@ def decoded(prior: Prior, channel: int, z: Values) -> Values:
 
 def corrected(network: UNet, static: Tensor, days: Pairs) -> Tensor:
     """The baseline with the network's correction; its noise level has no meaning here."""
-    level = torch.zeros(len(days.given))
-    correction: Tensor = network(days.given, level, static, days.calendar)
-    return days.given + correction
+    level = torch.zeros(len(days.baseline))
+    correction: Tensor = network(days.baseline, level, static, days.calendar)
+    return days.baseline + correction
 
 
 def loss_of(network: UNet, static: Tensor, days: Pairs) -> Tensor:
     """Mean absolute error over the known cells of all variables, normalised."""
-    error = (corrected(network, static, days) - days.truth).abs() * days.known
-    return error.sum() / days.known.sum()
+    error = (corrected(network, static, days) - days.truth).abs() * days.valid
+    return error.sum() / days.valid.sum()
 
 
 def fit(
@@ -196,13 +195,13 @@ def fit(
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE)
     generator = torch.Generator().manual_seed(0)
     begun, step, done, checked = time.monotonic(), 0, 0.0, 0
-    best, kept = math.inf, {k: v.clone() for k, v in network.state_dict().items()}
+    best, best_weights = math.inf, {k: v.clone() for k, v in network.state_dict().items()}
     while done < 1.0:
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(
                 1.0, done / WARMUP + 0.01, 0.5 * (1 + math.cos(math.pi * done))
             )
-        index = torch.randint(len(learned.given), (BATCH,), generator=generator)
+        index = torch.randint(len(learned.baseline), (BATCH,), generator=generator)
         network.train()
         loss = loss_of(network, static, learned.take(index))
         optimiser.zero_grad()
@@ -215,17 +214,17 @@ def fit(
             checked = int(done * CHECKS)
             score = validate(network, static, chosen)
             if score < best:
-                best, kept = score, {k: v.clone() for k, v in network.state_dict().items()}
+                best, best_weights = score, {k: v.clone() for k, v in network.state_dict().items()}
             yield step, score
-    network.load_state_dict(kept)
+    network.load_state_dict(best_weights)
 
 
 @torch.inference_mode()
 def validate(network: UNet, static: Tensor, days: Pairs) -> float:
     """The loss over all days."""
     network.eval()
-    total = sum(float(loss_of(network, static, part) * part.known.sum()) for part in batches(days))
-    return total / float(days.known.sum())
+    total = sum(float(loss_of(network, static, part) * part.valid.sum()) for part in batches(days))
+    return total / float(days.valid.sum())
 
 
 @torch.inference_mode()
@@ -237,8 +236,8 @@ def predict(network: UNet, static: Tensor, days: Pairs) -> Tensor:
 
 def batches(days: Pairs) -> Iterator[Pairs]:
     """All days in order."""
-    for start in range(0, len(days.given), BATCH):
-        yield days.take(torch.arange(start, min(start + BATCH, len(days.given))))
+    for start in range(0, len(days.baseline), BATCH):
+        yield days.take(torch.arange(start, min(start + BATCH, len(days.baseline))))
 
 
 if __name__ == "__main__":

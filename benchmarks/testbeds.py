@@ -122,19 +122,19 @@ Table = dict[str, dict[str, float]]
 
 def main() -> None:
     """Parse, run, print, and store."""
-    given = parsed()
-    factor = given.factor if given.problem == "ns" else 8
-    problem = problem_of(given.problem, given.time, given.points, factor)
-    machine = device_name(given.device)
-    print(f"{given.problem} {factor}x, size {given.size}, on {machine}", flush=True)
-    fields = halves(problem, given)
+    options = parsed()
+    factor = options.factor if options.problem == "ns" else 8
+    problem = problem_of(options.problem, options.time, options.points, factor)
+    machine = device_name(options.device)
+    print(f"{options.problem} {factor}x, size {options.size}, on {machine}", flush=True)
+    fields = halves(problem, options)
     truth = [keep_every(x, factor, problem.dimensions) for x in fields.truth]
     raw = fields.model[1]
-    images = problem.images if given.symmetries else None
-    moved = transported(fields.model[0], truth[0], raw, given, images)
+    images = problem.images if options.symmetries else None
+    moved = transported(fields.model[0], truth[0], raw, options, images)
     print(f"\ncoarse, {tuple(raw.shape[1:])}: {len(raw)} fields against {len(truth[1])}")
     rows = {"raw": raw, "OT": moved, "half of truth": truth[0]}
-    paper = PAPER.get((given.problem, factor), {})
+    paper = PAPER.get((options.problem, factor), {})
     coarse = table(rows, truth[1], paper)
     turned: Table = {}
     if images is not None:
@@ -142,22 +142,39 @@ def main() -> None:
         every = {name: images(x).flatten(0, 1) for name, x in rows.items()}
         turned = table(every, images(truth[1]).flatten(0, 1), paper)
     fine: Table = {}
-    if given.steps:
-        prior = learnt(fields.truth[0], problem, given)
-        chosen = torch.linspace(0, len(raw) - 1, min(given.draws, len(raw))).long()
-        given_coarse = {"raw": raw, "OT": moved, "C' x": truth[1]}
-        drawn = downscaled(prior, given_coarse, chosen, given, factor)
-        drawn["half of truth"] = fields.truth[0]
-        print(
-            f"\nfine, {tuple(fields.truth[1].shape[1:])}: {len(chosen)} draws against "
-            f"{len(fields.truth[1])} fields"
-        )
-        fine = table(drawn, fields.truth[1], {})
-    if given.json:
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}
-        found = {"settings": settings, "machine": machine, "coarse": coarse, "fine": fine}
-        found |= {"coarse, all images": turned} if turned else {}
-        given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if options.steps:
+        coarse_fields = {"raw": raw, "OT": moved, "C' x": truth[1]}
+        fine = fine_table(fields.truth, coarse_fields, problem, options, factor)
+    if options.json:
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+        results = {"settings": settings, "machine": machine, "coarse": coarse, "fine": fine}
+        results |= {"coarse, all images": turned} if turned else {}
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def fine_table(
+    truth: tuple[Tensor, Tensor],
+    coarse: dict[str, Tensor],
+    problem: Problem,
+    options: argparse.Namespace,
+    factor: int,
+) -> Table:
+    """Fine fields drawn under coarse ones, against the second half of the truth; printed.
+
+    Args:
+        truth: its two halves; the denoiser learns from the first.
+        coarse: samples to draw under, of one length.
+        factor: from the fine grid to the coarse one.
+    """
+    prior = learnt(truth[0], problem, options)
+    count = len(coarse["raw"])
+    chosen = torch.linspace(0, count - 1, min(options.draws, count)).long()
+    drawn = downscaled(prior, coarse, chosen, options, factor)
+    drawn["half of truth"] = truth[0]
+    print(
+        f"\nfine, {tuple(truth[1].shape[1:])}: {len(chosen)} draws against {len(truth[1])} fields"
+    )
+    return table(drawn, truth[1], {})
 
 
 def parsed() -> argparse.Namespace:
@@ -184,11 +201,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where to store the tables")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    for name, value in vars(SIZES[given.problem, given.size]).items():
-        if getattr(given, name) is None:
-            setattr(given, name, value)
-    return given
+    options = parser.parse_args()
+    for name, value in vars(SIZES[options.problem, options.size]).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
 
 
 def problem_of(name: str, until: float, points: int, factor: int) -> Problem:
@@ -206,46 +223,46 @@ def problem_of(name: str, until: float, points: int, factor: int) -> Problem:
     return Problem(fine, coarse, factor, factor // 4, 2, sampling, navier_stokes.images)
 
 
-def halves(problem: Problem, given: argparse.Namespace) -> Halves:
+def halves(problem: Problem, options: argparse.Namespace) -> Halves:
     """Fine truth and coarse model of the first and of the second half of the trajectories."""
-    generator = torch.Generator().manual_seed(given.seed)
-    half = given.trajectories // 2
-    found = []
+    generator = torch.Generator().manual_seed(options.seed)
+    half = options.trajectories // 2
+    pairs = []
     for which in ("truth", "model"):
-        fields = samples(problem, which, given)[:, :: given.every]
+        fields = samples(problem, which, options)[:, :: options.every]
         parts = [x.flatten(0, 1) for x in (fields[:half], fields[half:])]
-        if given.shifts:
+        if options.shifts:
             parts = [shift_randomly(x, generator) for x in parts]
         if which == "model":
             parts = [keep_every(x, problem.model_factor, problem.dimensions) for x in parts]
-        found.append((parts[0], parts[1]))
-    return Halves(*found)
+        pairs.append((parts[0], parts[1]))
+    return Halves(*pairs)
 
 
-def samples(problem: Problem, which: str, given: argparse.Namespace) -> Tensor:
+def samples(problem: Problem, which: str, options: argparse.Namespace) -> Tensor:
     """Fields (trajectories, samples, *grid), from the cache or simulated."""
     solver, sampling = (problem.truth if which == "truth" else problem.model), problem.sampling
-    name = f"{given.problem}-{which}-{given.points}-{given.trajectories}x{sampling.samples}"
-    kept = given.cache / f"{name}-{given.seed}.npz" if given.cache else None
+    name = f"{options.problem}-{which}-{options.points}-{options.trajectories}x{sampling.samples}"
+    cache_file = options.cache / f"{name}-{options.seed}.npz" if options.cache else None
     begun = time.perf_counter()
-    if kept and kept.exists():
-        with np.load(kept) as stored:
+    if cache_file and cache_file.exists():
+        with np.load(cache_file) as stored:
             fields = torch.from_numpy(stored["fields"])
-        print(f"{which}: {tuple(fields.shape)} from {kept}", flush=True)
-        return fields.to(given.device)
+        print(f"{which}: {tuple(fields.shape)} from {cache_file}", flush=True)
+        return fields.to(options.device)
     fields = simulated(
         solver,
         sampling,
-        trajectories=given.trajectories,
+        trajectories=options.trajectories,
         # Truth and model start apart: no day of the one belongs to a day of the other.
-        generator=torch.Generator().manual_seed(2 * given.seed + (which == "model")),
+        generator=torch.Generator().manual_seed(2 * options.seed + (which == "model")),
         dtype=torch.float32,
-        device=given.device,
+        device=options.device,
     )
     print(f"{which}: {tuple(fields.shape)} in {time.perf_counter() - begun:.1f} s", flush=True)
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, fields=fields.cpu().numpy())
+    if cache_file:
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(cache_file, fields=fields.cpu().numpy())
     return fields
 
 
@@ -253,56 +270,56 @@ def transported(
     source: Tensor,
     target: Tensor,
     new: Tensor,
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     images: invariant.Images | None,
 ) -> Tensor:
     """New fields moved by the entropic map between two samples, thinned to so many fields."""
     begun = time.perf_counter()
-    thin = max(1, -(-len(source) // given.max_points))
-    known, aim = source[::thin], target[::thin]
-    limits = {"epsilon": given.epsilon, "tolerance": TOLERANCE}
+    thin = max(1, -(-len(source) // options.max_points))
+    origin, aim = source[::thin], target[::thin]
+    limits = {"epsilon": options.epsilon, "tolerance": TOLERANCE}
     fitted: transport.Transport | invariant.InvariantTransport
     if images is None:
-        fitted = transport.fit(known.flatten(1), aim.flatten(1), **limits)
+        fitted = transport.fit(origin.flatten(1), aim.flatten(1), **limits)
         moved: Tensor = fitted(new.flatten(1)).reshape(new.shape)
     else:
-        fitted = invariant.fit(known, aim, images, **limits)
+        fitted = invariant.fit(origin, aim, images, **limits)
         moved = fitted(new)
     print(
-        f"transport between {len(known)} fields, epsilon {given.epsilon:g}: "
+        f"transport between {len(origin)} fields, epsilon {options.epsilon:g}: "
         f"{fitted.iterations} iterations, {time.perf_counter() - begun:.1f} s",
         flush=True,
     )
     return moved
 
 
-def learnt(fine: Tensor, problem: Problem, given: argparse.Namespace) -> FinePrior:
+def learnt(fine: Tensor, problem: Problem, options: argparse.Namespace) -> FinePrior:
     """A denoiser of the fine fields, trained here or as far as the cache has it."""
-    torch.manual_seed(given.seed)
+    torch.manual_seed(options.seed)
     network: nn.Module = PeriodicNetwork()
     if problem.dimensions == 2:
         network = UNet(variables=1, statics=0, channels=(32, 64, 64), periodic=True)
-    training = Training(network, _channelled(fine), Recipe(steps=given.steps), seed=given.seed)
-    name = f"{given.problem}-denoiser-{given.points}-{given.trajectories}x"
+    training = Training(network, _channelled(fine), Recipe(steps=options.steps), seed=options.seed)
+    name = f"{options.problem}-denoiser-{options.points}-{options.trajectories}x"
     # Whatever --shifts and --every: training shifts its fields itself, and takes some at a time.
-    name += f"{problem.sampling.samples}-{given.steps}-{given.seed}.pt"
-    kept = given.cache / name if given.cache else None
-    if kept and kept.exists():
-        training.resume(torch.load(kept, map_location=given.device, weights_only=True))
-        print(f"denoiser: {training.done} steps from {kept}", flush=True)
+    name += f"{problem.sampling.samples}-{options.steps}-{options.seed}.pt"
+    cache_file = options.cache / name if options.cache else None
+    if cache_file and cache_file.exists():
+        training.resume(torch.load(cache_file, map_location=options.device, weights_only=True))
+        print(f"denoiser: {training.done} steps from {cache_file}", flush=True)
     begun, loss = time.perf_counter(), 0.0
-    while training.done < given.steps:
+    while training.done < options.steps:
         loss += training.step()
-        if training.done % SAVE_EVERY and training.done < given.steps:
+        if training.done % SAVE_EVERY and training.done < options.steps:
             continue
         seconds = time.perf_counter() - begun
         mean = loss / ((training.done - 1) % SAVE_EVERY + 1)
         print(f"denoiser: step {training.done}, loss {mean:.4f}, {seconds:.0f} s", flush=True)
         loss = 0.0
-        if kept:
-            partial = kept.with_suffix(".part")
+        if cache_file:
+            partial = cache_file.with_suffix(".part")
             torch.save(training.state(), partial)
-            partial.replace(kept)
+            partial.replace(cache_file)
     return training.prior()
 
 
@@ -310,7 +327,7 @@ def downscaled(
     prior: FinePrior,
     coarse: dict[str, Tensor],
     chosen: Tensor,
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     factor: int,
 ) -> dict[str, Tensor]:
     """Fine fields given some of the coarse ones: interpolated, by Eq. 7, and by kriging."""
@@ -319,10 +336,10 @@ def downscaled(
         y = _channelled(values[chosen])
         like = y.new_empty(len(y), *prior.power.shape)
         drawn[f"{name}, smooth"] = KeptPoints(y, factor).interpolate(like)
-        for way, guidance in (*((f"Eq. 7 {a:g}", a) for a in given.guidance), ("kriging", None)):
+        for way, guidance in (*((f"Eq. 7 {a:g}", a) for a in options.guidance), ("kriging", None)):
             begun = time.perf_counter()
             x = prior.sample(
-                y, factor=factor, guidance=guidance, levels=given.levels, seed=given.seed
+                y, factor=factor, guidance=guidance, levels=options.levels, seed=options.seed
             )
             off = float(KeptPoints(y, factor).residual(x).abs().max())
             seconds = time.perf_counter() - begun
@@ -333,15 +350,15 @@ def downscaled(
 
 def table(rows: dict[str, Tensor], judged: Tensor, paper: Mapping[str, tuple[float, ...]]) -> Table:
     """Distances of each sample from the truth, printed with the paper's below."""
-    found: Table = {}
+    entries: Table = {}
     print(f"{'':<18}" + "".join(f"{name:>15}" for name in DISTANCES))
     for name, sample in rows.items():
-        found[name] = {key: distance(sample, judged) for key, distance in DISTANCES.items()}
-        show(name, tuple(found[name].values()))
+        entries[name] = {key: distance(sample, judged) for key, distance in DISTANCES.items()}
+        show(name, tuple(entries[name].values()))
         if name in paper:
             show(f"{name}, paper", paper[name])
-            found[f"{name}, paper"] = dict(zip(DISTANCES, paper[name], strict=True))
-    return found
+            entries[f"{name}, paper"] = dict(zip(DISTANCES, paper[name], strict=True))
+    return entries
 
 
 def show(name: str, values: tuple[float, ...]) -> None:

@@ -11,6 +11,7 @@ Floats: TypeAlias = npt.NDArray[np.floating]
 """Of either precision."""
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
+Int64: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Index: TypeAlias = npt.NDArray[np.intp]
 """Positions along an axis."""

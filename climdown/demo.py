@@ -12,11 +12,11 @@ from pathlib import Path
 
 import cftime
 import numpy as np
-import numpy.typing as npt
 import torch
 from netCDF4 import Dataset
 
 from climdown import cf, pipeline, regrid, stream
+from climdown.arrays import Float64
 from climdown.config import RunConfig
 from climdown.diffusion import schedule, solvers
 from climdown.diffusion.noise import KeyedNoise
@@ -31,6 +31,18 @@ _SPACING = 1.4  # degrees, that of a CMIP5 model
 _TAS_BIAS = 0.3  # K
 _PR_BIAS = 0.95  # factor
 _STEPS = 24
+_CMIP = {
+    "tas": {"standard_name": "air_temperature", "units": "K"},
+    "pr": {"standard_name": "precipitation_flux", "units": "kg m-2 s-1"},
+}
+_ATTRIBUTES = {
+    "Conventions": "CF-1.8",
+    "title": "Pseudo-GCM of the climdown demonstration",
+    "source": "climdown demo: a draw from a prior, coarsened and biased",
+    "source_id": "PSEUDO-1",
+    "experiment_id": "demo",
+    "frequency": "day",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +81,7 @@ def run_demo(
         OutputError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    prior = load_prior(PRIOR)
-    dates = [cftime.datetime(2050, 1, 1 + day, calendar="360_day") for day in range(days)]
-    time = cf.time_axis(dates, units="days since 1850-01-01", bounded=True)
+    prior, time = load_prior(PRIOR), _days(days)
     truth = draw_truth(prior, time, seed=seed)
     source, output = folder / "demo_input.nc", folder / "demo_output.nc"
     grid, coarse = write_pseudo_gcm(source, prior, time, truth)
@@ -81,8 +91,7 @@ def run_demo(
         output,
         prior=prior,
         config=config,
-        command=f"climdown run --method zssd {source.name} {output.name} --prior {PRIOR} "
-        f"--members {members} --seed {seed + 1} --steps {_STEPS} --overwrite",
+        command=_command(source, output, config),
         progress=progress,
     )
     ensembles = _read_members(output, prior)
@@ -98,7 +107,21 @@ def run_demo(
     )
 
 
-def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+def _days(count: int) -> cf.TimeAxis:
+    """The first days of a winter."""
+    dates = [cftime.datetime(2050, 1, 1 + day, calendar="360_day") for day in range(count)]
+    return cf.time_axis(dates, units="days since 1850-01-01", bounded=True)
+
+
+def _command(source: Path, output: Path, config: RunConfig) -> str:
+    """The same run as a user would type it."""
+    return (
+        f"climdown run --method zssd {source.name} {output.name} --prior {PRIOR} "
+        f"--members {config.members} --seed {config.seed} --steps {_STEPS} --overwrite"
+    )
+
+
+def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, Float64]:
     """Draw fields from the prior alone, in its units; shape (time, ny, nx), NaN off the mask."""
     card = prior.card
     keys = tuple((0, date.isoformat()) for date in time.dates)
@@ -120,13 +143,26 @@ def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, npt.N
 
 
 def write_pseudo_gcm(
-    path: Path, prior: Prior, time: cf.TimeAxis, truth: dict[str, npt.NDArray[np.float64]]
-) -> tuple[Grid, dict[str, npt.NDArray[np.float64]]]:
+    path: Path, prior: Prior, time: cf.TimeAxis, truth: dict[str, Float64]
+) -> tuple[Grid, dict[str, Float64]]:
     """Coarsen and bias the truth, and write it as a CMIP model would: K and kg m-2 s-1.
 
     Returns:
         the coarse grid and the fields in the prior's units, shape (time, ny, nx).
     """
+    grid, coarse = _biased_copy(prior, truth)
+    variables = []
+    for variable in prior.card.variables:
+        named = {**_CMIP[variable.name], "long_name": variable.long_name}
+        values = cf.convert_units(coarse[variable.name], variable.units, named["units"])
+        output = stream.OutputVariable(variable.name, {**named, "cell_methods": "time: mean"})
+        variables.append((output, values.astype(np.float32)))
+    stream.write_fields(path, grid=grid, time=time, variables=variables, attributes=_ATTRIBUTES)
+    return grid, coarse
+
+
+def _biased_copy(prior: Prior, truth: dict[str, Float64]) -> tuple[Grid, dict[str, Float64]]:
+    """The truth averaged over cells of a climate model, and biased."""
     fine = prior.card.grid
     south, west = fine.lat_edges[0] - 0.3, fine.lon_edges[0] - 0.5
     north, east = fine.lat_edges[-1] + 0.3, fine.lon_edges[-1] + 0.5
@@ -135,34 +171,10 @@ def write_pseudo_gcm(
     coarse = {name: weights.apply(values).astype(np.float64) for name, values in truth.items()}
     coarse["tas"] = coarse["tas"] + _TAS_BIAS
     coarse["pr"] = coarse["pr"] * _PR_BIAS
-    attributes = {
-        "tas": {"standard_name": "air_temperature", "units": "K"},
-        "pr": {"standard_name": "precipitation_flux", "units": "kg m-2 s-1"},
-    }
-    variables = []
-    for variable in prior.card.variables:
-        named = {**attributes[variable.name], "long_name": variable.long_name}
-        values = cf.convert_units(coarse[variable.name], variable.units, named["units"])
-        output = stream.OutputVariable(variable.name, {**named, "cell_methods": "time: mean"})
-        variables.append((output, values.astype(np.float32)))
-    stream.write_fields(
-        path,
-        grid=grid,
-        time=time,
-        variables=variables,
-        attributes={
-            "Conventions": "CF-1.8",
-            "title": "Pseudo-GCM of the climdown demonstration",
-            "source": "climdown demo: a draw from a prior, coarsened and biased",
-            "source_id": "PSEUDO-1",
-            "experiment_id": "demo",
-            "frequency": "day",
-        },
-    )
     return grid, coarse
 
 
-def _read_members(path: Path, prior: Prior) -> dict[str, npt.NDArray[np.float64]]:
+def _read_members(path: Path, prior: Prior) -> dict[str, Float64]:
     """The ensemble in the prior's units, shape (time, member, ny, nx)."""
     ensembles = {}
     with Dataset(path) as file:
@@ -173,9 +185,7 @@ def _read_members(path: Path, prior: Prior) -> dict[str, npt.NDArray[np.float64]
     return ensembles
 
 
-def _bilinear(
-    prior: Prior, grid: Grid, coarse: dict[str, npt.NDArray[np.float64]], name: str
-) -> npt.NDArray[np.float64]:
+def _bilinear(prior: Prior, grid: Grid, coarse: dict[str, Float64], name: str) -> Float64:
     weights = regrid.weights(grid, prior.card.grid, "bilinear")
     return np.asarray(weights.apply(coarse[name]), dtype=np.float64)
 
@@ -183,9 +193,9 @@ def _bilinear(
 def _score(
     prior: Prior,
     grid: Grid,
-    coarse: dict[str, npt.NDArray[np.float64]],
-    ensembles: dict[str, npt.NDArray[np.float64]],
-    truth: dict[str, npt.NDArray[np.float64]],
+    coarse: dict[str, Float64],
+    ensembles: dict[str, Float64],
+    truth: dict[str, Float64],
 ) -> tuple[Score, ...]:
     areas = prior.card.grid.areas
     rows = []
@@ -207,9 +217,9 @@ def _draw(
     path: Path,
     prior: Prior,
     grid: Grid,
-    coarse: dict[str, npt.NDArray[np.float64]],
-    ensembles: dict[str, npt.NDArray[np.float64]],
-    truth: dict[str, npt.NDArray[np.float64]],
+    coarse: dict[str, Float64],
+    ensembles: dict[str, Float64],
+    truth: dict[str, Float64],
 ) -> None:
     fine = prior.card.grid
     rows = []

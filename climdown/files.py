@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from climdown.errors import ConfigError, InputError, OutputError
 
-_HASHED_BYTES = 1 << 20
+log = logging.getLogger(__name__)
+
+# A fingerprint samples the first and last block and so many between.
+_SAMPLES, _SAMPLE_BYTES = 256, 1 << 14
+_LEFTOVER = re.compile(r"(parts\.)?[0-9a-f]+\.tmp")
+# Endings and a point are added to names, which may have 255 bytes.
+_LONGEST_NAME, _KEPT_CHARACTERS = 200, 40
 
 
 @contextmanager
@@ -41,7 +50,7 @@ def placed(path: Path) -> Iterator[Path]:
 def renamed(path: Path) -> Iterator[Path]:
     """As `placed`, with errors as they come, for callers that have a better remedy to offer."""
     # Random, since neither threads nor the machines of a cluster differ by the number of a process.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = beside(path, f"{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         _flush(temporary)
@@ -53,8 +62,104 @@ def renamed(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what killed processes left half written of a file, which nobody is writing now."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        temporary.unlink(missing_ok=True)
+    stem = beside(path, "").name
+    for temporary in path.parent.glob(f"{glob.escape(stem)}*.tmp"):
+        # Not those of another file whose name goes on where this one ends.
+        if not _LEFTOVER.fullmatch(temporary.name.removeprefix(stem)):
+            continue
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A hidden file or folder beside one, named after it; long names are shortened."""
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        name = f"{name[:_KEPT_CHARACTERS]}-{digest}"
+    return path.with_name(f".{name}.{ending}")
+
+
+@contextmanager
+def claimed(output: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold an output alone, by an advisory lock beside it; leftovers of killed processes go.
+
+    The lock ends with the process, however that ends, and holds on shared file systems that know
+    locks (NFS, Lustre mounted with flock, GPFS).
+
+    Args:
+        wait: until another process lets go of it, instead of refusing.
+
+    Raises:
+        OutputError: another process holds it, or its folder cannot be written.
+    """
+    path = beside(output, "lock")
+    try:
+        descriptor = _locked(path, output, wait=wait)
+    except OSError as error:
+        raise OutputError(f"cannot write beside {output}: {error.strerror}") from None
+    try:
+        remove_leftovers(output)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def owned(output: Path, *, overwrite: bool) -> Iterator[None]:
+    """Hold an output that may be written, from the first look at it to its last byte.
+
+    Raises:
+        OutputError: as of `check_output` and `claimed`.
+    """
+    check_output(output, overwrite=overwrite)
+    with claimed(output):
+        check_output(output, overwrite=overwrite)
+        yield
+
+
+def _locked(path: Path, output: Path, *, wait: bool) -> int:
+    """A descriptor that holds the lock of a file under its name."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _lock(descriptor, wait=wait):
+            holder = os.read(descriptor, 200).decode(errors="replace")
+            os.close(descriptor)
+            raise OutputError(
+                f"{output} is being written by another process ({holder or 'unknown'}); wait for "
+                "it, give --wait, or write another output"
+            )
+        # Whoever held it may have removed the name in the meantime.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()} on {_machine()}".encode())
+                return descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Whether the lock was had; a file system without locks lets everybody in, and says so."""
+    import fcntl  # the systems of clusters have it
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        log.warning(
+            "the file system knows no locks (%s): see that no other process writes this output",
+            error.strerror,
+        )
+    return True
+
+
+def _machine() -> str:
+    """The name of this machine."""
+    return os.uname().nodename
 
 
 def place_text(path: Path, text: str) -> None:
@@ -78,15 +183,21 @@ def _flush(path: Path) -> None:
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists or whose folder does not.
+    """Refuse an output that exists, that is no plain file, or whose folder does not exist.
 
     Raises:
         OutputError: says which, and the remedy.
     """
+    if output.is_symlink():
+        raise OutputError(
+            f"{output} is a link to {output.readlink()}; name the file itself, or another output"
+        )
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists already; give --overwrite to replace it")
     if output.is_dir():
         raise OutputError(f"{output} is a folder; expected the name of a NetCDF file")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"{output} is no regular file; expected the name of a NetCDF file")
     if not output.resolve().parent.is_dir():
         raise OutputError(f"the folder {output.resolve().parent} of the output does not exist")
 
@@ -111,10 +222,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def file_fingerprint(path: Path | str) -> str:
-    """Hash of a file's size, beginning and end: tells versions apart without reading it all.
+def file_fingerprint(path: Path | str, *, verify: bool = False) -> str:
+    """What tells versions of a file apart: its size, time stamp, and a hash that samples it.
 
-    Of a folder, a Zarr store, the names and sizes of its files and all that describes them.
+    Of a folder, a Zarr store, the same of all its files, sampled only where they describe it.
+
+    Args:
+        verify: hash every byte, and take no time stamp.
 
     Raises:
         InputError: the path is an address, whose versions cannot be told apart.
@@ -125,21 +239,27 @@ def file_fingerprint(path: Path | str) -> str:
             "be told apart when a run is resumed; copy what is needed first"
         )
     if path.is_dir():
-        return _folder_fingerprint(path)
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
+        return _folder_fingerprint(path, verify=verify)
+    if verify:
+        return file_digest(path)
+    status = path.stat()
+    digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+    last = max(status.st_size - _SAMPLE_BYTES, 0)
     with path.open("rb") as stream:
-        digest.update(stream.read(_HASHED_BYTES))
-        stream.seek(max(0, size - _HASHED_BYTES))
-        digest.update(stream.read())
+        for number in range(_SAMPLES):
+            stream.seek(last * number // (_SAMPLES - 1))
+            digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()
 
 
-def _folder_fingerprint(folder: Path) -> str:
+def _folder_fingerprint(folder: Path, *, verify: bool) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        status = path.stat()
+        digest.update(f"{path.relative_to(folder).as_posix()} {status.st_size}\n".encode())
         # Zarr's metadata: zarr.json, .zarray, .zattrs and the like.
-        if path.name == "zarr.json" or path.name.startswith(".z"):
+        if verify or path.name == "zarr.json" or path.name.startswith(".z"):
             digest.update(path.read_bytes())
+        if not verify:
+            digest.update(str(status.st_mtime_ns).encode())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ SMALL_UNITS = (
     sys.executable,
     "-c",
     "from climdown.stream import parts; parts.UNIT_BYTES = 1\n"
-    "from climdown.cli import main; main()",
+    "from climdown.__main__ import main; main()",
 )
 """The command line with a part file for every batch: a real run has them of 64 MB."""
 

@@ -24,9 +24,17 @@ from climdown.priors.prior import Prior
 from tests.commands import run_config
 from tests.factories import Floats, make_dataset, shared_data
 
-foreign, gcm, paired, running, scoreboard, supervised = (
+competitors, foreign, gcm, paired, running, scoreboard, supervised = (
     importlib.import_module(f"benchmarks.{name}")
-    for name in ("foreign", "gcm", "paired", "running", "scoreboard", "supervised")
+    for name in (
+        "competitors",
+        "foreign",
+        "gcm",
+        "paired",
+        "running",
+        "scoreboard",
+        "supervised",
+    )
 )
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GRID = Grid.regular(30.0, 42.0, 0.0, 16.0, 1.0)
@@ -143,7 +151,7 @@ def test_changes_are_compared_as_differences_and_as_ratios() -> None:
 
 
 def test_a_method_brings_its_options() -> None:
-    method = running.parse_competitor("cm:steps=4:noise_scale=200km")
+    method = competitors.parse_competitor("cm:steps=4:noise_scale=200km")
     assert method.label == "cm:steps=4:noise_scale=200km"
     assert method.settings == {
         "method": "cm",
@@ -151,16 +159,16 @@ def test_a_method_brings_its_options() -> None:
     }
     priors = {"diffusion": "one", "consistency": "other"}
     assert method.prior(priors) == "other"
-    assert running.parse_competitor("zssd").prior(priors) == "one"
+    assert competitors.parse_competitor("zssd").prior(priors) == "one"
     assert method.prior({"diffusion": "one"}) is None
 
 
 def test_a_method_that_cannot_run_on_an_input_is_told_and_left_out(
     capsys: pytest.CaptureFixture[str], tiny_prior: Prior
 ) -> None:
-    methods = [running.parse_competitor(word) for word in ("cm", "zssd")]
+    methods = [competitors.parse_competitor(word) for word in ("cm", "zssd")]
     entries = {"bias": "qdm"}  # without --historical
-    assert running.draw_all(methods, {"diffusion": tiny_prior}, [], entries) == {}
+    assert competitors.draw_all(methods, {"diffusion": tiny_prior}, [], entries) == {}
     text = capsys.readouterr().out
     assert "zssd: left out, --bias qdm needs the same model" in text
     assert "cm" not in text
@@ -172,7 +180,7 @@ def test_a_method_that_cannot_run_on_an_input_is_told_and_left_out(
 )
 def test_a_method_that_the_command_does_not_have_is_an_error(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        running.parse_competitor(word)
+        competitors.parse_competitor(word)
 
 
 def axis(first: str, days: int) -> cf.TimeAxis:
@@ -183,15 +191,15 @@ def axis(first: str, days: int) -> cf.TimeAxis:
 
 def test_stretches_are_spread_over_all_days() -> None:
     time = axis("2001-01-01", 90)
-    found = running.stretches(time, None, 12)
+    found = competitors.stretches(time, None, 12)
     assert found == [
         "2001-01-01/2001-01-04",
         "2001-02-13/2001-02-16",
         "2001-03-28/2001-03-31",
     ]
-    assert running.stretches(time, None, None) == ["2001-01-01/2001-03-31"]
-    assert running.stretches(time, "2001-02/2001-02", 400) == ["2001-02-01/2001-02-28"]
-    assert len(running.stretches(axis("2001-01-01", 2000), None, 480)) == 12
+    assert competitors.stretches(time, None, None) == ["2001-01-01/2001-03-31"]
+    assert competitors.stretches(time, "2001-02/2001-02", 400) == ["2001-02-01/2001-02-28"]
+    assert len(competitors.stretches(axis("2001-01-01", 2000), None, 480)) == 12
 
 
 def test_days_held_out_are_those_of_validation_or_else_none_of_training(
@@ -366,8 +374,8 @@ def test_part_c_judges_the_climate_and_the_change(data: Path) -> None:
 def test_stretches_have_the_fields_of_the_whole(data: Path, trained: Prior) -> None:
     inputs = [data / "hist_tas.nc", data / "hist_pr.nc"]
     config = run_config(members=2, steps=2)
-    whole = running.draw(trained, inputs, config)
-    parts = running.draw(
+    whole = competitors.draw(trained, inputs, config)
+    parts = competitors.draw(
         trained, inputs, config, ["2001-01-01/2001-01-02", "2001-01-19/2001-01-20"]
     )
     assert [date.day for date in parts.dates] == [1, 2, 19, 20]

@@ -153,7 +153,7 @@ def test_options_stand_where_the_command_has_them() -> None:
 
 
 def test_numbers_and_words_are_told_apart() -> None:
-    any_word, auto = number_or()["parser"], number_or("auto", whole=True)["parser"]
+    any_word, auto = number_or()["parser"], number_or("auto", integer=True)["parser"]
     assert any_word("0.5") == 0.5
     assert any_word("200km") == "200km"
     assert any_word(None) is None

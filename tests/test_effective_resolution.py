@@ -104,7 +104,7 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.mark.parametrize("name", ["tas", "pr"])
 @pytest.mark.parametrize("factor", [2, 4, 6, 8])
-def test_exact_means_are_believed_at_their_own_cells(
+def test_exact_means_guide_at_their_own_cells(
     name: str, factor: int, prior: Prior, tmp_path: Path, told: pytest.LogCaptureFixture
 ) -> None:
     values = lowered(physical(prior, name, red(DAYS, 3)), factor)

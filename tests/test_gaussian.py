@@ -470,7 +470,7 @@ def _nan(values: np.ndarray) -> np.ndarray:
         ("patterns_pr", None, "lacks the field 'patterns_pr'"),
         ("patterns_tas", lambda v: v[:2], r"field 'patterns_tas' has shape \(2, \d+\); exp.*\(3, "),
         ("mean_pr", lambda v: v[1:], r"field 'mean_pr' has shape"),
-        ("variances_tas", _nan, "field 'variances_tas' holds numbers that are not finite"),
+        ("variances_tas", _nan, "field 'variances_tas' holds 1 numbers that are not finite"),
         ("variances_pr", lambda v: -v, "field 'variances_pr' holds variances that are not above 0"),
     ],
 )

@@ -356,7 +356,7 @@ def test_values_that_cannot_be_right_are_suspicious(
     assert ("suspicious", message) in report_of(path).rows()
 
 
-def test_a_few_unbelievable_values_may_be_a_fill(path: Path) -> None:
+def test_a_few_impossible_values_may_be_a_fill(path: Path) -> None:
     make_dataset(
         path=path,
         lat=np.arange(30, 60, 2.0),

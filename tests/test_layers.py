@@ -20,7 +20,17 @@ from climdown.methods.registry import methods
 
 # Rooms are the members of the package, files and folders. Configuration objects stop at the
 # plans and at priors, whose cards hold settings of networks: others take plain arguments.
-VALUES = {"arrays", "errors", "files", "grid", "mesh", "options", "transforms", "version"}
+VALUES = {
+    "arrays",
+    "errors",
+    "files",
+    "grid",
+    "mesh",
+    "options",
+    "signals",
+    "transforms",
+    "version",
+}
 PLAIN = {*VALUES, "config"}
 BELOW_PLANS = {
     *PLAIN,

@@ -340,7 +340,7 @@ def check(path: Path, quantity: Quantity = TAS) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 1 << 20])
-def test_believable_values_pass_whatever_the_blocks(
+def test_plausible_values_pass_whatever_the_blocks(
     tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(checks, "_CHECK_BYTES", block)
@@ -396,7 +396,7 @@ def test_values_in_other_units_than_they_say_are_refused(
         check(path)
 
 
-def test_a_few_unbelievable_values_are_said_and_kept(
+def test_a_few_impossible_values_are_said_and_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def odd(lat: Floats, lon: Floats, step: int) -> Floats:

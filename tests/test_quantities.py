@@ -11,11 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from climdown import cf
-from climdown.cf.quantities import KNOWN
+from climdown.cf.quantities import FAMILIES
 from climdown.cf.recognition import mismatch
 from tests.factories import FLOAT32_RTOL, make_dataset, shared_data, truth, wave
 
-BY_NAME = {known.quantity.name: known for known in KNOWN}
+BY_NAME = {known.quantity.name: known for known in FAMILIES}
 
 
 def variable(name: str, units: str, **attributes: str) -> xr.DataArray:
@@ -23,7 +23,7 @@ def variable(name: str, units: str, **attributes: str) -> xr.DataArray:
 
 
 def family(name: str, units: str, **attributes: str) -> str | None:
-    known = cf.known_quantity(variable(name, units, **attributes))
+    known = cf.family_of_array(variable(name, units, **attributes))
     return None if known is None else known.quantity.name
 
 
@@ -105,7 +105,7 @@ def test_a_pressure_axis_makes_a_variable_one_aloft() -> None:
     levels = {"plev": ("plev", [85_000.0, 50_000.0], {"units": "Pa"})}
     attributes = {"standard_name": "eastward_wind", "units": "m s-1"}
     array = xr.DataArray(np.zeros(2), levels, ("plev",), "wind_east", attributes)
-    known = cf.known_quantity(array)
+    known = cf.family_of_array(array)
     assert known is not None
     assert known.quantity.name == "ua"
 
@@ -124,10 +124,10 @@ def test_a_pressure_axis_makes_a_variable_one_aloft() -> None:
 )
 def test_what_no_family_fits_is_unknown(name: str, attributes: dict[str, str]) -> None:
     array = xr.DataArray(0.0, name=name, attrs=attributes)
-    assert cf.known_quantity(array) is None
+    assert cf.family_of_array(array) is None
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.quantity.name)
+@pytest.mark.parametrize("known", FAMILIES, ids=lambda known: known.quantity.name)
 def test_each_family_knows_itself_by_every_name_and_standard_name(known: cf.VariableFamily) -> None:
     quantity = known.quantity
     assert known.low < known.high
@@ -140,7 +140,7 @@ def test_each_family_knows_itself_by_every_name_and_standard_name(known: cf.Vari
 
 
 def test_no_name_belongs_to_two_families() -> None:
-    names = [name for known in KNOWN for name in known.quantity.names]
+    names = [name for known in FAMILIES for name in known.quantity.names]
     assert len(names) == len(set(names))
 
 
@@ -155,7 +155,7 @@ def test_no_name_belongs_to_two_families() -> None:
         ("pr", "mm", -np.inf, np.inf),
     ],
 )
-def test_believable_ranges_come_in_other_units(
+def test_plausible_ranges_come_in_other_units(
     name: str, units: str, low: float, high: float
 ) -> None:
     np.testing.assert_allclose(BY_NAME[name].range_in(units), (low, high), rtol=1e-12)
@@ -174,13 +174,13 @@ def test_believable_ranges_come_in_other_units(
     ],
 )
 def test_a_quantity_has_the_family_of_its_name(quantity: cf.Quantity, expected: str | None) -> None:
-    known = cf.known_family(quantity)
+    known = cf.family_of(quantity)
     assert (None if known is None else known.quantity.name) == expected
 
 
 @given(
-    known=st.sampled_from(KNOWN),
-    other=st.sampled_from(KNOWN),
+    known=st.sampled_from(FAMILIES),
+    other=st.sampled_from(FAMILIES),
     own=st.integers(0, 9),
     foreign=st.integers(0, 9),
 )
@@ -269,7 +269,7 @@ def test_a_field_can_be_asked_what_it_is(tmp_path: Path) -> None:
     make_dataset(path=tmp_path / "t.nc", name="air", height=2.0)
     quantity = cf.Quantity("tas", ("air_temperature",), (), "degC")
     field = cf.open_field(tmp_path / "t.nc", quantity)
-    known = cf.known_quantity(cf.like_array(field))
+    known = cf.family_of_array(cf.like_array(field))
     assert known is not None
     assert known.quantity.name == "tas"
 
@@ -295,5 +295,5 @@ def test_a_field_can_be_asked_what_it_is(tmp_path: Path) -> None:
 def test_real_variables_are_recognised(pattern: str, expected: str) -> None:
     (path,) = cf.expand_paths([shared_data() / pattern])
     with cf.open_dataset(path) as dataset:
-        families = [cf.known_quantity(dataset[name]) for name in cf.gridded_variables(dataset)]
+        families = [cf.family_of_array(dataset[name]) for name in cf.gridded_variables(dataset)]
     assert expected in [known.quantity.name for known in families if known is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from climdown import stream
 from climdown.arrays import Float32
 from climdown.errors import OutputError, ResumeError
-from climdown.files import check_output, file_fingerprint
 from climdown.stream import PartStore, plan_units
 from climdown.stream.parts import UNIT_BYTES
 
@@ -55,7 +54,7 @@ def test_units_hold_every_missing_field_once_in_order(
     total = times * members
     places = sorted({0, total, *(cut % (total + 1) for cut in cuts)})
     missing = [slice(a, b) for a, b in itertools.pairwise(places)][::2]
-    units = plan_units(missing, members, size, field_bytes)
+    units = tuple(plan_units(missing, members, size, field_bytes))
     batches = [batch for unit in units for batch in unit.batches]
     fields = [field for batch in batches for field in range(batch.start, batch.stop)]
     assert fields == [field for part in missing for field in range(part.start, part.stop)]
@@ -95,14 +94,14 @@ def test_a_batch_holds_all_members_of_some_steps_or_some_members_of_one() -> Non
 
     assert batches(5, 3, 7) == [(0, 6), (6, 12), (12, 15)]
     assert batches(2, 3, 2) == [(0, 2), (2, 3), (3, 5), (5, 6)]
-    assert plan_units([], 3, 2, 1) == ()
+    assert list(plan_units([], 3, 2, 1)) == []
 
 
 def test_a_unit_is_of_64_megabytes_whatever_the_batch() -> None:
     # A century of 10 members over Iberia, two variables.
     fields, field_bytes = 36525 * 10, 2 * 4 * 41 * 61
     for size in (1, 16, 256):
-        units = plan_units([slice(0, fields)], 10, size, field_bytes)
+        units = tuple(plan_units([slice(0, fields)], 10, size, field_bytes))
         assert len(units) == -(-fields * field_bytes // UNIT_BYTES) or len(units) <= 120
         assert max(unit.fields for unit in units) * field_bytes > 0.9 * UNIT_BYTES
 
@@ -211,8 +210,75 @@ def test_a_full_disk_is_an_output_error_and_leaves_no_half_part(
     assert [path.name for path in store.folder.iterdir()] == ["plan.json"]
 
 
+def flip(path: Path, place: int) -> None:
+    """Another bit in one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def cut(part: Path, _other: Path) -> None:
+    part.write_bytes(part.read_bytes()[:100])
+
+
+def empty(part: Path, _other: Path) -> None:
+    part.write_bytes(b"")
+
+
+def flipped(part: Path, _other: Path) -> None:
+    flip(part, 150)
+
+
+def flipped_in_its_seal(part: Path, _other: Path) -> None:
+    flip(part, -3)
+
+
+def swapped(part: Path, other: Path) -> None:
+    part.write_bytes(other.read_bytes())
+
+
+def unsealed(part: Path, _other: Path) -> None:
+    np.save(part, numbered(0, 5))
+
+
+def misshaped(part: Path, _other: Path) -> None:
+    np.save(part, numbered(0, 4))
+    stream.seal(part, "another run")
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, empty, flipped, flipped_in_its_seal, swapped, unsealed, misshaped]
+)
+def test_a_damaged_part_is_said_and_drawn_anew(
+    damage: Callable[[Path, Path], None], output: Path, warned: pytest.LogCaptureFixture
+) -> None:
+    store = begin(output)
+    for start in (0, 5, 10):
+        store.write(start, numbered(start, start + 5))
+    first, second, _ = sorted(store.folder.glob("unit-*"))
+    damage(first, second)
+    again = begin(output)
+    assert again.missing() == [slice(0, 5)]
+    assert f"{first} is damaged, or no part of this run: it is drawn anew" in warned.text
+    assert not first.exists()
+    again.write(0, numbered(0, 5))
+    assert begin(output).missing() == []
+
+
+def test_a_part_of_another_run_at_the_same_place_is_none_of_this(
+    output: Path, warned: pytest.LogCaptureFixture
+) -> None:
+    begin(output).write(0, numbered(0, 15))
+    other = begin(output.with_name("other.nc"), identity={**IDENTITY, "seed": 1})
+    other.write(0, numbered(0, 15))
+    (part,) = other.folder.glob("unit-*")
+    part.replace(stream.parts_folder(output) / part.name)
+    assert begin(output).missing() == [slice(0, 15)]
+    assert "no part of this run" in warned.text
+
+
 @pytest.mark.parametrize("content", ["cut short", "too few"])
-def test_a_damaged_part_is_named_with_the_remedy(content: str, output: Path) -> None:
+def test_a_part_damaged_since_it_was_checked_is_named(content: str, output: Path) -> None:
     store = begin(output)
     store.write(0, numbered(0, 15))
     part = next(store.folder.glob("unit-*"))
@@ -220,8 +286,19 @@ def test_a_damaged_part_is_named_with_the_remedy(content: str, output: Path) -> 
         part.write_bytes(part.read_bytes()[:100])
     else:
         np.save(part, numbered(0, 4))
-    with pytest.raises(ResumeError, match=r"unit-.*\.npy is damaged; remove it and run again"):
+    with pytest.raises(ResumeError, match=r"unit-.*\.npy is damaged; run again, and it is drawn"):
         store.member(0, 0, slice(0, 5))
+
+
+def test_leftovers_of_a_killed_process_go(output: Path) -> None:
+    store = begin(output)
+    store.write(0, numbered(0, 4))
+    (store.folder / ".unit-000000004-000000008.npy.0f0f.tmp").write_bytes(b"half")
+    begin(output)
+    assert sorted(path.name for path in store.folder.iterdir()) == [
+        "plan.json",
+        "unit-000000000-000000004.npy",
+    ]
 
 
 def test_entries_only_the_old_run_had_count_as_other_options(output: Path) -> None:
@@ -241,41 +318,3 @@ def test_removed_parts_leave_nothing(output: Path) -> None:
     store.write(0, numbered(0, 4))
     store.remove()
     assert list(output.parent.iterdir()) == []
-
-
-def test_an_output_that_exists_is_refused_unless_it_may_be_replaced(output: Path) -> None:
-    check_output(output, overwrite=False)
-    output.write_text("", encoding="utf-8")
-    with pytest.raises(OutputError, match=r"out\.nc exists already; give --overwrite"):
-        check_output(output, overwrite=False)
-    check_output(output, overwrite=True)
-
-
-def test_a_folder_is_no_output(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is a folder; expected the name of a NetCDF file"):
-        check_output(tmp_path, overwrite=True)
-
-
-def test_the_folder_of_an_output_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"the folder .*nowhere of the output does not exist"):
-        check_output(tmp_path / "nowhere" / "out.nc", overwrite=False)
-
-
-@pytest.mark.parametrize("place", [0, 1 << 19, -1])
-def test_a_fingerprint_tells_contents_and_sizes_apart(place: int, tmp_path: Path) -> None:
-    path = tmp_path / "data.nc"
-    content = bytearray(3 << 20)
-    path.write_bytes(content)
-    before = file_fingerprint(path)
-    assert file_fingerprint(path) == before
-    content[place] ^= 1
-    path.write_bytes(content)
-    assert file_fingerprint(path) != before
-    path.write_bytes(bytes((3 << 20) + 1))
-    assert file_fingerprint(path) != before
-
-
-def test_a_fingerprint_belongs_to_the_content_and_not_to_the_name(tmp_path: Path) -> None:
-    for name in ("a.nc", "b.nc"):
-        (tmp_path / name).write_bytes(b"short")
-    assert file_fingerprint(tmp_path / "a.nc") == file_fingerprint(tmp_path / "b.nc")

@@ -92,16 +92,16 @@ class FinePrior:
         ladder = karras_sigmas(levels, sigma_min=sigmas[0], sigma_max=sigmas[1])
         for first in range(0, len(coarse), batch_size):
             part = coarse[first : first + batch_size]
-            kept = KeptPoints((part - self.mean) / self.scale, factor)
+            observed = KeptPoints((part - self.mean) / self.scale, factor)
             denoise = self.denoiser.bind(torch.zeros(len(part), 3, device=part.device))
             keys = tuple((0, str(first + i)) for i in range(len(part)))
             noise = KeyedNoise(seed, keys, tuple(self.power.shape), part.device)
-            given = (
-                kriging(denoise, kept, self.power)
+            conditional = (
+                kriging(denoise, observed, self.power)
                 if guidance is None
-                else eq7(denoise, kept, guidance)
+                else eq7(denoise, observed, guidance)
             )
-            x = self.mean + self.scale * sample_fast(given, noise, ladder)
+            x = self.mean + self.scale * sample_fast(conditional, noise, ladder)
             drawn.append(KeptPoints(part, factor).project(x))
         return torch.cat(drawn)
 
@@ -146,17 +146,17 @@ class KeptPoints:
         return placed
 
 
-def eq7(denoise: Denoise, kept: KeptPoints, alpha: float) -> Denoise:
+def eq7(denoise: Denoise, observed: KeptPoints, alpha: float) -> Denoise:
     """Wan et al. 2023 (arXiv 2305.15618, Eq. 7).
 
     D~ = (C')^+ y' + (I - V V^T) [D - alpha grad_x || C' D - y' ||^2]
     """
     if alpha == 0.0:
-        return projection(denoise, kept)
-    return projection(unified_coordinate_guidance(denoise, kept, scale=2.0 * alpha), kept)
+        return projection(denoise, observed)
+    return projection(unified_coordinate_guidance(denoise, observed, scale=2.0 * alpha), observed)
 
 
-def kriging(denoise: Denoise, kept: KeptPoints, power: Tensor) -> Denoise:
+def kriging(denoise: Denoise, observed: KeptPoints, power: Tensor) -> Denoise:
     """Move what a denoiser says onto C' x = y' together with its surroundings.
 
     D~ = D + S C'^T (C' S C'^T)^-1 (y' - C' D)
@@ -169,7 +169,7 @@ def kriging(denoise: Denoise, kept: KeptPoints, power: Tensor) -> Denoise:
 
     Args:
         denoise: D.
-        kept: y', in the denoiser's units.
+        observed: y', in the denoiser's units.
         power: lambda, shape of a field.
     """
     grid = tuple(range(-_dimensions(power), 0))
@@ -178,17 +178,17 @@ def kriging(denoise: Denoise, kept: KeptPoints, power: Tensor) -> Denoise:
         result: Tensor = torch.fft.ifftn(torch.fft.fftn(values, dim=grid) * gain, dim=grid).real
         return result
 
-    def given(x: Tensor, sigma: float) -> Tensor:
+    def conditional(x: Tensor, sigma: float) -> Tensor:
         denoised = denoise(x, sigma)
         left = power * sigma**2 / (power + sigma**2)
         # Every factor-th value of a stationary covariance is a stationary covariance.
         covariance = torch.fft.ifftn(left, dim=grid).real
-        coarse = keep_every(covariance, kept.factor, len(grid))
-        of_kept = torch.fft.fftn(coarse, dim=grid).real
-        weights = filtered(-kept.residual(denoised), 1.0 / of_kept)
-        return kept.project(denoised + filtered(kept.spread(weights, denoised), left))
+        coarse = keep_every(covariance, observed.factor, len(grid))
+        coarse_power = torch.fft.fftn(coarse, dim=grid).real
+        weights = filtered(-observed.residual(denoised), 1.0 / coarse_power)
+        return observed.project(denoised + filtered(observed.spread(weights, denoised), left))
 
-    return given
+    return conditional
 
 
 class Training:
@@ -228,8 +228,8 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
         self.optimiser.step()
-        kept = averages.decay(self.recipe.decay, "exponential", self.done)
-        averages.update(self.average, self.denoiser, kept)
+        decay = averages.decay(self.recipe.decay, "exponential", self.done)
+        averages.update(self.average, self.denoiser, decay)
         self.done += 1
         return float(loss.detach())
 

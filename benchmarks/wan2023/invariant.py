@@ -130,12 +130,12 @@ def _log_sum(scores: Tensor) -> Tensor:
 
 def _sweep(kernel: Tensor, potential: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """What `balance` asks for: the rows' own potential, over reg, and the mass of each target."""
-    total, own = torch.zeros_like(potential), []
+    total, potentials = torch.zeros_like(potential), []
     for block in torch.split(kernel, rows):
         plan = block + potential
         peak = plan.amax(1, keepdim=True)
         plan.sub_(peak).exp_()
         mass = plan.sum(1)
         total += (1.0 / mass) @ plan
-        own.append(-(peak[:, 0] + mass.log()))
-    return torch.cat(own), total * (len(potential) / len(kernel))
+        potentials.append(-(peak[:, 0] + mass.log()))
+    return torch.cat(potentials), total * (len(potential) / len(kernel))

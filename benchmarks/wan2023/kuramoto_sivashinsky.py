@@ -58,7 +58,7 @@ class Spectral:
             square: Tensor = torch.fft.rfft(torch.fft.irfft(v, self.points) ** 2)
             return parts.advection * square
 
-        v: Tensor = torch.fft.rfft(fields) * parts.kept
+        v: Tensor = torch.fft.rfft(fields) * parts.resolved
         for _ in range(steps):
             v = parts.scheme.step(v, nonlinear)
         result: Tensor = torch.fft.irfft(v, self.points)
@@ -146,9 +146,9 @@ def _wavenumbers(points: int, length: float, device: torch.device) -> Tensor:
 
 
 class _SpectralParts(NamedTuple):
-    """Modes kept (points / 2 + 1,), - i k / 2 on those, and the scheme."""
+    """Which modes are resolved (points / 2 + 1,), - i k / 2 on those, and the scheme."""
 
-    kept: Tensor
+    resolved: Tensor
     advection: Tensor
     scheme: ExponentialRungeKutta
 
@@ -156,10 +156,10 @@ class _SpectralParts(NamedTuple):
 @lru_cache(maxsize=8)
 def _spectral_parts(solver: Spectral, dtype: torch.dtype, device: torch.device) -> _SpectralParts:
     k = _wavenumbers(solver.points, solver.length, device)
-    kept = torch.arange(len(k), device=device) < solver.points / 3
+    resolved = torch.arange(len(k), device=device) < solver.points / 3
     return _SpectralParts(
-        kept,
-        (-0.5j * k * kept).to(dtype.to_complex()),
+        resolved,
+        (-0.5j * k * resolved).to(dtype.to_complex()),
         ExponentialRungeKutta.build(k**2 - k**4, solver.time_step, dtype),
     )
 

@@ -83,7 +83,7 @@ class Spectral:
             products: Tensor = torch.fft.rfft2(torch.stack((u * v, v**2 - u**2), -3))
             return (parts.advection * products).sum(-3) + parts.forcing
 
-        w: Tensor = torch.fft.rfft2(fields) * parts.kept
+        w: Tensor = torch.fft.rfft2(fields) * parts.resolved
         for _ in range(steps):
             w = parts.scheme.step(w, nonlinear)
         result: Tensor = torch.fft.irfft2(w, shape)
@@ -171,9 +171,9 @@ def images(fields: Tensor, wavenumber: int = Flow.forcing_wavenumber) -> Tensor:
     upside_down = -fields.flip(-2).roll(1, -2)
     # Half waves of the force, in points of the grid times the wavenumber's double.
     steps = [(y, y * 2 * wavenumber / points) for y in range(points)]
-    whole = [y for y, halves in steps if halves % 2 == 0]
+    even = [y for y, halves in steps if halves % 2 == 0]
     odd = [y for y, halves in steps if halves % 2 == 1]
-    pairs = [(x, y) for y in whole for x in (fields, turned)]
+    pairs = [(x, y) for y in even for x in (fields, turned)]
     pairs += [(x, y) for y in odd for x in (mirrored, upside_down)]
     return torch.stack([x.roll((y, s), (-2, -1)) for x, y in pairs for s in range(points)])
 
@@ -198,9 +198,9 @@ def flux_divergence(w: Tensor, u: Tensor, v: Tensor, step_over_width: float) -> 
 
 
 class _SpectralParts(NamedTuple):
-    """Modes kept; velocity from vorticity; advection from products; forcing; the scheme."""
+    """Resolved modes; velocity from vorticity; advection from products; forcing; the scheme."""
 
-    kept: Tensor
+    resolved: Tensor
     velocity: Tensor
     advection: Tensor
     forcing: Tensor
@@ -219,14 +219,14 @@ class _VolumeParts(NamedTuple):
 def _spectral_parts(solver: Spectral, dtype: torch.dtype, device: torch.device) -> _SpectralParts:
     kx, ky = _wavenumbers(solver.points, device)
     square = kx**2 + ky**2
-    kept = (kx.abs() < solver.points / 3) & (ky.abs() < solver.points / 3)
-    stream = torch.where(square > 0, 1 / square, 0.0) * kept
+    resolved = (kx.abs() < solver.points / 3) & (ky.abs() < solver.points / 3)
+    stream = torch.where(square > 0, 1 / square, 0.0) * resolved
     flow = solver.flow
     complex_type = dtype.to_complex()
     return _SpectralParts(
-        kept,
+        resolved,
         torch.stack((1j * ky * stream, -1j * kx * stream)).to(complex_type),
-        (torch.stack((kx**2 - ky**2, kx * ky)) * kept).to(dtype),
+        (torch.stack((kx**2 - ky**2, kx * ky)) * resolved).to(dtype),
         torch.fft.rfft2(_forcing(flow, solver.points, device)).to(complex_type),
         ExponentialRungeKutta.build(-flow.viscosity * square - flow.drag, solver.time_step, dtype),
     )

@@ -123,8 +123,8 @@ def keep_every(fields: Tensor, factor: int, dimensions: int) -> Tensor:
     if any(size % factor for size in sizes):
         raise ConfigError(f"factor {factor} does not divide the grid {tuple(sizes)}")
     for dim in range(-dimensions, 0):
-        kept = torch.arange(0, fields.shape[dim], factor, device=fields.device)
-        fields = fields.index_select(dim, kept)
+        index = torch.arange(0, fields.shape[dim], factor, device=fields.device)
+        fields = fields.index_select(dim, index)
     return fields
 
 
@@ -161,12 +161,12 @@ class ExponentialRungeKutta:
     doi:10.1137/S1064827502410633).
 
     Attributes:
-        whole, half: exp(h L) and exp(h L / 2), shape of L.
+        full, half: exp(h L) and exp(h L / 2), shape of L.
         stage: weight of N within the stages.
         weights: of N at the beginning, at each of the middle stages, and at the end.
     """
 
-    whole: Tensor
+    full: Tensor
     half: Tensor
     stage: Tensor
     weights: tuple[Tensor, Tensor, Tensor]
@@ -184,7 +184,7 @@ class ExponentialRungeKutta:
             return (time_step * values.real.mean(-1)).to(dtype)
 
         return cls(
-            whole=torch.exp(z).to(dtype),
+            full=torch.exp(z).to(dtype),
             half=torch.exp(z / 2).to(dtype),
             stage=mean((torch.exp(r / 2) - 1) / r),
             weights=(
@@ -203,7 +203,7 @@ class ExponentialRungeKutta:
         n_a = nonlinear(a)
         n_b = nonlinear(half_v + self.stage * n_a)
         n_c = nonlinear(self.half * a + self.stage * (2 * n_b - n_v))
-        return self.whole * v + first * n_v + middle * (n_a + n_b) + last * n_c
+        return self.full * v + first * n_v + middle * (n_a + n_b) + last * n_c
 
 
 def van_leer_flux(values: Tensor, speed: Tensor, step_over_width: float, dim: int) -> Tensor:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.periods import moving_periods
 from climdown.adjust.series import Climatology, Series
 from climdown.adjust.settings import Settings
+from climdown.arrays import Dates, Float32, Float64, Int64
 from climdown.bias import quantile
 from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
@@ -26,8 +26,6 @@ from climdown.compute.device import to_device, to_host
 from climdown.compute.engine import Engine
 from climdown.errors import InputError, OutputError
 
-Floats = npt.NDArray[np.float32]
-
 _READ_BYTES = 64 << 20
 # Of one block of cells: its three series with their copies, and its map.
 _BLOCK_BYTES = 256 << 20
@@ -35,10 +33,10 @@ _COPIES = 8
 _NAMES = ("ref", "hist", "sim", "scen")
 
 Progress = Callable[[int, int], None]
-Keep = Callable[[slice, Mapping[str, Floats]], None]
+Keep = Callable[[slice, Mapping[str, Float32]], None]
 
 
-def _no_days() -> npt.NDArray[np.int64]:
+def _no_days() -> Int64:
     return np.zeros(len(_NAMES), dtype=np.int64)
 
 
@@ -59,8 +57,8 @@ class Report:
     unmapped: int = 0
     bounded: int = 0
     highest: float = -np.inf
-    dry: npt.NDArray[np.int64] = field(default_factory=_no_days)
-    days: npt.NDArray[np.int64] = field(default_factory=_no_days)
+    dry: Int64 = field(default_factory=_no_days)
+    days: Int64 = field(default_factory=_no_days)
 
     def __add__(self, other: Report) -> Report:
         return Report(
@@ -114,7 +112,7 @@ def adjust_series(
         stack: keeps the result until it is left.
         scratch: folder for the scratch files; they need three times the size of the data in
             float32, and the result once more.
-        stored: a kept map, instead of training.
+        stored: a stored map, instead of training.
         keep: called with each block's quantiles.
 
     Returns:
@@ -137,9 +135,10 @@ def adjust_series(
         }
         for name, one in fields.items():
             _spill(one, stores[name])
-        found = Scratch(scratch, times=lengths["sim"], cells=cells, width=width)
-        result = stack.enter_context(found)
-        tasks = _tasks(series, settings, stores, stored, engine, kept=keep is not None)
+        result = stack.enter_context(
+            Scratch(scratch, times=lengths["sim"], cells=cells, width=width)
+        )
+        tasks = _tasks(series, settings, stores, stored, engine, with_quantiles=keep is not None)
         return result, _adjust_blocks(engine, tasks, result, keep, progress)
 
 
@@ -151,13 +150,13 @@ def _adjust_blocks(
     progress: Progress | None,
 ) -> Report:
     report, blocks = Report(), result.blocks
-    for done, (block, found) in enumerate(
+    for done, (block, outcome) in enumerate(
         zip(blocks, engine.map(_adjust_task, tasks), strict=True), start=1
     ):
-        result.write_cells(block, found.scen)
-        report += found.report
+        result.write_cells(block, outcome.scen)
+        report += outcome.report
         if keep is not None:
-            keep(block, found.quantiles)
+            keep(block, outcome.quantiles)
         if progress is not None:
             progress(done, len(blocks))
     return report
@@ -210,29 +209,30 @@ class _Task:
 
     Attributes:
         ref: values, or quantiles of (groups, nodes, width), or None where `stored` is given.
-        stored: nodes and quantiles of a kept map.
-        first_cell: number of the block's first cell, by which dry days are told apart.
-        kept: whether the quantiles are wanted back.
+        stored: nodes and quantiles of a stored map.
+        first_cell: number of the block's first cell, on which the random values of dry days
+            depend.
+        with_quantiles: whether the quantiles are wanted back.
     """
 
     settings: Settings
-    ref: Floats | None
-    ref_dates: npt.NDArray[np.object_] | None
-    hist: Floats | None
-    hist_dates: npt.NDArray[np.object_] | None
-    sim: Floats
-    sim_dates: npt.NDArray[np.object_]
-    stored: tuple[npt.NDArray[np.float64], Floats, Floats] | None
+    ref: Float32 | None
+    ref_dates: Dates | None
+    hist: Float32 | None
+    hist_dates: Dates | None
+    sim: Float32
+    sim_dates: Dates
+    stored: tuple[Float64, Float32, Float32] | None
     first_cell: int
     threads: int
     device: str
-    kept: bool
+    with_quantiles: bool
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    scen: Floats
-    quantiles: dict[str, Floats]
+class _Result:
+    scen: Float32
+    quantiles: dict[str, Float32]
     report: Report
 
 
@@ -243,16 +243,16 @@ def _tasks(
     stored: StoredMap | None,
     engine: Engine,
     *,
-    kept: bool,
+    with_quantiles: bool,
 ) -> Iterator[_Task]:
-    known = None
+    quantiles = None
     if isinstance(series.ref, Climatology):
-        known = _by_group(series.ref, settings.grouping)
+        quantiles = _by_group(series.ref, settings.grouping)
     for block in stores["sim"].blocks:
         ref = stores["ref"].read_cells(block) if "ref" in stores else None
         yield _Task(
             settings=settings,
-            ref=ref if known is None else known[..., block],
+            ref=ref if quantiles is None else quantiles[..., block],
             ref_dates=series.ref.time.dates if isinstance(series.ref, cf.Field) else None,
             hist=stores["hist"].read_cells(block) if "hist" in stores else None,
             hist_dates=series.hist.time.dates if "hist" in stores else None,
@@ -262,22 +262,22 @@ def _tasks(
             first_cell=block.start,
             threads=engine.threads,
             device=engine.device,
-            kept=kept,
+            with_quantiles=with_quantiles,
         )
 
 
-def _by_group(climatology: Climatology, grouping: Grouping) -> Floats:
+def _by_group(climatology: Climatology, grouping: Grouping) -> Float32:
     """A prior's quantiles in the order of the grouping, shape (groups, nodes, cells)."""
     values = climatology.quantiles.reshape(*climatology.quantiles.shape[:2], -1)
     if grouping.kind == "none":
         return values[-1:]
-    found = np.full((12, *values.shape[1:]), np.nan, dtype=np.float32)
+    by_month = np.full((12, *values.shape[1:]), np.nan, dtype=np.float32)
     for entry, month in enumerate(climatology.months):
-        found[month - 1] = values[entry]
-    return found
+        by_month[month - 1] = values[entry]
+    return by_month
 
 
-def _adjust_task(task: _Task) -> _Found:
+def _adjust_task(task: _Task) -> _Result:
     """Train a block's map and apply it: runs in this process or in a worker's."""
     trained = _train(task)
     scen, bounded, unmapped = _apply(task, trained)
@@ -293,11 +293,11 @@ def _adjust_task(task: _Task) -> _Found:
         dry=dry,
         days=days,
     )
-    quantiles = {REF: trained.ref, HIST: trained.hist} if task.kept else {}
-    return _Found(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
+    quantiles = {REF: trained.ref, HIST: trained.hist} if task.with_quantiles else {}
+    return _Result(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
 
 
-def _count_dry(task: _Task, scen: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _count_dry(task: _Task, scen: Float32) -> tuple[Int64, Int64]:
     """Dry and all days of ref, hist, sim and scen in the cells that were adjusted."""
     dry, days = _no_days(), _no_days()
     if task.settings.dry:
@@ -310,8 +310,8 @@ def _count_dry(task: _Task, scen: Floats) -> tuple[npt.NDArray[np.int64], npt.ND
     return dry, days
 
 
-def _prepared(task: _Task, stream: str, values: Floats) -> Any:
-    """Dry days told apart, on the device."""
+def _prepared(task: _Task, stream: str, values: Float32) -> Any:
+    """Values on the device; small random values of dry days make their ranks distinct."""
     dry, seed = task.settings.dry, task.settings.options.seed
     if dry is not None:
         values = jitter_dry(values, dry, seed=seed, stream=stream, first_cell=task.first_cell)
@@ -319,31 +319,45 @@ def _prepared(task: _Task, stream: str, values: Floats) -> Any:
 
 
 def _train(task: _Task) -> quantile.QuantileMap:
-    settings, nodes = task.settings, quantile.nodes(task.settings.nodes)
+    """A block's map: the stored one, or trained on what the reference is."""
     if task.stored is not None:
-        nodes, *known = task.stored
-        on_device = (to_device(values, task.device) for values in known)
+        settings = task.settings
+        nodes, *quantiles = task.stored
+        on_device = (to_device(values, task.device) for values in quantiles)
         return quantile.QuantileMap(settings.kind, settings.grouping, nodes, *on_device)
+    return _train_on_quantiles(task) if task.ref_dates is None else _train_on_days(task)
+
+
+def _train_on_quantiles(task: _Task) -> quantile.QuantileMap:
+    """The map to a reference of which only quantiles are known."""
     assert task.ref is not None
     assert task.hist is not None
     assert task.hist_dates is not None
-    hist = _prepared(task, "hist", task.hist)
-    if task.ref_dates is None:
-        ref = task.ref
-        if settings.dry is not None:
-            ref = spread_dry_quantiles(ref, nodes, settings.dry)
-        return quantile.train_from_quantiles(
-            to_device(ref, task.device),
-            hist,
-            nodes=nodes,
-            hist_dates=task.hist_dates,
-            kind=settings.kind,
-            grouping=settings.grouping,
-            threads=task.threads,
-        )
+    settings, ref = task.settings, task.ref
+    nodes = quantile.nodes(settings.nodes)
+    if settings.dry is not None:
+        ref = spread_dry_quantiles(ref, nodes, settings.dry)
+    return quantile.train_from_quantiles(
+        to_device(ref, task.device),
+        _prepared(task, "hist", task.hist),
+        nodes=nodes,
+        hist_dates=task.hist_dates,
+        kind=settings.kind,
+        grouping=settings.grouping,
+        threads=task.threads,
+    )
+
+
+def _train_on_days(task: _Task) -> quantile.QuantileMap:
+    """The map to a reference of days."""
+    assert task.ref is not None
+    assert task.ref_dates is not None
+    assert task.hist is not None
+    assert task.hist_dates is not None
+    settings = task.settings
     return quantile.train(
         _prepared(task, "ref", task.ref),
-        hist,
+        _prepared(task, "hist", task.hist),
         ref_dates=task.ref_dates,
         hist_dates=task.hist_dates,
         kind=settings.kind,
@@ -354,7 +368,7 @@ def _train(task: _Task) -> quantile.QuantileMap:
     )
 
 
-def _apply(task: _Task, trained: quantile.QuantileMap) -> tuple[Floats, int, int]:
+def _apply(task: _Task, trained: quantile.QuantileMap) -> tuple[Float32, int, int]:
     """Adjusted values, how many ratios were bounded, how many values have no map."""
     options, dates = task.settings.options, task.sim_dates
     sim = _prepared(task, "sim", task.sim)

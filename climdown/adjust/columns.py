@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.series import Climatology, Series
+from climdown.arrays import AnyArray, Dates, Float32, Index, Mask
 from climdown.errors import ConfigError, InputError
 from climdown.transforms import Log
-
-Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.intp]
 
 # Of reference, historical and simulation together; what is made of them takes twice as much.
 _MOST_BYTES = 4 << 30
@@ -35,8 +31,8 @@ class _Sample:
     """
 
     fields: tuple[cf.Field, ...]
-    rows: tuple[Indices, ...]
-    dates: npt.NDArray[np.object_]
+    rows: tuple[Index, ...]
+    dates: Dates
 
 
 class Columns:
@@ -68,13 +64,13 @@ class Columns:
         self._check_cells()
         self.ref, self.hist, self.sim = (values.pop(name)[:, self.cells] for name in _NAMES)
 
-    def rows(self, name: str, months: frozenset[int]) -> Indices:
+    def rows(self, name: str, months: frozenset[int]) -> Index:
         """Days of a sample in these months that are complete."""
         complete = np.isfinite(getattr(self, name)).all(axis=1)
         inside = np.array([date.month in months for date in self.dates[name]])
         return np.flatnonzero(complete & inside)
 
-    def fields(self, rows: Floats) -> list[Floats]:
+    def fields(self, rows: Float32) -> list[Float32]:
         """Rows in normalised units as fields in the simulation's, one per variable."""
         shape = self.series[0].grid.shape
         everywhere = np.full((len(rows), self.cells.size), np.nan, dtype=np.float32)
@@ -122,15 +118,15 @@ class Columns:
                 "variables or fewer years"
             )
 
-    def _read(self, sample: _Sample) -> Floats:
+    def _read(self, sample: _Sample) -> Float32:
         """All variables side by side, normalised."""
         cells = self.series[0].sim.grid.areas.size
         values = np.empty((len(sample.dates), cells * len(sample.fields)), dtype=np.float32)
         steps = max(1, _READ_BYTES // (8 * cells))
         for i, (field, rows) in enumerate(zip(sample.fields, sample.rows, strict=True)):
             for start in range(0, len(rows), steps):
-                kept = rows[start : start + steps]
-                block = field.read(slice(start, start + steps)).reshape(-1, cells)[kept >= 0]
+                block_rows = rows[start : start + steps]
+                block = field.read(slice(start, start + steps)).reshape(-1, cells)[block_rows >= 0]
                 if np.isinf(block).any():
                     raise InputError(
                         f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' has "
@@ -138,7 +134,7 @@ class Columns:
                     )
                 transform = self.transforms[i]
                 block = block if transform is None else _forward(transform, block)
-                values[kept[kept >= 0], i * cells : (i + 1) * cells] = block
+                values[block_rows[block_rows >= 0], i * cells : (i + 1) * cells] = block
         return values
 
 
@@ -146,15 +142,18 @@ def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
     """The days that all variables have; a simulation must have the same in all."""
     days = [_days(field.time) for field in fields]
     common = set(days[0]).intersection(*days[1:])
-    for field, own in zip(fields, days, strict=True):
-        if not common or (name == "sim" and len(own) > len(common)):
+    for field, field_days in zip(fields, days, strict=True):
+        if not common or (name == "sim" and len(field_days) > len(common)):
             raise InputError(
-                f"{cf.describe_paths(field.paths)}: of the {len(own)} days of {field.source_name} "
+                f"{cf.describe_paths(field.paths)}: of the {len(field_days)} days of "
+                f"{field.source_name} "
                 f"the variables of the {_NAMES[name]} share {len(common)}; give them "
                 f"{'the same days' if name == 'sim' else 'days in common'}"
             )
     place = {day: row for row, day in enumerate(sorted(common))}
-    rows = tuple(np.array([place.get(day, -1) for day in own], dtype=np.intp) for own in days)
+    rows = tuple(
+        np.array([place.get(day, -1) for day in field_days], dtype=np.intp) for field_days in days
+    )
     return _Sample(tuple(fields), rows, fields[0].time.dates[rows[0] >= 0])
 
 
@@ -166,23 +165,23 @@ def _days(axis: cf.TimeAxis) -> list[tuple[int, ...]]:
 
 def _transform(field: cf.Field) -> Log | None:
     """The logarithm for quantities that are often zero, its offset twice the trace."""
-    known = cf.known_quantity(cf.like_array(field)) or cf.known_family(field.quantity)
-    if known is None or known.trace is None:
+    family = cf.family_of_array(cf.like_array(field)) or cf.family_of(field.quantity)
+    if family is None or family.trace is None:
         return None
-    units = known.quantity.units, field.quantity.units
-    return Log(offset=float(cf.convert_units(np.array([2.0 * known.trace]), *units)[0]))
+    units = family.quantity.units, field.quantity.units
+    return Log(offset=float(cf.convert_units(np.array([2.0 * family.trace]), *units)[0]))
 
 
-def _forward(transform: Log, values: Floats) -> Floats:
+def _forward(transform: Log, values: Float32) -> Float32:
     return np.asarray(transform.forward(values.astype(np.float64)), np.float32)
 
 
-def _inverse(transform: Log, values: Floats) -> Floats:
+def _inverse(transform: Log, values: Float32) -> Float32:
     """The way back; less than the trace is none."""
-    amounts: npt.NDArray[Any] = transform.inverse(values.astype(np.float64))
+    amounts: AnyArray = transform.inverse(values.astype(np.float64))
     return np.where(amounts < 0.5 * transform.offset, 0.0, amounts).astype(np.float32)
 
 
-def _mostly_valid(values: Floats) -> npt.NDArray[np.bool_]:
+def _mostly_valid(values: Float32) -> Mask:
     """Columns whose values are there on nearly all days."""
     return np.asarray(np.isfinite(values).mean(axis=0) > _NEARLY_ALWAYS)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf, stream
 from climdown.adjust.columns import Columns
@@ -26,6 +25,7 @@ from climdown.adjust.series import (
     season,
     shared_months,
 )
+from climdown.arrays import Float32, Index, Int64
 from climdown.bias import transport
 from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
 from climdown.compute.device import check_device, plain_errors, to_device, to_host
@@ -35,7 +35,6 @@ from climdown.inputs import matching
 
 log = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float32]
 
 # Of the years, this many at the end are held out to choose epsilon.
 _HELD_OUT = 0.25
@@ -106,7 +105,7 @@ def describe(options: OTOptions) -> str:
 
 def transport_series(
     series: Sequence[Series], options: OTOptions, *, device: str = "cpu"
-) -> tuple[list[Floats], list[str]]:
+) -> tuple[list[Float32], list[str]]:
     """Adjust variables together.
 
     Args:
@@ -142,7 +141,7 @@ def transport_series(
     return columns.fields(result), lines
 
 
-def _check_days(label: str, parts: Mapping[str, npt.NDArray[np.intp]]) -> None:
+def _check_days(label: str, parts: Mapping[str, Index]) -> None:
     for name, words in (("ref", "reference"), ("hist", "historical simulation")):
         if parts[name].size < _FEWEST:
             raise InputError(
@@ -178,7 +177,7 @@ class _Sample:
     """Standardised points of a group and the winters they are from, by their January."""
 
     points: Any
-    years: npt.NDArray[np.int64]
+    years: Int64
 
     def split(self) -> tuple[Any, Any]:
         """Points of the first years, and of those held out."""
@@ -195,14 +194,12 @@ class _Group:
         rows: of `columns`, by sample.
     """
 
-    def __init__(
-        self, columns: Columns, rows: Mapping[str, npt.NDArray[np.intp]], device: str
-    ) -> None:
+    def __init__(self, columns: Columns, rows: Mapping[str, Index], device: str) -> None:
         self.columns, self.rows, self.device = columns, rows, device
         self.standardiser = Standardiser.fit(columns.ref[rows["ref"]])
         self.ref, self.hist, self.sim = map(self._sample, ("ref", "hist", "sim"))
 
-    def adjust(self, options: OTOptions) -> tuple[Floats, str]:
+    def adjust(self, options: OTOptions) -> tuple[Float32, str]:
         """Mapped days of the simulation, and a sentence on them."""
         ref, hist, reduction = self._reduced(options.eofs)
         fitted = transport.fit(
@@ -242,7 +239,7 @@ class _Group:
         ref, hist = (_Sample(reduction.reduce(s.points), s.years) for s in (self.ref, self.hist))
         return ref, hist, reduction
 
-    def _map(self, mapping: Map, options: OTOptions) -> Floats:
+    def _map(self, mapping: Map, options: OTOptions) -> Float32:
         """Map the simulation, period by period, its mean change carried around the map."""
         if not options.keep_change:
             return to_host(mapping(self.sim.points))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
+
+from climdown.arrays import Dates
 
 _DECADE = 10  # years adjusted together where a moving window of years is asked for
 
 
-def moving_periods(
-    dates: npt.NDArray[np.object_], years: int | None
-) -> Iterator[tuple[slice, slice]]:
+def moving_periods(dates: Dates, years: int | None) -> Iterator[tuple[slice, slice]]:
     """Decades, each with the window of years that it is judged within.
 
     At either end of the series the window keeps its length and leans inwards.

@@ -8,9 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from climdown import cf, stream
 from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
 from climdown.adjust.options import QDMOptions
@@ -24,6 +21,7 @@ from climdown.adjust.series import (
     shared_months,
 )
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
+from climdown.arrays import Floats
 from climdown.bias import quantile
 from climdown.bias.scratch import Scratch
 from climdown.bias.stored_map import HIST, REF, StoredMap, map_attributes, read_map
@@ -76,8 +74,8 @@ def qdm_file(
         ClimdownError: one of its kinds.
     """
     output, options = Path(output), options or QDMOptions()
-    kept = [] if load_map is None else [load_map]
-    _check_outputs(output, save_map, [*sim, *(ref or ()), *(hist or ()), *kept], overwrite)
+    inputs = [*sim, *(ref or ()), *(hist or ()), *([] if load_map is None else [load_map])]
+    _check_outputs(output, save_map, inputs, overwrite)
     (source,) = open_variables(
         cf.Sources.open(sim), () if variable is None else (variable,), select, most=1
     )
@@ -88,11 +86,7 @@ def qdm_file(
         settings = choose_settings(series, options)
         check_months(series.sim, shared_months(series), options.group)
     else:
-        if ref or hist or grid or ref_period or hist_period or save_map:
-            raise ConfigError(
-                "--map holds what was trained on --ref and --hist; leave these, --grid, their "
-                "periods and --save-map out"
-            )
+        _refuse_training(ref, hist, grid, ref_period, hist_period, save_map)
         stored = read_map(Path(cf.expand_paths([load_map])[0]))
         series, settings = _with_map(source, stored), settings_of_map(stored, options)
         check_months(series.sim, stored.settings.months, stored.settings.group)
@@ -113,6 +107,15 @@ def qdm_file(
             scalars=source.scalars,
         )
     return Summary(output, tuple(lines))
+
+
+def _refuse_training(*entries: object) -> None:
+    """Refuse what a map is trained on, where a map is loaded."""
+    if any(entries):
+        raise ConfigError(
+            "--map holds what was trained on --ref and --hist; leave these, --grid, their "
+            "periods and --save-map out"
+        )
 
 
 def _check_outputs(
@@ -137,10 +140,10 @@ def _adjust(
     progress: Progress | None,
 ) -> tuple[Scratch, Report]:
     """Adjust, and place the map when it is whole."""
-    with ExitStack() as until_kept:
+    with ExitStack() as map_file:
         keep = None
         if save_map is not None:
-            keep = until_kept.enter_context(_map_writer(save_map, series, settings))
+            keep = map_file.enter_context(_map_writer(save_map, series, settings))
         scratch, report = adjust_series(
             series,
             settings,
@@ -151,19 +154,22 @@ def _adjust(
             keep=keep,
             progress=progress,
         )
-        if report.values == 0:
-            raise InputError(
-                f"{cf.describe_paths(series.sim.paths)}: no value of {series.sim.source_name} "
-                "could be adjusted; each cell and group of days needs at least "
-                f"{quantile.FEWEST} values in reference, historical and simulated files: give "
-                "longer ones, or --group none"
-            )
+        # Inside the block: a map that adjusts nothing is not placed.
+        _refuse_nothing_adjusted(series.sim, report)
     return scratch, report
 
 
-def _read(
-    sim: cf.Field, source: cf.Field, scratch: Scratch, first: int, part: slice
-) -> npt.NDArray[np.floating]:
+def _refuse_nothing_adjusted(sim: cf.Field, report: Report) -> None:
+    if report.values == 0:
+        raise InputError(
+            f"{cf.describe_paths(sim.paths)}: no value of {sim.source_name} "
+            "could be adjusted; each cell and group of days needs at least "
+            f"{quantile.FEWEST} values in reference, historical and simulated files: give "
+            "longer ones, or --group none"
+        )
+
+
+def _read(sim: cf.Field, source: cf.Field, scratch: Scratch, first: int, part: slice) -> Floats:
     """Adjusted values in the units of the source; a kept map may have others."""
     values = scratch.read_times(first + part.start, first + part.stop)
     values = values.reshape(-1, *sim.grid.shape)

@@ -68,11 +68,13 @@ class _DecidedQDM(Decided):
     settings: Mapping[str, Settings]
 
     def describe(self) -> str:
+        """See `Decided`."""
         return "; ".join(f"{name}: {one.describe()}" for name, one in self.settings.items())
 
     def apply(
         self, series: Mapping[str, Series], wanted: Collection[str], *, folder: Path, device: str
     ) -> Iterator[tuple[str, Reader]]:
+        """See `Decided`."""
         with open_engine(device=device) as engine:
             for name in wanted:
                 one, settings = series[name], self.settings[name]
@@ -101,11 +103,13 @@ class _DecidedOT(Decided):
     options: OTOptions
 
     def describe(self) -> str:
+        """See `Decided`."""
         return describe(self.options)
 
     def apply(
         self, series: Mapping[str, Series], wanted: Collection[str], *, folder: Path, device: str
     ) -> Iterator[tuple[str, Reader]]:
+        """See `Decided`."""
         del folder  # all of it is in memory
         try:
             adjusted, lines = transport_series(list(series.values()), self.options, device=device)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
+from climdown.arrays import Float32
 from climdown.cf.recognition import mismatch
 from climdown.errors import ConfigError, InputError, PriorError
 from climdown.grid import Grid
@@ -42,7 +42,7 @@ class Climatology:
     prior: str
     grid: Grid
     months: tuple[int, ...]
-    quantiles: npt.NDArray[np.float32]
+    quantiles: Float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,7 @@ class Series:
 
     @property
     def grid(self) -> Grid:
+        """The grid that all three are on."""
         return self.sim.grid
 
 
@@ -223,29 +224,28 @@ def shared_months(series: Series) -> set[int]:
     return set(ref) & set(series.hist.time.months)
 
 
-def check_months(sim: cf.Field, known: Collection[int], group: str) -> None:
+def check_months(sim: cf.Field, shared: Collection[int], group: str) -> None:
     """Say what becomes of months of the simulation that the others do not share.
 
     Args:
-        known: months that reference and historical simulation share.
+        shared: months that reference and historical simulation share.
         group: "none", "season", "month" or "dayofyear": which days are adjusted together.
 
     Raises:
-        InputError: none of the simulation's months is known.
+        InputError: none of the simulation's months is shared.
     """
     months = sim.time.months
-    if not set(months) & set(known):
+    if not set(months) & set(shared):
         raise InputError(
             f"{cf.describe_paths(sim.paths)}: has months {matching.numbers(months)}; the reference "
             "and the historical simulation share months "
-            f"{matching.numbers(sorted(known)) or 'none'}"
+            f"{matching.numbers(sorted(shared)) or 'none'}"
         )
-    taught = {_together(month, group) for month in known}
-    lacking = [month for month in months if month not in known]
-    for chosen, fate in (
-        ([m for m in lacking if _together(m, group) not in taught], "will be missing"),
-        ([m for m in lacking if _together(m, group) in taught], "are adjusted as the other months"),
-    ):
+    trained = {_together(month, group) for month in shared}
+    missing = [month for month in months if month not in shared]
+    alone = [month for month in missing if _together(month, group) not in trained]
+    joined = [month for month in missing if _together(month, group) in trained]
+    for chosen, fate in ((alone, "will be missing"), (joined, "are adjusted as the other months")):
         if chosen:
             near = ", but for days near those that are" if group == "dayofyear" else ""
             log.warning(

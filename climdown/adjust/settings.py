@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
 from climdown.adjust.options import QDMOptions
 from climdown.adjust.series import Climatology, Series, shared_months
+from climdown.arrays import Float64
 from climdown.bias import quantile
 from climdown.bias.grouping import Grouping
 from climdown.bias.stored_map import MapSettings, StoredMap
@@ -35,7 +35,7 @@ class Settings:
     options: QDMOptions
 
     @property
-    def probabilities(self) -> npt.NDArray[np.float64]:
+    def probabilities(self) -> Float64:
         """Of the quantiles, the extremes' 0 and 1 included, shape (nodes,)."""
         inner = quantile.nodes(self.nodes)
         extremes = self.options.tails == "extremes"
@@ -63,15 +63,15 @@ def choose_settings(series: Series, options: QDMOptions) -> Settings:
         ConfigError: a grouping, tail or number of quantiles that the prior does not have.
     """
     sim = series.sim
-    known = cf.known_quantity(cf.like_array(sim)) or cf.known_family(sim.quantity)
-    trace = None if known is None else known.trace
+    family = cf.family_of_array(cf.like_array(sim)) or cf.family_of(sim.quantity)
+    trace = None if family is None else family.trace
     kind = options.kind
     if kind == "auto":
-        kind = "additive" if known is None else known.kind
+        kind = "additive" if family is None else family.kind
     dry = None
-    if known is not None and trace is not None and kind == "multiplicative":
+    if family is not None and trace is not None and kind == "multiplicative":
         threshold = trace if options.dry_threshold is None else options.dry_threshold
-        units = known.quantity.units, sim.quantity.units
+        units = family.quantity.units, sim.quantity.units
         dry = float(cf.convert_units(np.array([threshold]), *units)[0])
     nodes = options.quantiles or (_QUANTILES if trace is None else _RAIN_QUANTILES)
     if isinstance(series.ref, Climatology):
@@ -104,15 +104,15 @@ def settings_of_map(stored: StoredMap, options: QDMOptions) -> Settings:
     Raises:
         ConfigError: an option asks for another training.
     """
-    known, default = stored.settings, QDMOptions()
-    nodes = stored.nodes.size - (2 if known.tails == "extremes" else 0)
+    training, default = stored.settings, QDMOptions()
+    nodes = stored.nodes.size - (2 if training.tails == "extremes" else 0)
     trained = {
-        "kind": known.kind,
+        "kind": training.kind,
         "quantiles": nodes,
-        "group": known.group,
-        "window": known.window,
-        "tails": known.tails,
-        "dry_threshold": known.dry,
+        "group": training.group,
+        "window": training.window,
+        "tails": training.tails,
+        "dry_threshold": training.dry,
     }
     for name, value in trained.items():
         if getattr(options, name) not in (getattr(default, name), value):
@@ -121,9 +121,9 @@ def settings_of_map(stored: StoredMap, options: QDMOptions) -> Settings:
                 f"{stored.path} was trained with {name.replace('_', ' ')} {value}; leave "
                 f"--{option} out, or train another map"
             )
-    grouping = Grouping(known.group, known.window)
-    options = replace(options, group=known.group, window=known.window, tails=known.tails)
-    return Settings(known.kind, grouping, nodes, known.dry, options)
+    grouping = Grouping(training.group, training.window)
+    options = replace(options, group=training.group, window=training.window, tails=training.tails)
+    return Settings(training.kind, grouping, nodes, training.dry, options)
 
 
 def map_settings(series: Series, settings: Settings) -> MapSettings:

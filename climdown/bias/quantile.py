@@ -13,13 +13,14 @@ the same for every block size and number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from climdown.arrays import Float64, Index
 from climdown.bias.grouping import Array, DateSequence, Grouping, Windows, home
+from climdown.bias.rank_table import RankTable, interpolated
 from climdown.bias.ranks import RankPlan, disjoint_ranks, plan_ranks, window_ranks
 from climdown.bias.rows import (
     in_blocks,
@@ -298,11 +299,10 @@ def _adjust_block(
     xp, device = home(sim)
     rows = rows_of_cells(pool)
     x = rows if plan.sim_steps is None else rows_of_cells(sim)
-    # tau as the integer 2 (rank - 1): average ranks may be halves, and n values then share one
-    # table of 2n - 1 taus.
     counts = plan.windows.valid(rows)
+    # tau as the integer 2 (rank - 1), see `RankTable`; first for each step of the pool, ...
     twice = (disjoint_ranks if plan.disjoint else window_ranks)(rows, plan)
-    if plan.sim_steps is not None:
+    if plan.sim_steps is not None:  # ... then for those of them that are sim's
         twice = xp.take(twice, xp.asarray(plan.sim_steps, device=device), axis=1)
     node_corrections, bounded = trained.corrections(max_ratio)
     node_corrections = xp.astype(node_corrections, x.dtype, copy=False)
@@ -310,69 +310,11 @@ def _adjust_block(
         # Too few values to rank: no correction, and scen is missing.
         few = xp.asarray(counts < FEWEST, device=device)[..., None]
         node_corrections = xp.where(few, xp.full_like(node_corrections, xp.nan), node_corrections)
-    table = _rank_table(counts, trained.nodes, interpolation)
-    correction, at_bound = _interpolated(node_corrections, bounded, twice, table, plan.groups)
+    table = RankTable.of(counts, trained.nodes, interpolation)
+    correction, at_bound = interpolated(node_corrections, bounded, twice, table, plan.groups)
     scen = x + correction if trained.kind == "additive" else x * correction
     unmapped = int(xp.sum(xp.isnan(scen))) - int(xp.sum(xp.isnan(x)))
     return scen, 0 if at_bound is None else int(xp.sum(at_bound & ~xp.isnan(scen))), unmapped
-
-
-class _RankTable(NamedTuple):
-    """Where among the nodes the possible taus lie: n values have 2n - 1 of them, with halves.
-
-    Attributes:
-        start: place in the table of the lowest rank, of the shape of the counts n.
-        low: the node below, shape (entries,).
-        weight: of the node after it, shape (entries,).
-    """
-
-    start: Index
-    low: Index
-    weight: Float64
-
-
-def _rank_table(counts: Index, nodes: Float64, interpolation: str) -> _RankTable:
-    # One table for each distinct n, end to end: cells without gaps all share one.
-    distinct, which = np.unique(np.maximum(counts, 2), return_inverse=True)
-    sizes = 2 * distinct - 1
-    ends = np.cumsum(sizes)
-    twice = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
-    tau = twice / np.repeat(2 * distinct - 2, sizes)
-    # Beyond the outermost nodes `interp` stays at them: the tails' constant correction.
-    position = np.interp(tau, nodes, np.arange(len(nodes)))
-    low = np.minimum(np.floor(position), len(nodes) - 2)
-    weight = position - low
-    if interpolation == "nearest":
-        low, weight = low + (weight > 0.5), 0.0 * weight
-    return _RankTable((ends - sizes)[which.reshape(counts.shape)], low.astype(np.int64), weight)
-
-
-def _interpolated(
-    correction: Array, bounded: Array, twice: Array, table: _RankTable, groups: Index
-) -> tuple[Array, Array | None]:
-    """Corrections (cells, groups, nodes) at each step's tau, and where a bound contributed."""
-    xp, device = home(correction)
-    cells, count, nodes = correction.shape
-    # Missing values rank behind all valid ones; what they look up is never used.
-    spare = (0, 2 * twice.shape[-1])
-    low = xp.asarray(np.pad(table.low, spare), device=device)
-    entry = twice + xp.asarray(table.start[:, groups], device=device)
-    # Place of (cell, group, node below tau) in the flat corrections.
-    at = pick(low, entry)
-    at += xp.asarray(groups * nodes, device=device)
-    at += count * nodes * xp.reshape(xp.arange(cells, device=device), (-1, 1))
-    values, flags = xp.reshape(correction, (-1,)), xp.reshape(bounded, (-1,))
-    at_tau = pick(values, at)
-    at_bound = pick(flags, at) if bool(xp.any(flags)) else None
-    # Not for "nearest", whose node may be the last one.
-    if table.weight.any():
-        weight = xp.asarray(np.pad(table.weight, spare), dtype=values.dtype, device=device)
-        weight = pick(weight, entry)
-        at += 1
-        at_tau += (pick(values, at) - at_tau) * weight
-        if at_bound is not None:
-            at_bound |= pick(flags, at) & (weight > 0)
-    return at_tau, at_bound
 
 
 def _quantiles(rows: Array, windows: Windows, nodes: Float64) -> Array:

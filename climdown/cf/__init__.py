@@ -31,8 +31,8 @@ from climdown.cf.opening import (
 )
 from climdown.cf.quantities import (
     VariableFamily,
-    known_family,
-    known_quantity,
+    family_of,
+    family_of_array,
     like_array,
     quantity_like,
 )
@@ -66,6 +66,8 @@ __all__ = [
     "describe_paths",
     "evenly",
     "expand_paths",
+    "family_of",
+    "family_of_array",
     "global_attributes",
     "gridded_variables",
     "has_time",
@@ -73,8 +75,6 @@ __all__ = [
     "horizontal_dims",
     "horizontal_names",
     "is_zarr",
-    "known_family",
-    "known_quantity",
     "labels",
     "like_array",
     "open_dataset",

@@ -10,8 +10,8 @@ from climdown.cf.units import units_convertible
 
 def output_attributes(field: Field) -> dict[str, Any]:
     """CF attributes of an adjusted variable: the input's, less those of its storage."""
-    kept = ("standard_name", "long_name", "cell_methods", "cell_measures", "original_name")
-    attributes = {k: v for k, v in field.attributes.items() if k in kept and k != "cell_measures"}
+    names = ("standard_name", "long_name", "cell_methods", "cell_measures", "original_name")
+    attributes = {k: v for k, v in field.attributes.items() if k in names and k != "cell_measures"}
     if field.quantity.standard_names:
         attributes.setdefault("standard_name", field.quantity.standard_names[0])
     attributes["units"] = output_units(field)
@@ -55,14 +55,16 @@ def global_attributes(
         provenance: climdown's own attributes.
         now: time of the command, ISO 8601.
     """
-    kept = {k: v for k, v in parent.items() if k not in ("history", "tracking_id", "creation_date")}
+    inherited = {
+        k: v for k, v in parent.items() if k not in ("history", "tracking_id", "creation_date")
+    }
     if "tracking_id" in parent:
-        kept["parent_tracking_id"] = parent["tracking_id"]
+        inherited["parent_tracking_id"] = parent["tracking_id"]
     if "title" in parent:
-        kept["parent_title"] = parent["title"]
+        inherited["parent_title"] = parent["title"]
     history = "\n".join(filter(None, [f"{now} {command}", str(parent.get("history", ""))]))
     return {
-        **kept,
+        **inherited,
         "Conventions": "CF-1.8",
         "title": title,
         "history": history,

@@ -122,8 +122,8 @@ def horizontal_dims(array: xr.DataArray) -> tuple[str, ...]:
     Raises:
         InputError: a coordinate is missing.
     """
-    found = [_named(array, kind)[0] for kind in _KINDS]
-    dims = (d for name in found for d in _dims_in_space(array, array[name]))
+    coordinates = [_named(array, kind)[0] for kind in _KINDS]
+    dims = (d for name in coordinates for d in _dims_in_space(array, array[name]))
     return tuple(dict.fromkeys(dims))
 
 
@@ -132,8 +132,8 @@ def horizontal_names(array: xr.DataArray, dataset: xr.Dataset) -> set[str]:
     names = set()
     for name in (n for kind in _KINDS for n in _candidates(array, kind)):
         names.add(name)
-        if (found := _bounds_name(array[name], dataset)) is not None:
-            names.add(found)
+        if (bounds := _bounds_name(array[name], dataset)) is not None:
+            names.add(bounds)
     for attribute in ("grid_mapping", "mesh"):
         described = array.attrs.get(attribute) or array.encoding.get(attribute)
         if described:
@@ -143,10 +143,10 @@ def horizontal_names(array: xr.DataArray, dataset: xr.Dataset) -> set[str]:
 
 
 def _is_gridded(array: xr.DataArray) -> bool:
-    found = [_candidates(array, kind) for kind in _KINDS]
-    if not all(found) or any(_is(array, kind) for kind in _KINDS):
+    candidates = [_candidates(array, kind) for kind in _KINDS]
+    if not all(candidates) or any(_is(array, kind) for kind in _KINDS):
         return False
-    dims = {d for names in found for d in array[names[0]].dims}
+    dims = {d for names in candidates for d in array[names[0]].dims}
     if not dims:  # one place: what varies in time is of it
         return any(_is_time(array[d]) for d in array.dims if d in array.coords)
     # Along time it is the track of a ship.
@@ -170,11 +170,11 @@ def _is(coordinate: xr.DataArray, kind: str) -> bool:
 
 def _candidates(array: xr.DataArray, kind: str) -> list[str]:
     """Coordinates of a kind, those that suit best: named by the variable, else its own axes."""
-    found = [str(n) for n, coordinate in array.coords.items() if _is(coordinate, kind)]
+    candidates = [str(n) for n, coordinate in array.coords.items() if _is(coordinate, kind)]
     attribute = array.encoding.get("coordinates", array.attrs.get("coordinates", ""))
-    stated = [name for name in found if name in str(attribute).split()]
-    placed = [name for name in stated or found if array[name].ndim > 0]
-    return [name for name in placed if name in array.dims] or placed or stated or found
+    stated = [name for name in candidates if name in str(attribute).split()]
+    placed = [name for name in stated or candidates if array[name].ndim > 0]
+    return [name for name in placed if name in array.dims] or placed or stated or candidates
 
 
 def _named(array: xr.DataArray, kind: str) -> list[str]:
@@ -279,15 +279,22 @@ def _axes_order(lat: Float64, lon: Float64) -> tuple[int, int] | None:
     if min(lat.shape) < 2 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
         return None
     for along_lat, along_lon in ((0, 1), (1, 0)):
-        first = lon.take([0], along_lat)
-        aside = (lon - first + 180.0) % 360.0 - 180.0
+        aside = _shortest_way(lon - lon.take([0], along_lat))
         if np.ptp(lat, axis=along_lon).max() < _SAME and np.abs(aside).max() < _SAME:
-            steps = np.diff(lat.take(0, along_lon))
-            east = (np.diff(lon.take(0, along_lat)) + 180.0) % 360.0 - 180.0
-            steady = (np.abs(steps) > _SAME).all() and abs(np.sign(steps).sum()) == steps.size
-            onward = (np.abs(east) > _SAME).all() and abs(np.sign(east).sum()) == east.size
-            return (along_lat, along_lon) if steady and onward else None
+            north = np.diff(lat.take(0, along_lon))
+            east = _shortest_way(np.diff(lon.take(0, along_lat)))
+            return (along_lat, along_lon) if _monotonic(north) and _monotonic(east) else None
     return None
+
+
+def _shortest_way(degrees: Float64) -> Float64:
+    """Differences of longitude as steps east or west by half a circle at most."""
+    return np.asarray((degrees + 180.0) % 360.0 - 180.0)
+
+
+def _monotonic(steps: Float64) -> bool:
+    """Whether all steps go one way, and none stays in place."""
+    return bool((np.abs(steps) > _SAME).all() and abs(np.sign(steps).sum()) == steps.size)
 
 
 def _written_out(
@@ -321,16 +328,16 @@ def _mesh(
     centres: tuple[Float64, Float64],
     corners: tuple[Float64 | None, Float64 | None],
 ) -> tuple[Mesh, xr.DataArray]:
-    known = corners if all(c is not None and c.shape[-1] > 2 for c in corners) else (None, None)
-    mesh = Mesh.from_centres(*centres, lat_vertices=known[0], lon_vertices=known[1])
+    vertices = corners if all(c is not None and c.shape[-1] > 2 for c in corners) else (None, None)
+    mesh = Mesh.from_centres(*centres, lat_vertices=vertices[0], lon_vertices=vertices[1])
     return mesh, _renamed(array, dims, ("y", "x") if len(dims) == 2 else ("cell",))
 
 
 def _renamed(array: xr.DataArray, dims: tuple[str, ...], names: tuple[str, ...]) -> xr.DataArray:
     """The array with these dimensions under their new names."""
     # Coordinates along them (rlat, i) say nothing more; others may bear the new names.
-    gone = [n for n, c in array.coords.items() if set(c.dims) & set(dims) or n in names]
-    array = array.drop_vars(gone)
+    dropped = [n for n, c in array.coords.items() if set(c.dims) & set(dims) or n in names]
+    array = array.drop_vars(dropped)
     return array.rename(dict(zip(dims, names, strict=True)))
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
-from climdown.arrays import Float64
+from climdown.arrays import AnyArray, Float32, Float64, Index
 from climdown.cf.opening import (
     Location,
     Url,
@@ -60,7 +59,7 @@ class Field:
     paths: tuple[Location, ...]
     segments: tuple[xr.DataArray, ...]
     step_days: Float64 | None = None
-    _maps: tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], ...] = ()
+    _maps: tuple[Callable[[AnyArray], AnyArray], ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -76,7 +75,7 @@ class Field:
             f"({self.cells.describe()}); regrid it first, with `climdown regrid` or --grid"
         )
 
-    def read(self, part: slice) -> npt.NDArray[np.float32]:
+    def read(self, part: slice) -> Float32:
         """Values of a block of time steps in the quantity's units, shape (time, *cells.shape).
 
         Raises:
@@ -99,7 +98,7 @@ class Field:
             done = rows.stop
         return result
 
-    def regridded(self, grid: Grid, apply: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Field:
+    def regridded(self, grid: Grid, apply: Callable[[AnyArray], AnyArray]) -> Field:
         """The field on another grid: `apply` maps values as they are read, still lazily."""
         return replace(self, cells=grid, _maps=(*self._maps, apply))
 
@@ -167,12 +166,12 @@ class Field:
         return describe_paths(self.paths)
 
 
-def _touching(edges: Float64, low: float, high: float) -> npt.NDArray[np.intp] | None:
+def _touching(edges: Float64, low: float, high: float) -> Index | None:
     inside = np.flatnonzero((edges[1:] > low + 1e-6) & (edges[:-1] < high - 1e-6))
     return inside if inside.size else None
 
 
-def _touching_longitudes(grid: Grid, target: Grid) -> tuple[npt.NDArray[np.intp] | None, Grid]:
+def _touching_longitudes(grid: Grid, target: Grid) -> tuple[Index | None, Grid]:
     """Columns that touch the target, eastward from its west edge, and a grid of just them."""
     west = target.lon_edges[0]
     span = target.lon_edges[-1] - west
@@ -192,7 +191,7 @@ def _touching_longitudes(grid: Grid, target: Grid) -> tuple[npt.NDArray[np.intp]
     return columns, Grid(grid.lat, centres, grid.lat_edges, edges, point=grid.point)
 
 
-def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
+def _as_slice(index: Index) -> slice | Index:
     """Contiguous positions as a slice: files are read many times faster."""
     contiguous = bool((np.diff(index) == 1).all())
     return slice(int(index[0]), int(index[-1]) + 1) if contiguous else index

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import AnyArray
 from climdown.cf.coordinates import with_coordinates
 from climdown.errors import InputError
 
@@ -52,8 +52,8 @@ def expand_paths(patterns: Iterable[str | Path]) -> list[Location]:
     Raises:
         InputError: a path does not exist or a pattern matches nothing; a pattern in a URL.
     """
-    found = (location for pattern in patterns for location in _expand(pattern))
-    return list(dict.fromkeys(found))
+    locations = (location for pattern in patterns for location in _expand(pattern))
+    return list(dict.fromkeys(locations))
 
 
 def is_zarr(location: Location) -> bool:
@@ -83,7 +83,7 @@ def open_dataset(path: Location) -> xr.Dataset:
     return located
 
 
-def stored_values(dataset: xr.Dataset, name: str) -> npt.NDArray[Any]:
+def stored_values(dataset: xr.Dataset, name: str) -> AnyArray:
     """The numbers of a variable as its file holds them, undecoded but for packing.
 
     Args:
@@ -115,8 +115,8 @@ def _expand(pattern: str | Path) -> list[Location]:
         return [location]
     # A file's own name wins over its reading as a pattern.
     named = _is_data(location)
-    found = [str(pattern)] if named else sorted(glob.glob(str(pattern)))  # noqa: PTH207
-    files: list[Location] = [Path(name) for name in found if _is_data(Path(name))]
+    names = [str(pattern)] if named else sorted(glob.glob(str(pattern)))  # noqa: PTH207
+    files: list[Location] = [Path(name) for name in names if _is_data(Path(name))]
     if not files and location.is_dir():
         raise InputError(f"{pattern} is a folder; name its files, like '{pattern}/*.nc'")
     if not files:

@@ -1,4 +1,4 @@
-"""What is known of common variables: the names they go by, believable ranges, how they change."""
+"""Families of common variables: their names, plausible ranges, and how they change."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _ARCHIVE_NAMES = {
 }
 
 
-def _known(
+def _family(
     name: str,
     units: str,
     standard_names: str,
@@ -92,34 +92,34 @@ _SUNSHINE = (
     "surface_downwelling_shortwave_flux_in_air surface_downwelling_shortwave_flux "
     "integral_wrt_time_of_surface_downwelling_shortwave_flux_in_air"
 )
-# Families that share a standard_name are told apart by name, extreme and level.
-KNOWN: tuple[VariableFamily, ...] = (
+# Families that share a standard_name are distinguished by name, extreme and level.
+FAMILIES: tuple[VariableFamily, ...] = (
     # The record for a day is 1825 mm (La Réunion, 1966), for a month 9300 mm (Cherrapunji, 1861).
-    _known("pr", "mm day-1", _RAIN, "pr tp rr precip prcp prate rainfall", "multiplicative",
+    _family("pr", "mm day-1", _RAIN, "pr tp rr precip prcp prate rainfall", "multiplicative",
            (-1e-3, 1900.0), trace=0.05),
-    _known("tas", "K", _TEMPERATURE, "tas t2m 2t tg tm temp2", "additive", (170.0, 335.0)),
-    _known("tasmax", "K", _TEMPERATURE, "tasmax tx t2max mx2t tmax", "additive", (170.0, 335.0)),
-    _known("tasmin", "K", _TEMPERATURE, "tasmin tn t2min mn2t tmin", "additive", (170.0, 335.0)),
-    _known("ta", "K", _TEMPERATURE, "ta t ta850 t850 ta500 t500", "additive", (150.0, 340.0),
+    _family("tas", "K", _TEMPERATURE, "tas t2m 2t tg tm temp2", "additive", (170.0, 335.0)),
+    _family("tasmax", "K", _TEMPERATURE, "tasmax tx t2max mx2t tmax", "additive", (170.0, 335.0)),
+    _family("tasmin", "K", _TEMPERATURE, "tasmin tn t2min mn2t tmin", "additive", (170.0, 335.0)),
+    _family("ta", "K", _TEMPERATURE, "ta t ta850 t850 ta500 t500", "additive", (150.0, 340.0),
            aloft=True),
-    _known("tos", "K", "sea_surface_temperature", "tos sst", "additive", (265.0, 315.0)),
-    _known("ts", "K", "surface_temperature", "ts skt", "additive", (160.0, 360.0)),
-    _known("psl", "Pa", "air_pressure_at_mean_sea_level air_pressure_at_sea_level",
+    _family("tos", "K", "sea_surface_temperature", "tos sst", "additive", (265.0, 315.0)),
+    _family("ts", "K", "surface_temperature", "ts skt", "additive", (160.0, 360.0)),
+    _family("psl", "Pa", "air_pressure_at_mean_sea_level air_pressure_at_sea_level",
            "psl msl mslp slp prmsl", "additive", (86_000.0, 109_500.0)),
-    _known("ps", "Pa", "surface_air_pressure", "ps sp", "additive", (30_000.0, 109_500.0)),
-    _known("zg", "m", "geopotential_height geopotential", "zg z gh zg500 z500 hgt", "additive",
+    _family("ps", "Pa", "surface_air_pressure", "ps sp", "additive", (30_000.0, 109_500.0)),
+    _family("zg", "m", "geopotential_height geopotential", "zg z gh zg500 z500 hgt", "additive",
            (-1_000.0, 90_000.0), aloft=True),
-    _known("uas", "m s-1", "eastward_wind", "uas u10 10u", "additive", (-150.0, 150.0)),
-    _known("ua", "m s-1", "eastward_wind", "ua u", "additive", (-200.0, 200.0), aloft=True),
-    _known("vas", "m s-1", "northward_wind", "vas v10 10v", "additive", (-150.0, 150.0)),
-    _known("va", "m s-1", "northward_wind", "va v", "additive", (-200.0, 200.0), aloft=True),
-    _known("sfcWind", "m s-1", "wind_speed", "sfcwind ws10 si10 wind", "multiplicative",
+    _family("uas", "m s-1", "eastward_wind", "uas u10 10u", "additive", (-150.0, 150.0)),
+    _family("ua", "m s-1", "eastward_wind", "ua u", "additive", (-200.0, 200.0), aloft=True),
+    _family("vas", "m s-1", "northward_wind", "vas v10 10v", "additive", (-150.0, 150.0)),
+    _family("va", "m s-1", "northward_wind", "va v", "additive", (-200.0, 200.0), aloft=True),
+    _family("sfcWind", "m s-1", "wind_speed", "sfcwind ws10 si10 wind", "multiplicative",
            (0.0, 150.0)),
-    _known("hurs", "%", "relative_humidity", "hurs rh rh2m", "additive", (-5.0, 120.0)),
-    _known("hur", "%", "relative_humidity", "hur r", "additive", (-20.0, 180.0), aloft=True),
-    _known("huss", "1", "specific_humidity", "huss q2m", "multiplicative", (-1e-4, 0.06)),
-    _known("hus", "1", "specific_humidity", "hus q", "multiplicative", (-1e-4, 0.06), aloft=True),
-    _known("rsds", "W m-2", _SUNSHINE, "rsds ssrd", "multiplicative", (-5.0, 1_400.0)),
+    _family("hurs", "%", "relative_humidity", "hurs rh rh2m", "additive", (-5.0, 120.0)),
+    _family("hur", "%", "relative_humidity", "hur r", "additive", (-20.0, 180.0), aloft=True),
+    _family("huss", "1", "specific_humidity", "huss q2m", "multiplicative", (-1e-4, 0.06)),
+    _family("hus", "1", "specific_humidity", "hus q", "multiplicative", (-1e-4, 0.06), aloft=True),
+    _family("rsds", "W m-2", _SUNSHINE, "rsds ssrd", "multiplicative", (-5.0, 1_400.0)),
 )  # fmt: skip
 
 
@@ -141,43 +141,43 @@ def _at_level(known: VariableFamily | None, level: float | None) -> VariableFami
     )
 
 
-def known_quantity(array: xr.DataArray) -> VariableFamily | None:
+def family_of_array(array: xr.DataArray) -> VariableFamily | None:
     """The family that a variable belongs to; None if none.
 
     Its units must fit, and its standard_name, or its name where it has none. Families that share
-    a standard_name are told apart by the name, else by extreme (tasmax) and pressure level (ta).
+    a standard_name are distinguished by the name, else by extreme (tasmax) and pressure level (ta).
     """
     standard, units = standard_name(array), str(array.attrs.get("units", ""))
     fitting = [
-        known
-        for known in KNOWN
+        family
+        for family in FAMILIES
         if (
-            standard in known.quantity.standard_names
-            or (standard is None and known.quantity.named(array.name))
+            standard in family.quantity.standard_names
+            or (standard is None and family.quantity.named(array.name))
         )
-        and rate_units(units, known.quantity.units) is not None
+        and rate_units(units, family.quantity.units) is not None
     ]
-    by_name = [known for known in fitting if known.quantity.named(array.name)]
+    by_name = [family for family in fitting if family.quantity.named(array.name)]
     levels = stated_levels(array)
     aloft = levels is not None
     alike = [
-        known
-        for known in fitting
-        if known.aloft == aloft and extreme_by_name(known.quantity.name) == extreme(array)
+        family
+        for family in fitting
+        if family.aloft == aloft and extreme_by_name(family.quantity.name) == extreme(array)
     ]
     level = float(levels[0]) if levels is not None and levels.size == 1 else None
     return _at_level(next(iter(by_name or alike or fitting), None), level)
 
 
-def known_family(quantity: Quantity) -> VariableFamily | None:
+def family_of(quantity: Quantity) -> VariableFamily | None:
     """The family that a quantity is meant to be, by its name and units; None if none."""
     # "zg50" is zg at 50 hPa.
     bare = quantity.name.rstrip("0123456789") if quantity.level is not None else quantity.name
     fitting = (
-        known
-        for known in KNOWN
-        if (known.quantity.named(quantity.name) or (known.aloft and known.quantity.named(bare)))
-        and rate_units(quantity.units, known.quantity.units) == quantity.units
+        family
+        for family in FAMILIES
+        if (family.quantity.named(quantity.name) or (family.aloft and family.quantity.named(bare)))
+        and rate_units(quantity.units, family.quantity.units) == quantity.units
     )
     return _at_level(next(fitting, None), quantity.level)
 
@@ -195,13 +195,15 @@ def quantity_like(array: xr.DataArray) -> Quantity:
     """
     name = str(array.name)
     units = readable_units(str(array.attrs.get("units", "1")))
-    known = known_quantity(array)
-    if known is None:
+    family = family_of_array(array)
+    if family is None:
         standard = standard_name(array)
-        found = Quantity(name, () if standard is None else (standard,), (name,), units)
+        quantity = Quantity(name, () if standard is None else (standard,), (name,), units)
     else:
-        units = rate_units(units, known.quantity.units) or units
-        names = (name, *known.quantity.names)
-        found = replace(known.quantity, name=name, names=names, units=units)
+        units = rate_units(units, family.quantity.units) or units
+        names = (name, *family.quantity.names)
+        quantity = replace(family.quantity, name=name, names=names, units=units)
     levels = stated_levels(array)
-    return found if levels is None or levels.size != 1 else replace(found, level=float(levels[0]))
+    if levels is None or levels.size != 1:
+        return quantity
+    return replace(quantity, level=float(levels[0]))

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import Float64
 from climdown.cf.units import convert_units, units_convertible
 
 _LEVEL_IN_TEXT = re.compile(r"\b(\d{2,4})\s*(hpa|mb|mbar|millibars?)\b", re.IGNORECASE)
@@ -99,25 +99,25 @@ def extreme(array: xr.DataArray) -> str | None:
 
     Files of tasmax and tasmin without cell_methods exist; nothing else tells them from tas.
     """
-    found = re.search(r"\btime: (maximum|minimum)\b", _methods(array))
-    return found[1] if found else extreme_by_name(str(array.name))
+    match = re.search(r"\btime: (maximum|minimum)\b", _methods(array))
+    return match[1] if match else extreme_by_name(str(array.name))
 
 
 def extreme_by_name(name: str) -> str | None:
     """The extreme that a variable's name says it holds: tasmax, tx, Tmin."""
     name = name.lower()
-    found = re.search(r"(max|min)(imum)?$", name)
-    return f"{found[1]}imum" if found else _EXTREME_NAMES.get(name)
+    match = re.search(r"(max|min)(imum)?$", name)
+    return f"{match[1]}imum" if match else _EXTREME_NAMES.get(name)
 
 
-def stated_levels(array: xr.DataArray) -> npt.NDArray[np.float64] | None:
+def stated_levels(array: xr.DataArray) -> Float64 | None:
     """Pressure levels in Pa that a variable says it lies on, by coordinate, name or long_name."""
     axis = pressure_axis(array)
     if axis is not None:
         return axis_levels(axis)
     by_name = _LEVEL_IN_NAME.fullmatch(str(array.name))
-    found = by_name or _LEVEL_IN_TEXT.search(str(array.attrs.get("long_name", "")))
-    return None if found is None else np.array([100.0 * float(found[1])])
+    match = by_name or _LEVEL_IN_TEXT.search(str(array.attrs.get("long_name", "")))
+    return None if match is None else np.array([100.0 * float(match[1])])
 
 
 def pressure_axis(array: xr.DataArray) -> xr.DataArray | None:
@@ -125,27 +125,27 @@ def pressure_axis(array: xr.DataArray) -> xr.DataArray | None:
     for name in array.coords:
         coordinate: xr.DataArray = array[name]
         declared = coordinate.ndim == 1 and standard_name(coordinate) == "air_pressure"
-        own = declared or coordinate.dims in ((), (name,))
-        if own and units_convertible(str(coordinate.attrs.get("units", "")), "Pa"):
+        along_itself = declared or coordinate.dims in ((), (name,))
+        if along_itself and units_convertible(str(coordinate.attrs.get("units", "")), "Pa"):
             return coordinate
         if coordinate.dims in ((), (name,)) and _is_bare_pressure(coordinate):
             return coordinate.assign_attrs(units="hPa")
     return None
 
 
-def axis_levels(axis: xr.DataArray) -> npt.NDArray[np.float64]:
+def axis_levels(axis: xr.DataArray) -> Float64:
     """The levels of a coordinate of pressure in Pa."""
     values = np.atleast_1d(axis.values).astype(np.float64)
     return convert_units(values, str(axis.attrs["units"]), "Pa")
 
 
-def nearest_level(levels: npt.NDArray[np.float64], wanted: float) -> int | None:
+def nearest_level(levels: Float64, wanted: float) -> int | None:
     """Which level is meant; one off by more than 1 % is another."""
     index = int(np.abs(levels - wanted).argmin())
     return index if abs(levels[index] - wanted) <= 0.01 * wanted else None
 
 
-def describe_levels(levels: npt.NDArray[np.float64], wanted: float) -> str:
+def describe_levels(levels: Float64, wanted: float) -> str:
     """What is there and what was wanted, for people."""
     listed = ", ".join(f"{level / 100:g}" for level in levels)
     return f"levels {listed} hPa, not {wanted / 100:g}"
@@ -178,12 +178,12 @@ def _units_mismatch(array: xr.DataArray, quantity: Quantity) -> str | None:
 
 
 def _extreme_mismatch(array: xr.DataArray, quantity: Quantity) -> str | None:
-    found, wanted = extreme(array), extreme_by_name(quantity.name)
-    if found == wanted:
+    held, wanted = extreme(array), extreme_by_name(quantity.name)
+    if held == wanted:
         return None
-    if found is None:
+    if held is None:
         return f"not a {wanted} over time"
-    stated = f"time: {found}"
+    stated = f"time: {held}"
     return stated if stated in _methods(array) else "an extreme, by its name"
 
 
@@ -193,8 +193,8 @@ def _level_mismatch(array: xr.DataArray, quantity: Quantity, *, usual_name: bool
         if levels is None:
             # A file of one level often says so in its name alone.
             return None if usual_name else "no pressure level"
-        found = nearest_level(levels, quantity.level)
-        return describe_levels(levels, quantity.level) if found is None else None
+        index = nearest_level(levels, quantity.level)
+        return describe_levels(levels, quantity.level) if index is None else None
     if usual_name:
         return None
     aloft = _NAMES_ALOFT.get(standard_name(array) or "", ())

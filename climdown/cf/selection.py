@@ -79,19 +79,21 @@ def _take(array: xr.DataArray, name: str, label: str, others: Sequence[str]) -> 
             f"variable '{array.name}' has no dimension '{name}' to select from; dimensions beside "
             f"time, latitude and longitude: {listed}"
         )
-    known = labels(array, name)
-    wanted = label if label in known else next((k for k in known if _same_number(k, label)), None)
+    available = labels(array, name)
+    same = [entry for entry in available if entry == label or _same_number(entry, label)]
+    wanted = label if label in same else next(iter(same), None)
     if wanted is None:
-        shown = ", ".join(known[:20]) + (f", ... ({len(known)})" if len(known) > 20 else "")
+        more = f", ... ({len(available)})" if len(available) > 20 else ""
+        shown = f"{', '.join(available[:20])}{more}"
         raise InputError(f"variable '{array.name}' has no {name} '{label}'; it has {shown}")
-    return array if scalar else array.isel({along: known.index(wanted)})
+    return array if scalar else array.isel({along: available.index(wanted)})
 
 
 def _labelling(array: xr.DataArray, name: str) -> xr.DataArray | None:
     """The coordinate that names entries: of that name, or the one along that dimension."""
     if name in array.coords:
-        found = array[name]
-        return found if found.ndim <= 1 else None
+        coordinate = array[name]
+        return coordinate if coordinate.ndim <= 1 else None
     # Names of members often lie in a text variable beside a dimension without numbers.
     along: list[xr.DataArray] = [c for c in array.coords.values() if c.dims == (name,)]
     return min(along, key=lambda c: c.dtype.kind not in "SUO", default=None)
@@ -106,8 +108,8 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _same_number(known: str, wanted: str) -> bool:
+def _same_number(label: str, wanted: str) -> bool:
     try:
-        return float(known) == float(wanted)
+        return float(label) == float(wanted)
     except ValueError:
         return False

@@ -180,20 +180,9 @@ def _structure(
     array = dataset[name]
     time = read_time_axis(array, dataset)
     along_time = str(array[time.name].dims[0])
-    chosen = {along_time, *horizontal_dims(array)}
-    others = [str(d) for d in array.dims if d not in chosen]
-    array = select_entries(array, select, level=quantity.level, others=others)
-    refuse_open_dimensions(array, others)
-    array = array.squeeze([d for d in others if d in array.dims])
+    array = _selected(array, quantity, along_time, select)
     cells, array = cells_as_stored(array, dataset)
-    # A forecast's files name a scalar "time" beside the axis "valid_time".
-    taken = "time" in array.coords and along_time != "time"
-    array = (array.drop_vars("time") if taken else array).rename({along_time: "time"})
-    scalars = {
-        str(key): coordinate
-        for key, coordinate in array.coords.items()
-        if coordinate.ndim == 0 and np.issubdtype(coordinate.dtype, np.number)
-    }
+    array = _with_time_dimension(array, along_time)
     units, attributes = _as_read(array, quantity)
     return Field(
         quantity=quantity,
@@ -203,10 +192,41 @@ def _structure(
         source_units=units,
         attributes=attributes,
         global_attributes=dict(dataset.attrs),
-        scalars=scalars,
+        scalars=_scalars(array),
         paths=(path,),
         segments=(array,),
     )
+
+
+def _selected(
+    array: xr.DataArray, quantity: Quantity, along_time: str, select: Mapping[str, str]
+) -> xr.DataArray:
+    """The variable with no dimensions but those of time and its cells.
+
+    Raises:
+        InputError: an entry that is not there, or one that is left to choose.
+    """
+    chosen = {along_time, *horizontal_dims(array)}
+    others = [str(d) for d in array.dims if d not in chosen]
+    array = select_entries(array, select, level=quantity.level, others=others)
+    refuse_open_dimensions(array, others)
+    return array.squeeze([d for d in others if d in array.dims])
+
+
+def _with_time_dimension(array: xr.DataArray, along_time: str) -> xr.DataArray:
+    """The variable with its dimension of time called "time"."""
+    # A forecast's files name a scalar "time" beside the axis "valid_time".
+    taken = "time" in array.coords and along_time != "time"
+    return (array.drop_vars("time") if taken else array).rename({along_time: "time"})
+
+
+def _scalars(array: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Scalar coordinates that are numbers, like a height."""
+    return {
+        str(key): coordinate
+        for key, coordinate in array.coords.items()
+        if coordinate.ndim == 0 and np.issubdtype(coordinate.dtype, np.number)
+    }
 
 
 def _as_read(array: xr.DataArray, quantity: Quantity) -> tuple[str, dict[str, Any]]:

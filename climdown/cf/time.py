@@ -11,9 +11,9 @@ from typing import Any
 import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import cftime
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import AnyArray, Dates, Float32, Float64, Index, Int64
 from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
@@ -29,11 +29,11 @@ class TimeAxis:
         name, bounds_name: of the variables in the file.
     """
 
-    dates: npt.NDArray[np.object_]
-    values: npt.NDArray[Any]
+    dates: Dates
+    values: AnyArray
     units: str
     calendar: str
-    bounds: npt.NDArray[Any] | None
+    bounds: AnyArray | None
     name: str = "time"
     bounds_name: str = "time_bnds"
 
@@ -94,7 +94,7 @@ class TimeAxis:
         return _sort_key(self.dates[0])
 
     @property
-    def lengths(self) -> npt.NDArray[np.float64]:
+    def lengths(self) -> Float64:
         """Days that each step lasts: by the bounds, else by the calendar; shape (n,).
 
         Raises:
@@ -113,7 +113,7 @@ class TimeAxis:
             raise InputError(f"bounds of time do not ascend ({self.describe()})")
         return np.array(days)
 
-    def rebased_bounds(self, units: str) -> npt.NDArray[Any]:
+    def rebased_bounds(self, units: str) -> AnyArray:
         """The bounds, encoded in other units of the same calendar."""
         if self.units == units or self.bounds is None:
             return np.asarray(self.bounds)
@@ -126,9 +126,7 @@ class TimeAxis:
         return f"{len(self)} steps from {first} to {last} ({self.calendar})"
 
 
-def calendar_conditions(
-    dates: Sequence[Any] | npt.NDArray[np.object_], step_days: float
-) -> npt.NDArray[np.float32]:
+def calendar_conditions(dates: Sequence[Any] | Dates, step_days: float) -> Float32:
     """(month, day, hour) of each date, shape (n, 3).
 
     Daily and longer means belong to no hour; 12 stands for them all, whatever the stamp says.
@@ -140,9 +138,7 @@ def calendar_conditions(
     )
 
 
-def step_numbers(
-    dates: Sequence[Any] | npt.NDArray[np.object_], step_days: float
-) -> npt.NDArray[np.int64]:
+def step_numbers(dates: Sequence[Any] | Dates, step_days: float) -> Int64:
     """A number for each date that grows by one from each step to the next, whatever is missing.
 
     Months are counted as months, all else in steps of `step_days` from the year 1 of the dates'
@@ -156,7 +152,7 @@ def step_numbers(
     return np.asarray(steps, dtype=np.int64)
 
 
-def evenly(index: npt.NDArray[np.intp], most: int | None) -> npt.NDArray[np.intp]:
+def evenly(index: Index, most: int | None) -> Index:
     """At most so many of some steps, or of other places in an array, evenly spread."""
     count = min(most or len(index), len(index))
     return index[np.linspace(0, len(index) - 1, count).round().astype(np.intp)]
@@ -183,6 +179,33 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
     Raises:
         InputError: there is none, or it is empty or has no units.
     """
+    name = _time_name(array)
+    axis = dataset[name]
+    if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
+        raise InputError(
+            f"variable '{array.name}' has a time axis that is empty or has no units; expected "
+            "units like 'days since 1850-01-01'"
+        )
+    bounds_name = str(axis.attrs.get("bounds", ""))
+    bounded = bounds_name in dataset.variables
+    return TimeAxis(
+        dates=axis.values,
+        units=str(axis.encoding["units"]),
+        calendar=str(axis.encoding.get("calendar", "standard")),
+        bounds=stored_values(dataset, bounds_name) if bounded else None,
+        # Dates and back again would lose the last bits of thirds of a day.
+        values=stored_values(dataset, name),
+        name=name,
+        bounds_name=bounds_name or "time_bnds",
+    )
+
+
+def _time_name(array: xr.DataArray) -> str:
+    """The name of a variable's time axis.
+
+    Raises:
+        InputError: it has none.
+    """
     names = _time_names(array)
     if not names:
         dimensions = ", ".join(map(str, array.dims)) or "none"
@@ -190,27 +213,7 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
             f"variable '{array.name}' has no time axis, only dimensions {dimensions}; expected a "
             "dimension with dates"
         )
-    axis = dataset[names[0]]
-    if axis.size == 0 or not isinstance(axis.values[0], cftime.datetime):
-        raise InputError(
-            f"variable '{array.name}' has a time axis that is empty or has no units; expected "
-            "units like 'days since 1850-01-01'"
-        )
-    units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
-    bounds_name = str(axis.attrs.get("bounds", ""))
-    bounds = None
-    if bounds_name in dataset.variables:
-        bounds = stored_values(dataset, bounds_name)
-    return TimeAxis(
-        dates=axis.values,
-        # Dates and back again would lose the last bits of thirds of a day.
-        values=stored_values(dataset, names[0]),
-        units=units,
-        calendar=calendar,
-        bounds=bounds,
-        name=names[0],
-        bounds_name=bounds_name or "time_bnds",
-    )
+    return names[0]
 
 
 def has_time(array: xr.DataArray) -> bool:
@@ -251,12 +254,12 @@ def join_time_axes(axes: Sequence[TimeAxis]) -> TimeAxis:
     check_ascending(replace(first, dates=dates))
     if len(axes) == 1:
         return first
-    known = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]
+    bounds = [axis.rebased_bounds(first.units) for axis in axes if axis.bounds is not None]
     return replace(
         first,
         dates=dates,
         values=_encode(dates, first.units, first.calendar, first.values.dtype),
-        bounds=np.concatenate(known) if len(known) == len(axes) else None,
+        bounds=np.concatenate(bounds) if len(bounds) == len(axes) else None,
     )
 
 
@@ -269,9 +272,7 @@ def _dates(array: xr.DataArray, name: Hashable) -> bool:
     return isinstance(coordinate.values[0], cftime.datetime)
 
 
-def _encode(
-    dates: npt.NDArray[Any], units: str, calendar: str, dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _encode(dates: AnyArray, units: str, calendar: str, dtype: np.dtype[Any]) -> AnyArray:
     if dates.dtype != object:
         return np.asarray(dates, dtype=dtype)
     values = np.asarray(cftime.date2num(dates, units, calendar))

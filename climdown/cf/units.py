@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 import cf_units
 import numpy as np
-import numpy.typing as npt
+
+from climdown.arrays import AnyArray
 
 _WATER_DENSITY = 1000.0  # kg m-3: mass of precipitation to depth
 _STANDARD_GRAVITY = 9.80665  # m s-2: geopotential to geopotential height
@@ -69,22 +69,24 @@ def units_convertible(source: str, target: str) -> bool:
     return True
 
 
-def convert_units(values: npt.NDArray[Any], source: str, target: str) -> npt.NDArray[Any]:
+def convert_units(values: AnyArray, source: str, target: str) -> AnyArray:
     """Convert by UDUNITS; mass of water per area to depth and geopotential to height as well.
 
     Raises:
         ValueError: a unit is unknown, or the two are not convertible.
     """
-    found, wanted = _unit(source), _unit(target)
-    if found is not None and wanted is not None:
+    source_unit, target_unit = _unit(source), _unit(target)
+    if source_unit is not None and target_unit is not None:
         values = np.asarray(values) * 1.0
-        if found.is_convertible(wanted):
-            return np.asarray(found.convert(values, wanted))
+        if source_unit.is_convertible(target_unit):
+            return np.asarray(source_unit.convert(values, target_unit))
         for one, other, ratio in _BRIDGES:
-            for here, there, factor in ((one, other, 1.0 / ratio), (other, one, ratio)):
-                near, far = cf_units.Unit(here), cf_units.Unit(there)
-                if found.is_convertible(near) and far.is_convertible(wanted):
-                    return np.asarray(far.convert(factor * found.convert(values, near), wanted))
+            for left, right, factor in ((one, other, 1.0 / ratio), (other, one, ratio)):
+                near, far = cf_units.Unit(left), cf_units.Unit(right)
+                if source_unit.is_convertible(near) and far.is_convertible(target_unit):
+                    return np.asarray(
+                        far.convert(factor * source_unit.convert(values, near), target_unit)
+                    )
     raise ValueError(f"units '{source}' are not convertible to '{target}'")
 
 

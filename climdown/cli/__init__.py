@@ -13,7 +13,7 @@ import typer
 
 from climdown import __version__
 from climdown.cli import demo, fetch, inspect, ot, priors, qdm, regrid, run, train
-from climdown.cli.console import report_error, set_up_logging
+from climdown.cli.console import check_names, checked_stdout, out, report_error, set_up_logging
 from climdown.cli.help import Command, Commands
 from climdown.cli.usage import UsageError, asks_for_help, usage_message
 from climdown.errors import ClimdownError
@@ -71,7 +71,7 @@ def make_app() -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"climdown {__version__}")
+        out.print(f"climdown {__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -94,7 +94,10 @@ def main() -> None:
     """Run the command line; expected failures end in one line and their exit code."""
     try:
         # Typer's own way to end prints several lines, in a box.
-        sys.exit(make_app()(prog_name="climdown", standalone_mode=False))
+        with checked_stdout():
+            check_names()
+            code = make_app()(prog_name="climdown", standalone_mode=False)
+        sys.exit(code)
     except ClimdownError as error:
         report_error(str(error))
         sys.exit(error.exit_code)

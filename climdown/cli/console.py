@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import signal
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -20,6 +22,61 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from climdown.errors import InputError, OutputError
+
+
+class _Stdout:
+    """Standard output: one line where it is full, silence where its reader has had enough."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._told():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._told():
+            self._stream.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self._give_up()
+        except OSError as error:
+            self._give_up()
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+
+    def _give_up(self) -> None:
+        """Let what is still to be written vanish: at its end the process would try once more."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextmanager
+def checked_stdout() -> Iterator[None]:
+    """Watch over standard output, whoever writes to it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # a letter that it lacks stops nothing
+    sys.stdout = cast("TextIO", _Stdout(stream))
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout = stream
+
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True)
@@ -42,11 +99,30 @@ def set_up_logging(*, verbose: bool) -> None:
     log.handlers = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
+    logging.raiseExceptions = False  # a full standard error is no reason for a traceback
+
+
+def command_line() -> str:
+    """The command as it was typed, for the history of an output."""
+    return shlex.join(["climdown", *sys.argv[1:]])
+
+
+def check_names() -> None:
+    """Refuse names that no library of NetCDF opens.
+
+    Raises:
+        InputError: a word of the command is no text.
+    """
+    for word in sys.argv[1:]:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            shown = os.fsencode(word).decode(errors="backslashreplace")
+            raise InputError(f"the name '{shown}' is not UTF-8 text; rename what it names")
 
 
 def report_error(message: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"climdown: error: {' '.join(message.split())}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"climdown: error: {' '.join(message.split())}\n")
 
 
 @contextmanager
@@ -66,51 +142,41 @@ def progress_bar(unit: str) -> Iterator[Callable[[int, int, str], None]]:
             TimeRemainingColumn(),
             console=err,
         ) as bars:
-            task = bars.add_task(unit, total=None, rate="", note="")
-            meter = _Rate()
-
-            def draw(done: int, total: int, note: str) -> None:
-                rate = meter.update(done)
-                shown = f"{rate:.2f} {unit}/s" if rate else ""
-                bars.update(task, completed=done, total=total, rate=shown, note=note)
-
-            yield draw
+            yield _bar(bars, unit)
     else:
-        meter = _Rate()
-        last = 0.0
-
-        def write(done: int, total: int, note: str) -> None:
-            nonlocal last
-            rate = meter.update(done)
-            now = time.monotonic()
-            if done < total and now - last < _SECONDS_BETWEEN_LINES:
-                return
-            last = now
-            left = f", {_duration((total - done) / rate)} left" if rate and done < total else ""
-            speed = f", {rate:.2f} {unit}/s" if rate else ""
-            log.info(
-                "%d of %d %s%s%s%s", done, total, unit, speed, left, f" {note}" if note else ""
-            )
-
-        yield write
+        yield _lines(unit)
 
 
-@contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and SIGUSR1 into a question to ask between units of work."""
-    received: list[int] = []
+def _bar(bars: Progress, unit: str) -> Callable[[int, int, str], None]:
+    """A new bar's function, see `progress_bar`."""
+    task = bars.add_task(unit, total=None, rate="", note="")
+    meter = _Rate()
 
-    def remember(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        log.warning("signal %d: finishing the unit under way", number)
+    def draw(done: int, total: int, note: str) -> None:
+        rate = meter.update(done)
+        shown = f"{rate:.2f} {unit}/s" if rate else ""
+        bars.update(task, completed=done, total=total, rate=shown, note=note)
 
-    numbers = [signal.SIGTERM, signal.SIGUSR1]
-    before = {number: signal.signal(number, remember) for number in numbers}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return draw
+
+
+def _lines(unit: str) -> Callable[[int, int, str], None]:
+    """A function that logs a line now and then, and one at the end, see `progress_bar`."""
+    meter = _Rate()
+    last = 0.0
+
+    def write(done: int, total: int, note: str) -> None:
+        nonlocal last
+        rate = meter.update(done)
+        now = time.monotonic()
+        if done < total and now - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = f", {_duration((total - done) / rate)} left" if rate and done < total else ""
+        speed = f", {rate:.2f} {unit}/s" if rate else ""
+        log.info("%d of %d %s%s%s%s", done, total, unit, speed, left, f" {note}" if note else "")
+
+    return write
 
 
 class _Rate:
@@ -121,6 +187,7 @@ class _Rate:
         self.first = 0
 
     def update(self, done: int) -> float | None:
+        """The rate once so many units are done; None before it can be known."""
         now = time.monotonic()
         if self.begun is None:
             self.begun, self.first = now, done

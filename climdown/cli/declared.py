@@ -60,13 +60,13 @@ def with_parameters(
     """The command with more parameters, where its keyword `options` stands.
 
     Args:
-        build: makes the value of `options` from the added parameters' values, given by name.
+        build: makes the value of `options` from the added parameters' values, passed by name.
     """
 
     @functools.wraps(function)
-    def command(**given: Any) -> Any:
-        options = build(**{parameter.name: given.pop(parameter.name) for parameter in added})
-        return function(**given, **{_PLACE: options})
+    def command(**values: Any) -> Any:
+        options = build(**{parameter.name: values.pop(parameter.name) for parameter in added})
+        return function(**values, **{_PLACE: options})
 
     shown = tuple(_replaced(inspect.signature(function, eval_str=True), added))
     # Typer asks for both; `wraps` has copied those of the function.
@@ -75,20 +75,20 @@ def with_parameters(
     return command
 
 
-def number_or(*words: str, whole: bool = False) -> dict[str, Any]:
-    """What Typer must be told of an option that takes a number, or one of some words.
+def number_or(*words: str, integer: bool = False) -> dict[str, Any]:
+    """Settings of Typer for an option that takes a number, or one of some words.
 
     Without words, any text will do that is no number.
     """
     return {
-        "parser": _number_parser(*words, whole=whole),
-        "metavar": "|".join(["N" if whole else "NUMBER", *(words or ["TEXT"])]),
+        "parser": _number_parser(*words, integer=integer),
+        "metavar": "|".join(["N" if integer else "NUMBER", *(words or ["TEXT"])]),
         "autocompletion": (lambda: list(words)) if words else None,
     }
 
 
-def _number_parser(*words: str, whole: bool) -> Callable[[Any], Any]:
-    number = int if whole else float
+def _number_parser(*words: str, integer: bool) -> Callable[[Any], Any]:
+    number = int if integer else float
     *most, last = _NUMBERS[number], *words
     expected = f"{', '.join(most)} or {last}" if most else last
 
@@ -136,7 +136,7 @@ def _parameter(option: Option, panel: str, *, unset: bool) -> inspect.Parameter:
 
 
 def _kind(hint: Any) -> tuple[Any, dict[str, Any]]:
-    """What Typer takes for a type, and what it must be told of it.
+    """The type that Typer reads for a hint, and its settings.
 
     Typer knows no unions: a number or a word comes as text and is parsed here.
     """
@@ -145,7 +145,7 @@ def _kind(hint: Any) -> tuple[Any, dict[str, Any]]:
     if len(kinds) == 1:
         return kinds[0], {}
     words = [w for k in kinds if typing.get_origin(k) is Literal for w in typing.get_args(k)]
-    return str, number_or(*words, whole=float not in kinds)
+    return str, number_or(*words, integer=float not in kinds)
 
 
 def _flags(option: Option, kind: Any) -> str:

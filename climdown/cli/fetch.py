@@ -81,8 +81,8 @@ def fetch_prior(
             nonlocal bar
             if bar is None:  # no bar where nothing is transferred
                 bar = stack.enter_context(progress_bar("MB"))
-            whole = -(-total // 1_000_000)
-            bar(whole if done == total else done // 1_000_000, whole, file)
+            megabytes = -(-total // 1_000_000)
+            bar(megabytes if done == total else done // 1_000_000, megabytes, file)
 
         folder = fetch.fetch_prior(
             name,

@@ -69,20 +69,20 @@ def _draw(command: Any, ctx: Any) -> str:
 def _parts(command: Any, ctx: Any) -> Iterator[RenderableType]:
     yield Padding(Text(command.get_usage(ctx), style="bold"), (1, 1))
     for paragraph in _paragraphs(command.help or ""):
-        yield Padding(_told(paragraph), (0, 1, 1, 1))
+        yield Padding(_styled(paragraph), (0, 1, 1, 1))
     for title, records in _panels(command, ctx).items():
         yield _panel(title, records, width=_TYPED)
     for title, records in _commands(command, ctx).items():
         yield _panel(title, records, width=_NAMED)
     for paragraph in _paragraphs(command.epilog or ""):
-        yield Padding(_told(paragraph), (1, 1, 0, 1))
+        yield Padding(_styled(paragraph), (1, 1, 0, 1))
 
 
 def _paragraphs(text: str) -> Iterator[str]:
     """Paragraphs whose lines may be filled anew; those that begin with \\b keep theirs."""
     for paragraph in filter(None, inspect.cleandoc(text).split("\n\n")):
-        kept = paragraph.startswith("\b")
-        yield paragraph.lstrip("\b\n") if kept else paragraph.replace("\n", " ")
+        preformatted = paragraph.startswith("\b")
+        yield paragraph.lstrip("\b\n") if preformatted else paragraph.replace("\n", " ")
 
 
 def _panels(command: Any, ctx: Any) -> dict[str, list[Record]]:
@@ -106,17 +106,18 @@ def _commands(command: Any, ctx: Any) -> dict[str, list[Record]]:
 
 
 def _record(parameter: Any, ctx: Any) -> Record:
-    typed, told = parameter.get_help_record(ctx)
-    # Typer puts brackets around a default that is told in words.
-    told = re.sub(r"\[default: \((.*)\)(?=[;\]])", r"[default: \1", told).replace("  [", " [")
+    typed, help_text = parameter.get_help_record(ctx)
+    # Typer puts brackets around a default that is in words.
+    help_text = re.sub(r"\[default: \((.*)\)(?=[;\]])", r"[default: \1", help_text)
+    help_text = help_text.replace("  [", " [")
     if _is_argument(parameter):
-        return _shown(parameter), told
-    return re.sub(r"<(.+)>$", lambda match: _VALUES.get(match[1], match[1]), typed), told
+        return _shown(parameter), help_text
+    return re.sub(r"<(.+)>$", lambda match: _VALUES.get(match[1], match[1]), typed), help_text
 
 
 def _panel(title: str, records: Iterable[Record], *, width: int) -> Panel:
     rows: list[RenderableType] = []
-    for typed, told in records:
+    for typed, help_text in records:
         name = Text(typed, style="yellow")
         name.highlight_regex(r"(?<![\w-])--?[a-z][\w-]*|^[a-z][\w-]+", "bold cyan")
         if len(typed) > width:
@@ -124,16 +125,16 @@ def _panel(title: str, records: Iterable[Record], *, width: int) -> Panel:
             name = Text()
         row = Table.grid(padding=(0, 2, 0, 0))
         row.add_column(width=width)
-        row.add_row(name, _told(told))
+        row.add_row(name, _styled(help_text))
         rows.append(row)
     return Panel(Group(*rows), title=title, title_align="left", border_style="dim")
 
 
-def _told(text: str) -> Text:
-    told = Text(text)
-    told.highlight_regex(r"\[(default: .*|required)\]$", "dim")
-    told.highlight_regex(r"(?<![\w-])--[a-z][\w-]*", "cyan")
-    return told
+def _styled(text: str) -> Text:
+    styled = Text(text)
+    styled.highlight_regex(r"\[(default: .*|required)\]$", "dim")
+    styled.highlight_regex(r"(?<![\w-])--[a-z][\w-]*", "cyan")
+    return styled
 
 
 def _panel_of(entry: Any) -> str | None:

@@ -56,11 +56,11 @@ def inspect(
     from climdown import cf
     from climdown.inputs import inspection
 
-    known = _bundled() if priors else {}
+    bundled = _bundled() if priors else {}
     for path in cf.expand_paths(files):
         sources = inspection.open_local(path)
         reports = inspection.inspect_sources(sources)
-        verdicts = {name: _verdict(prior, sources) for name, prior in known.items()}
+        verdicts = {name: _verdict(prior, sources) for name, prior in bundled.items()}
         sources.close()
         if as_json:
             entry: dict[str, Any] = {
@@ -94,13 +94,13 @@ def _bundled() -> dict[str, Prior | ClimdownError]:
     """The bundled priors by name, or why one cannot be read."""
     from climdown.priors.store import bundled_names, load_prior
 
-    known: dict[str, Prior | ClimdownError] = {}
+    bundled: dict[str, Prior | ClimdownError] = {}
     for name in bundled_names():
         try:
-            known[name] = load_prior(name)
+            bundled[name] = load_prior(name)
         except ClimdownError as error:
-            known[name] = error
-    return known
+            bundled[name] = error
+    return bundled
 
 
 def _verdict(prior: Prior | ClimdownError, sources: Sources) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from climdown.adjust.options import OTOptions
+from climdown.cli.console import command_line
 from climdown.cli.declared import with_options
 from climdown.cli.help import examples
 from climdown.cli.parameters import (
@@ -28,6 +28,7 @@ from climdown.cli.parameters import (
     print_adjusted,
     split_sim_and_out,
 )
+from climdown.files import owned
 
 EXAMPLES = examples(
     "climdown ot --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
@@ -67,20 +68,21 @@ def ot(
     from climdown.adjust.ot import ot_file
 
     inputs, output = split_sim_and_out(sim)
-    summary = ot_file(
-        inputs,
-        output,
-        ref=ref,
-        hist=hist,
-        options=options,
-        variables=variable or (),
-        grid=grid,
-        ref_period=ref_period,
-        hist_period=hist_period,
-        period=time,
-        select=dict(parse_selection(select)),
-        device=device,
-        overwrite=overwrite,
-        command=shlex.join(["climdown", *sys.argv[1:]]),
-    )
+    with owned(Path(output), overwrite=overwrite):
+        summary = ot_file(
+            inputs,
+            output,
+            ref=ref,
+            hist=hist,
+            options=options,
+            variables=variable or (),
+            grid=grid,
+            ref_period=ref_period,
+            hist_period=hist_period,
+            period=time,
+            select=dict(parse_selection(select)),
+            device=device,
+            overwrite=overwrite,
+            command=command_line(),
+        )
     print_adjusted(summary.output, summary.lines)

@@ -40,20 +40,20 @@ def list_priors(cache_dir: CacheDir = None) -> None:
     for title in ("name", "where", "variables", "grid", "months", "licence of its data"):
         table.add_column(title, no_wrap=title in ("name", "where"), overflow="fold")
     known_priors = store.known_priors(Cache.at(cache_dir))
-    for known in known_priors:
+    for entry in known_priors:
         cells: tuple[str, ...] = ("", "", "", "")
-        if known.folder is not None:
+        if entry.folder is not None:
             try:
-                card = read_card(known.folder)
+                card = read_card(entry.folder)
             except PriorError as error:
                 cells = (f"not to be read: {error}", "", "", "")
             else:
                 variables = ", ".join(v.name for v in card.variables)
                 months = ", ".join(map(str, card.months))
                 cells = (variables, card.grid.describe(), months, card.licence)
-        table.add_row(known.name, known.origin, *cells)
+        table.add_row(entry.name, entry.origin, *cells)
     out.print(table, highlight=False, markup=False)
-    if any(known.folder is None for known in known_priors):
+    if any(entry.folder is None for entry in known_priors):
         out.print("To fetch one: climdown fetch-prior NAME", highlight=False, markup=False)
 
 

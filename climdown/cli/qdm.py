@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from climdown.adjust.options import QDMOptions
-from climdown.cli.console import progress_bar
+from climdown.cli.console import command_line, progress_bar
 from climdown.cli.declared import with_options
 from climdown.cli.help import examples
 from climdown.cli.parameters import (
@@ -32,6 +30,7 @@ from climdown.cli.parameters import (
     print_adjusted,
     split_sim_and_out,
 )
+from climdown.files import owned
 
 EXAMPLES = examples(
     "climdown qdm --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
@@ -96,7 +95,7 @@ def qdm(
     from climdown.adjust.qdm import qdm_file
 
     inputs, output = split_sim_and_out(sim)
-    with progress_bar("blocks") as bar:
+    with owned(Path(output), overwrite=overwrite), progress_bar("blocks") as bar:
         summary = qdm_file(
             inputs,
             output,
@@ -114,7 +113,7 @@ def qdm(
             scheduler=scheduler_address,
             device=device,
             overwrite=overwrite,
-            command=shlex.join(["climdown", *sys.argv[1:]]),
+            command=command_line(),
             progress=lambda done, total: bar(done, total, ""),
         )
     print_adjusted(summary.output, summary.lines)

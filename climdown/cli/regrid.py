@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from climdown.cli.console import log, out
+from climdown.cli.console import command_line, log, out
 from climdown.cli.help import examples
 from climdown.cli.parameters import INPUT, METHOD, OUTPUT, Overwrite
+from climdown.files import owned
 
 EXAMPLES = examples(
     "climdown regrid in.nc out.nc --grid 0.5",
@@ -74,22 +73,23 @@ def regrid(
     from climdown.inputs.targets import named_grid
     from climdown.regrid import file
 
-    command = shlex.join(["climdown", *sys.argv[1:]])
-    for report in file.regrid_file(
-        source,
-        output,
-        target=named_grid(grid),
-        method=method,
-        backend=backend,
-        min_coverage=min_coverage,
-        overwrite=overwrite,
-        command=command,
-    ):
-        log.info(
-            "%s: %s; weights %s, %.1f %% of the target's cells covered",
-            report.name,
-            report.source,
-            report.backend,
-            100 * report.covered,
-        )
+    command = command_line()
+    with owned(output, overwrite=overwrite):
+        for report in file.regrid_file(
+            source,
+            output,
+            target=named_grid(grid),
+            method=method,
+            backend=backend,
+            min_coverage=min_coverage,
+            overwrite=overwrite,
+            command=command,
+        ):
+            log.info(
+                "%s: %s; weights %s, %.1f %% of the target's cells covered",
+                report.name,
+                report.source,
+                report.backend,
+                100 * report.covered,
+            )
     out.print(str(output), highlight=False, markup=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from climdown.cli.console import log, out, progress_bar, stop_requested
+from climdown.cli.console import command_line, log, out, progress_bar
 from climdown.cli.declared import Command, number_or, parameters, with_parameters
 from climdown.cli.help import examples
 from climdown.cli.parameters import (
@@ -31,10 +29,11 @@ from climdown.cli.parameters import (
 )
 from climdown.config import DEFAULT_METHOD, RunConfig
 from climdown.errors import ConfigError
-from climdown.files import check_output
+from climdown.files import beside, check_output
 from climdown.methods.registry import all_options, listed, methods
 from climdown.options import Option
 from climdown.pipeline.choices import choose
+from climdown.signals import stop_requested
 
 if TYPE_CHECKING:
     from climdown.pipeline.plan import Plan
@@ -115,7 +114,7 @@ def run(
     batch_size: Annotated[
         Any,
         typer.Option(
-            **number_or("auto", whole=True),
+            **number_or("auto", integer=True),
             help="Fields computed at once; lower it if memory ends.",
             rich_help_panel=COMPUTING,
         ),
@@ -135,6 +134,13 @@ def run(
     ] = False,
     overwrite: Annotated[
         bool, flag("--overwrite", "Replace OUTPUT, and parts of another run.", panel=OUTPUT)
+    ] = False,
+    wait: Annotated[
+        bool, flag("--wait", "Wait while another process writes OUTPUT.", panel=OUTPUT)
+    ] = False,
+    verify: Annotated[
+        bool,
+        flag("--verify", "Tell changed inputs apart by every byte, not by samples.", panel=OUTPUT),
     ] = False,
 ) -> None:
     """Downscale CMIP files to an ensemble on the fine grid of a prior.
@@ -161,10 +167,14 @@ def run(
         historical_period=hist_period,
         reference_period=ref_period,
         overwrite=overwrite,
+        wait=wait,
+        verify=verify,
     )
     *inputs, output = files
     choose(config)
-    check_output(Path(output), overwrite=overwrite)
+    check_output(
+        Path(output), overwrite=overwrite or wait or beside(Path(output), "parts").is_dir()
+    )
     # Slow imports come after all that can be refused without them.
     from climdown.pipeline.plan import describe
     from climdown.pipeline.planning import make_plan
@@ -185,11 +195,10 @@ def _execute(plan: Plan) -> None:
     """Do what a plan says, with a bar; print the output's name."""
     from climdown.pipeline.execution import execute
 
-    command = shlex.join(["climdown", *sys.argv[1:]])
     with progress_bar("fields") as bar, stop_requested() as should_stop:
         summary = execute(
             plan,
-            command=command,
+            command=command_line(),
             progress=lambda done, total: bar(done, total, ""),
             should_stop=should_stop,
         )
@@ -217,5 +226,5 @@ def command() -> Command:
     summaries = " ".join(f"{one.name}: {one.summary}" for one in methods())
     names: Any = Literal[tuple(one.name for one in methods())]
     method = Option("method", names, DEFAULT_METHOD, summaries)
-    own = parameters(all_options(), panel=METHOD, unset=True)
-    return with_parameters(run, [*parameters([method], panel=METHOD), *own])
+    method_options = parameters(all_options(), panel=METHOD, unset=True)
+    return with_parameters(run, [*parameters([method], panel=METHOD), *method_options])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from climdown.cli.console import log, out, progress_bar, stop_requested
+from climdown.cli.console import log, out, progress_bar
 from climdown.cli.help import Command, Commands, examples
 from climdown.cli.parameters import INPUT, OUTPUT, AnyDevice
+from climdown.signals import stop_requested
+
+if TYPE_CHECKING:
+    from climdown.training import Step
 
 app = typer.Typer(
     cls=Commands, help="Train priors on observations or reanalysis.", no_args_is_help=True
@@ -102,7 +106,6 @@ def _train(
     from climdown.compute.device import choose_device
     from climdown.compute.ranks import own_rank
     from climdown.config import load_config
-    from climdown.training import Step
 
     settings = load_config(config, changes or ())
     folder = output or Path(settings.name)
@@ -113,19 +116,24 @@ def _train(
             train(settings, data=data, output=folder, device=where, should_stop=should_stop)
         return
     with progress_bar("steps") as bar, stop_requested() as should_stop:
-
-        def progress(step: Step) -> None:
-            if step.score is not None:
-                log.info("step %d: validation %.4f", step.number, step.score)
-            bar(step.number, settings.training.steps, f"loss {step.loss:.4f}")
-
         prior = train(
             settings,
             data=data,
             output=folder,
             device=where,
-            progress=progress,
+            progress=_reporter(bar, settings.training.steps),
             should_stop=should_stop,
         )
     log.info("best validation %.4f", prior.card.training["validation_loss"])
     out.print(str(folder), highlight=False, markup=False)
+
+
+def _reporter(bar: Callable[[int, int, str], None], steps: int) -> Callable[[Step], None]:
+    """A function that draws the progress of a training of so many steps, and logs its scores."""
+
+    def progress(step: Step) -> None:
+        if step.score is not None:
+            log.info("step %d: validation %.4f", step.number, step.score)
+        bar(step.number, steps, f"loss {step.loss:.4f}")
+
+    return progress

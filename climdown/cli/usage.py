@@ -22,7 +22,9 @@ _EXPECTED = {
     "less_than_equal": "at most {le}",
 }
 # Refusals of choices, and of our own parsers.
-_TOLD = re.compile(r"(?s)(?:Value error, )?('.*?'|\".*?\")( is not one of |; expected )(.*?)\.?")
+_EXPECTATION = re.compile(
+    r"(?s)(?:Value error, )?('.*?'|\".*?\")( is not one of |; expected )(.*?)\.?"
+)
 
 
 def usage_message(error: Any) -> str:
@@ -40,18 +42,18 @@ def asks_for_help(error: Exception) -> bool:
 def _bad_value(error: Any) -> str | None:
     if not isinstance(error, typer.BadParameter) or not error.message or error.param is None:
         return None
-    found, expected = _found_and_expected(error)
-    told = f" is {found}; expected {expected}" if expected else f": {error.message.rstrip('.')}"
-    return f"{_name(error.param)}{told}"
+    value, expected = _value_and_expected(error)
+    reason = f" is {value}; expected {expected}" if expected else f": {error.message.rstrip('.')}"
+    return f"{_name(error.param)}{reason}"
 
 
-def _found_and_expected(error: Any) -> tuple[str, str]:
+def _value_and_expected(error: Any) -> tuple[str, str]:
     """The value and what it should have been; two empty words where they are not known."""
     cause = error.__cause__.errors()[0] if hasattr(error.__cause__, "errors") else {}
     if words := _EXPECTED.get(cause.get("type", "")):
         return f"'{cause['input']}'", words.format(**cause.get("ctx", {}))
-    told = _TOLD.fullmatch(error.message)
-    return (told[1], _listed(told[2], told[3])) if told else ("", "")
+    match = _EXPECTATION.fullmatch(error.message)
+    return (match[1], _listed(match[2], match[3])) if match else ("", "")
 
 
 def _listed(link: str, words: str) -> str:

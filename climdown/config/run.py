@@ -39,6 +39,8 @@ class RunConfig:
         reference: files of observations; empty takes the quantiles that the prior carries.
         historical_period, reference_period: as `period`.
         overwrite: replace an output that exists, discard parts of another run.
+        wait: until another process has written the output, instead of refusing to share it.
+        verify: tell versions of input files apart by every byte, not by samples.
     """
 
     method: str = DEFAULT_METHOD
@@ -59,6 +61,8 @@ class RunConfig:
     historical_period: str | None = None
     reference_period: str | None = None
     overwrite: bool = False
+    wait: bool = False
+    verify: bool = False
 
     def __post_init__(self) -> None:
         members = self.members

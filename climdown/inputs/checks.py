@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def check_values(field: cf.Field, like: Typical | None = None) -> None:
             have or that are nothing like the typical ones, or time steps without any value.
     """
     where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
-    tally = _Tally(cf.known_family(field.quantity), field.quantity.units)
+    tally = _Tally(cf.family_of(field.quantity), field.quantity.units)
     steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
@@ -42,19 +43,10 @@ def check_values(field: cf.Field, like: Typical | None = None) -> None:
         _refuse_fill(where, values, dates)
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
-    if len(empty) == len(field.time):
-        raise InputError(
-            f"{where} is missing everywhere in the region and period; choose others, or check its "
-            "_FillValue"
-        )
-    if empty:
-        raise InputError(
-            f"{where} has no value at all in the region at {len(empty)} of {len(field.time)} "
-            f"steps, first at {empty[0].isoformat()}; leave these out with --time"
-        )
-    if tally.strange:
+    _refuse_empty(where, empty, len(field.time))
+    if tally.impossible:
         text = f"{where} has {tally.describe()}, its units are '{field.source_units}'"
-        if tally.strange > _MOST_IMPOSSIBLE * tally.count:
+        if tally.impossible > _MOST_IMPOSSIBLE * tally.count:
             raise InputError(f"{text}; correct them, for example with `ncatted -a units,...`")
         log.warning("%s", text)
     if like is not None:
@@ -62,29 +54,50 @@ def check_values(field: cf.Field, like: Typical | None = None) -> None:
 
 
 class _Tally:
-    """Counts values that a quantity cannot have."""
+    """Counts values that a quantity cannot have.
 
-    def __init__(self, known: cf.VariableFamily | None, units: str) -> None:
-        self.known, self.units = known, units
-        self.limits = (-np.inf, np.inf) if known is None else known.range_in(units)
-        self.count = self.strange = 0
+    Args:
+        family: of the quantity; None has no limits.
+        units: of the values.
+    """
+
+    def __init__(self, family: cf.VariableFamily | None, units: str) -> None:
+        self.family, self.units = family, units
+        self.limits = (-np.inf, np.inf) if family is None else family.range_in(units)
+        self.count = self.impossible = 0
         self.total, self.low, self.high = 0.0, np.inf, -np.inf
 
     def add(self, values: Float32) -> None:
+        """Count the values of a block; missing ones do not count."""
         valid = values[np.isfinite(values)]
         if valid.size:
             self.count += valid.size
             self.total += float(valid.sum(dtype=np.float64))
-            self.strange += int(((valid < self.limits[0]) | (valid > self.limits[1])).sum())
+            self.impossible += int(((valid < self.limits[0]) | (valid > self.limits[1])).sum())
             self.low = min(self.low, float(valid.min()))
             self.high = max(self.high, float(valid.max()))
 
     def describe(self) -> str:
-        name = "" if self.known is None else self.known.quantity.name
+        """The share of impossible values and the range of all, for a message."""
+        name = "" if self.family is None else self.family.quantity.name
         return (
-            f"{self.strange / self.count:.2%} of its values outside {self.limits[0]:.4g} to "
+            f"{self.impossible / self.count:.2%} of its values outside {self.limits[0]:.4g} to "
             f"{self.limits[1]:.4g} {self.units}, unbelievable for {name}: they run from "
             f"{self.low:.4g} to {self.high:.4g}"
+        )
+
+
+def _refuse_empty(where: str, empty: Sequence[Any], steps: int) -> None:
+    """Refuse a variable without any value, at all steps or at the dates in `empty`."""
+    if len(empty) == steps:
+        raise InputError(
+            f"{where} is missing everywhere in the region and period; choose others, or check its "
+            "_FillValue"
+        )
+    if empty:
+        raise InputError(
+            f"{where} has no value at all in the region at {len(empty)} of {steps} "
+            f"steps, first at {empty[0].isoformat()}; leave these out with --time"
         )
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
+from climdown.arrays import Float64
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
 from climdown.inputs.checks import FILL
 
+T = TypeVar("T")
+
 _BLOCK_BYTES = 64 << 20
-# More values outside the believable range than this share are the rule, not the exception.
+# More values outside the plausible range than this share are the rule, not the exception.
 _MANY = 0.01
 _FREQUENCIES = (
     ("hourly", 0.99 / 24, 1.01 / 24),
@@ -146,42 +149,50 @@ def inspect_sources(sources: cf.Sources) -> list[VariableReport]:
 
 def _inspect(path: cf.Location, dataset: xr.Dataset, name: str) -> VariableReport:
     array = dataset[name]
+    family = cf.family_of_array(array)
     problems: list[str] = []
-    grid, time, values = None, None, None
-    described = {str(d) for d in cf.horizontal_dims(array)}
-    known = cf.known_quantity(array)
-    try:
-        grid = _grid(array, dataset)
-    except ClimdownError as error:
-        problems.append(f"grid: {error}")
-    try:
-        axis = cf.read_time_axis(array, dataset)
+    grid = _attempt(partial(_grid, array, dataset), "grid", problems)
+    axis = _attempt(partial(cf.read_time_axis, array, dataset), "time", problems)
+    time = None if axis is None else _attempt(partial(_time, axis), "time", problems)
+    values = _readable_values(array, family, problems)
+    described = set(cf.horizontal_dims(array))
+    if axis is not None:
         described.add(str(dataset[axis.name].dims[0]))
-        cf.check_ascending(axis)
-        time = _time(axis)
-    except ClimdownError as error:
-        problems.append(f"time: {error}")
-    try:
-        values = _values(array, known)
-    except (OSError, RuntimeError) as error:
-        problems.append(f"values: {error}; the file may be damaged")
-    text = {key: str(array.attrs.get(key, "")) for key in ("long_name", "standard_name", "units")}
+    others = [str(d) for d in array.dims if str(d) not in described]
+    names = ("long_name", "standard_name", "units", "cell_methods")
     return VariableReport(
         file=str(path),
         name=name,
-        **text,
-        cell_methods=str(array.attrs.get("cell_methods", "")),
-        quantity=known.quantity.name if known is not None else "",
+        **{key: str(array.attrs.get(key, "")) for key in names},
+        quantity=family.quantity.name if family is not None else "",
         dimensions={str(d): n for d, n in array.sizes.items()},
-        other_dimensions={
-            str(d): cf.labels(array, str(d)) for d in array.dims if str(d) not in described
-        },
+        other_dimensions={name: cf.labels(array, name) for name in others},
         grid=grid,
         time=time,
         values=values,
         problems=tuple(problems),
-        suspicious=tuple(_suspicions(array, known, time, values)),
+        suspicious=tuple(_suspicions(array, family, time, values)),
     )
+
+
+def _attempt(read: Callable[[], T], label: str, problems: list[str]) -> T | None:
+    """What `read` returns; where it cannot, None, and one more problem."""
+    try:
+        return read()
+    except ClimdownError as error:
+        problems.append(f"{label}: {error}")
+        return None
+
+
+def _readable_values(
+    array: xr.DataArray, family: cf.VariableFamily | None, problems: list[str]
+) -> ValueReport | None:
+    """The report on values; where they cannot be read, None, and one more problem."""
+    try:
+        return _values(array, family)
+    except (OSError, RuntimeError) as error:
+        problems.append(f"values: {error}; the file may be damaged")
+        return None
 
 
 def _grid(array: xr.DataArray, dataset: xr.Dataset) -> GridReport:
@@ -195,6 +206,12 @@ def _grid(array: xr.DataArray, dataset: xr.Dataset) -> GridReport:
 
 
 def _time(axis: cf.TimeAxis) -> TimeReport:
+    """The report on a time axis.
+
+    Raises:
+        InputError: its dates do not ascend.
+    """
+    cf.check_ascending(axis)
     step = axis.step_days if len(axis) > 1 else None
     return TimeReport(
         start=axis.dates[0].isoformat(),
@@ -247,12 +264,12 @@ def _values_text(values: ValueReport) -> str:
     )
 
 
-def _values(array: xr.DataArray, known: cf.VariableFamily | None) -> ValueReport | None:
+def _values(array: xr.DataArray, family: cf.VariableFamily | None) -> ValueReport | None:
     """Range and share of missing values, read in blocks; None for what are no numbers."""
     if not np.issubdtype(array.dtype, np.number) or array.size == 0:
         return None
-    low, high, total, count, infinite, strange = np.inf, -np.inf, 0.0, 0, 0, 0
-    limits = _limits(array, known)
+    low, high, total, count, infinite, implausible = np.inf, -np.inf, 0.0, 0, 0, 0
+    limits = _limits(array, family)
     for block in _blocks(array):
         finite = block[np.isfinite(block)]
         infinite += int(np.isinf(block).sum())
@@ -260,21 +277,22 @@ def _values(array: xr.DataArray, known: cf.VariableFamily | None) -> ValueReport
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
             # Shares of the mean, so that fill values of 1e308 do not overflow.
             total, count = total + float((finite / array.size).sum()), count + finite.size
-            strange += int(((finite < limits[0]) | (finite > limits[1])).sum())
+            implausible += int(((finite < limits[0]) | (finite > limits[1])).sum())
     missing = 1 - (count + infinite) / array.size
     if count == 0:
         return ValueReport(None, None, None, missing, infinite, 0.0)
-    return ValueReport(low, high, total * (array.size / count), missing, infinite, strange / count)
+    mean = total * (array.size / count)
+    return ValueReport(low, high, mean, missing, infinite, implausible / count)
 
 
-def _limits(array: xr.DataArray, known: cf.VariableFamily | None) -> tuple[float, float]:
-    """The believable range in the variable's own units."""
-    if known is None:
+def _limits(array: xr.DataArray, family: cf.VariableFamily | None) -> tuple[float, float]:
+    """The plausible range in the variable's own units."""
+    if family is None:
         return -np.inf, np.inf
-    return known.range_in(str(array.attrs["units"]))
+    return family.range_in(str(array.attrs["units"]))
 
 
-def _blocks(array: xr.DataArray) -> Iterator[npt.NDArray[np.float64]]:
+def _blocks(array: xr.DataArray) -> Iterator[Float64]:
     """All values in pieces of bounded size, cut along the leading dimensions."""
     if array.ndim == 0 or 8 * array.size <= _BLOCK_BYTES:
         yield np.asarray(array.values, np.float64)
@@ -289,7 +307,7 @@ def _blocks(array: xr.DataArray) -> Iterator[npt.NDArray[np.float64]]:
 
 def _suspicions(
     array: xr.DataArray,
-    known: cf.VariableFamily | None,
+    family: cf.VariableFamily | None,
     time: TimeReport | None,
     values: ValueReport | None,
 ) -> Iterator[str]:
@@ -304,7 +322,7 @@ def _suspicions(
         return
     if values.infinite:
         yield _count(values.infinite, "infinite value")
-    yield from _unbelievable(array, known, values)
+    yield from _implausible(array, family, values)
     if values.low is not None and values.low == values.high and array.size > 1:
         yield "all values are equal"
     if time is not None and time.gaps and len(time.months) == 12:
@@ -312,20 +330,20 @@ def _suspicions(
         yield f"{gaps} in a series that has every month: steps are missing"
 
 
-def _unbelievable(
-    array: xr.DataArray, known: cf.VariableFamily | None, values: ValueReport
+def _implausible(
+    array: xr.DataArray, family: cf.VariableFamily | None, values: ValueReport
 ) -> Iterator[str]:
     extremes = [value for value in (values.low, values.high) if value is not None]
     for value in extremes:
         if abs(value) > FILL:
             yield f"values of {value:.4g}: a fill value that the file does not declare?"
             return
-    if values.unbelievable > 0 and known is not None:
-        low, high = _limits(array, known)
+    if values.unbelievable > 0 and family is not None:
+        low, high = _limits(array, family)
         cause = "are the units right?" if values.unbelievable > _MANY else "a fill value?"
         yield (
             f"{values.unbelievable:.2%} of the values lie outside {low:.4g} to {high:.4g} "
-            f"{array.attrs['units']}, unbelievable for {known.quantity.name}: {cause}"
+            f"{array.attrs['units']}, unbelievable for {family.quantity.name}: {cause}"
         )
 
 

@@ -52,7 +52,7 @@ def quantity(variable: Variable) -> cf.Quantity:
     named = cf.Quantity(
         variable.name, variable.standard_names, variable.names, variable.units, variable.level
     )
-    family = cf.known_family(named)
+    family = cf.family_of(named)
     if family is None or variable.level is not None:
         return named
     standard_names = dict.fromkeys((*named.standard_names, *family.quantity.standard_names))
@@ -188,8 +188,8 @@ def _check_same_steps(name: str, field: cf.Field, first: cf.Field) -> None:
 def _steps(axis: cf.TimeAxis) -> tuple[str, list[tuple[int, ...]]]:
     """Calendar and dates, as exact as the step: a daily mean may be stamped at any hour."""
     dates = [(d.year, d.month, d.day, d.hour, d.minute) for d in axis.dates]
-    known = 2 if axis.step_days > 27.0 else 3 if axis.step_days > 0.99 else 5
-    return str(axis.dates[0].calendar), [date[:known] for date in dates]
+    parts = 2 if axis.step_days > 27.0 else 3 if axis.step_days > 0.99 else 5
+    return str(axis.dates[0].calendar), [date[:parts] for date in dates]
 
 
 def _span(axis: cf.TimeAxis) -> str:
@@ -206,11 +206,11 @@ def select_period(field: cf.Field, period: str | None) -> slice:
 
 
 def _check_months(prior: Prior, field: cf.Field, axis: cf.TimeAxis) -> None:
-    known = prior.card.months
-    if unknown := [m for m in axis.months if m not in known]:
+    months = prior.card.months
+    if unknown := [m for m in axis.months if m not in months]:
         raise InputError(
             f"{cf.describe_paths(field.paths)}: has months {numbers(unknown)}; prior "
-            f"{prior.card.name} knows months {numbers(known)} only: choose others with --time"
+            f"{prior.card.name} knows months {numbers(months)} only: choose others with --time"
         )
 
 
@@ -227,14 +227,7 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
         cropped = on_grid.crop(fine)
     except GridError as error:
         raise GridError(f"{error}; that of prior {prior.card.name}") from None
-    if isinstance(field.cells, Grid):
-        coverage = regrid.weights(cropped.grid, fine, "conservative").coverage
-    else:
-        known = weights_onto(field, on_grid.grid).coverage
-        onward = regrid.weights(on_grid.grid, fine, "conservative").apply(known)
-        coverage = np.nan_to_num(onward).astype(np.float64)
-    wanted = fine.areas * prior.mask.any(axis=0)
-    share = float((coverage * wanted).sum() / wanted.sum())
+    share = _covered_share(prior, field, on_grid.grid, cropped.grid)
     if share < _MIN_REGION:
         raise GridError(
             f"{cf.describe_paths(field.paths)}: the grid ({field.cells.describe()}) covers "
@@ -242,6 +235,24 @@ def _cover(prior: Prior, field: cf.Field) -> cf.Field:
             f"least {_MIN_REGION:.0%}"
         )
     return cropped
+
+
+def _covered_share(prior: Prior, field: cf.Field, grid: Grid, cropped: Grid) -> float:
+    """The share of the prior's valid area that a field covers.
+
+    Args:
+        grid: the field's own, or that on which a field on a mesh is read.
+        cropped: the part of it over the prior's region.
+    """
+    fine = prior.card.grid
+    if isinstance(field.cells, Grid):
+        coverage = regrid.weights(cropped, fine, "conservative").coverage
+    else:
+        covered = weights_onto(field, grid).coverage
+        onward = regrid.weights(grid, fine, "conservative").apply(covered)
+        coverage = np.nan_to_num(onward).astype(np.float64)
+    wanted = fine.areas * prior.mask.any(axis=0)
+    return float((coverage * wanted).sum() / wanted.sum())
 
 
 def numbers(values: Sequence[int]) -> str:

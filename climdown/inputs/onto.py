@@ -65,9 +65,9 @@ def onto(field: cf.Field, grid: Grid, *, min_coverage: float = 0.5) -> cf.Field:
 def weights_onto(field: cf.Field, grid: Grid) -> regrid.Weights:
     """The weights of `onto`, with its errors."""
     cells, where = field.cells, cf.describe_paths(field.paths)
-    known_corners = isinstance(cells, Grid) or cells.lat_vertices is not None
+    has_corners = isinstance(cells, Grid) or cells.lat_vertices is not None
     # Cells of about the same size are averaged: values then move by overlap, and none is made up.
-    averaged = known_corners and cells.spacing < 1.5 * grid.spacing
+    averaged = has_corners and cells.spacing < 1.5 * grid.spacing
     try:
         weights = regrid.weights(cells, grid, "conservative" if averaged else "bilinear")
     except GridError as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from climdown.arrays import Floats
 from climdown.errors import PriorError
-from climdown.methods.method import Problem
+from climdown.methods.method import GuidedVariable, Problem
 from climdown.options import option, require
 
 log = logging.getLogger(__name__)
@@ -70,33 +70,49 @@ def find_noise_scale(value: float | str, problem: Problem) -> float:
     """
     if not isinstance(value, str):
         return round(float(value), 4)
+    guess, length = problem.first_guess(_SPECTRUM_STEPS), wavelength(value)
+    levels = [_level(variable, guess, length, problem) for variable in problem.variables]
+    return round(min(levels), 4)
+
+
+def _level(
+    variable: GuidedVariable, guess: Floats, length: float | None, problem: Problem
+) -> float:
+    """The noise level of one variable.
+
+    Args:
+        guess: interpolated, normalised input, shape (steps, channels, ny, nx).
+        length: the wavelength asked for, km, or None to find it in the spectrum.
+
+    Raises:
+        PriorError: the prior carries no spectrum of the variable.
+    """
     # Imported here: scipy is slow to load, and the command line reads these declarations.
     from climdown.metrics.spectra import tapered_spectrum, white_noise_power
 
-    guess, cell = problem.first_guess(_SPECTRUM_STEPS), problem.card.grid.kilometres
-    white = white_noise_power(problem.card.grid.shape)
-    levels = []
-    for variable in problem.variables:
-        reference = problem.spectrum(variable.name)
-        if reference is None:
-            raise PriorError(
-                f"prior {problem.card.name} carries no spectrum of {variable.name}; give "
-                "--noise-scale as a number"
-            )
-        mask = problem.mask[variable.channel]
-        wavenumbers, power = tapered_spectrum(guess[:, variable.channel], mask)
-        ring = _first_unresolved(power / reference[: len(power)])
-        if (asked := wavelength(value)) is not None:
-            ring = int(np.searchsorted(wavenumbers, cell / asked))
-        ring = min(ring, len(power) - 1)
-        levels.append(float(np.sqrt(reference[ring] / white[ring])))
-        log.info(
-            "%s: noised to sigma %.2f, which draws wavelengths below %.0f km anew",
-            variable.name,
-            levels[-1],
-            cell / wavenumbers[ring],
+    reference = problem.spectrum(variable.name)
+    if reference is None:
+        raise PriorError(
+            f"prior {problem.card.name} carries no spectrum of {variable.name}; give "
+            "--noise-scale as a number"
         )
-    return round(min(levels), 4)
+    cell = problem.card.grid.kilometres
+    wavenumbers, power = tapered_spectrum(
+        guess[:, variable.channel], problem.mask[variable.channel]
+    )
+    if length is None:
+        ring = _first_unresolved(power / reference[: len(power)])
+    else:
+        ring = int(np.searchsorted(wavenumbers, cell / length))
+    ring = min(ring, len(power) - 1)
+    level = float(np.sqrt(reference[ring] / white_noise_power(problem.card.grid.shape)[ring]))
+    log.info(
+        "%s: noised to sigma %.2f, which draws wavelengths below %.0f km anew",
+        variable.name,
+        level,
+        cell / wavenumbers[ring],
+    )
+    return level
 
 
 def _first_unresolved(ratio: Floats) -> int:

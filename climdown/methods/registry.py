@@ -56,10 +56,10 @@ def build_options(method: Method, entries: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: one belongs to other methods, has a wrong value, or is unknown.
     """
-    own = {option.name for option in options_of(method.Options)}
+    names = {option.name for option in options_of(method.Options)}
     for name in entries:
         owners = owners_of(name)
-        if name not in own and owners:
+        if name not in names and owners:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is an option of {listed(owners, 'and')}, not of "
                 f"{method.name}; leave it out"

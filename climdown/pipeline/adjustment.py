@@ -25,13 +25,14 @@ from climdown.adjust.series import (
     prior_climatology,
 )
 from climdown.arrays import Float32, Float64
-from climdown.errors import InputError, ResumeError
+from climdown.errors import InputError
 from climdown.files import file_fingerprint, flush_folder, placed
 from climdown.grid import Grid
 from climdown.inputs.matching import Matched, quantity
 from climdown.inputs.onto import regridded_to
 from climdown.priors.card import Variable
 from climdown.priors.prior import Prior
+from climdown.stream import is_intact, seal
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +46,21 @@ class Reference:
     Attributes:
         historical: of the input's model in the reference's period: files, and a period or None.
         observed: the same of observations; no files take the quantiles that the prior carries.
+        verify: whether fingerprints hash every byte.
     """
 
     historical: tuple[str, ...]
     historical_period: str | None
     observed: tuple[str, ...]
     observed_period: str | None
+    verify: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Fingerprints and periods, as JSON values."""
         return {
-            "historical": _fingerprints(self.historical),
+            "historical": _fingerprints(self.historical, verify=self.verify),
             "historical_period": self.historical_period,
-            "reference": _fingerprints(self.observed),
+            "reference": _fingerprints(self.observed, verify=self.verify),
             "reference_period": self.observed_period,
         }
 
@@ -97,11 +100,12 @@ class AdjustedInput:
             **self.reference,
         }
 
-    def readers(self, folder: Path, device: str) -> dict[str, Reader]:
+    def readers(self, folder: Path, device: str, key: str = "") -> dict[str, Reader]:
         """Functions that read the run's steps on the filter grid; computes what is not there yet.
 
         Args:
             folder: of the run's parts.
+            key: of the run, in the seals of the parts.
 
         Raises:
             InputError: a step has no adjusted value: nothing would guide it.
@@ -110,14 +114,15 @@ class AdjustedInput:
         """
         stage = folder / "adjusted"
         paths = {name: stage / f"{name}.npy" for name in self.series}
-        if wanted := [name for name, path in paths.items() if not path.is_file()]:
+        keys = {name: f"{key} adjusted {name}" for name in paths}
+        if wanted := [name for name, path in paths.items() if not _is_there(path, keys[name])]:
             stage.mkdir(exist_ok=True)
             flush_folder(folder)
             for name, read in self.decided.apply(self.series, wanted, folder=folder, device=device):
-                self._place(paths[name], name, read)
+                self._place(paths[name], name, read, keys[name])
         return {name: _part_reader(path) for name, path in paths.items()}
 
-    def _place(self, path: Path, name: str, read: Reader) -> None:
+    def _place(self, path: Path, name: str, read: Reader, key: str) -> None:
         """Write the run's steps of an adjusted variable, block by block of time."""
         one = self.series[name]
         averages = self.averages.get(name)
@@ -130,6 +135,7 @@ class AdjustedInput:
                 array[part] = values if averages is None else averages.apply(values)
                 self._check_steps(one.sim, source, array[part])
             array.flush()
+            seal(temporary, key)
 
     def _blocks(self, grid: Grid) -> Iterator[tuple[slice, slice]]:
         """Blocks of the run's steps, and where they are among all of the input's."""
@@ -177,9 +183,9 @@ class Averages:
         Args:
             values: shape (time, ny, nx).
         """
-        known = np.isfinite(values)
-        valid = self.weights.apply(np.where(known, self.share, 0.0))
-        total = self.weights.apply(np.where(known, self.share * np.nan_to_num(values), 0.0))
+        valid_input = np.isfinite(values)
+        valid = self.weights.apply(np.where(valid_input, self.share, 0.0))
+        total = self.weights.apply(np.where(valid_input, self.share * np.nan_to_num(values), 0.0))
         enough = valid > 0.5 * self.weights.apply(self.share)
         means = np.where(enough, total / np.where(enough, valid, 1.0), np.nan)
         return np.asarray(means, dtype=np.float32)
@@ -250,13 +256,20 @@ def _open_series(
     return series
 
 
-def _fingerprints(names: Sequence[str]) -> list[list[str]]:
-    return [[path.name, file_fingerprint(path)] for path in cf.expand_paths(names)]
+def _fingerprints(names: Sequence[str], *, verify: bool) -> list[list[str]]:
+    return [[path.name, file_fingerprint(path, verify=verify)] for path in cf.expand_paths(names)]
+
+
+def _is_there(path: Path, key: str) -> bool:
+    """Whether a variable has been adjusted; a damaged part is adjusted anew, and said so."""
+    if not path.is_file():
+        return False
+    if intact := is_intact(path, key):
+        return intact
+    log.warning("%s is damaged, or no part of this run: it is adjusted anew", path)
+    return False
 
 
 def _part_reader(path: Path) -> Reader:
-    try:
-        values: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        raise ResumeError(f"{path} is damaged; remove it and run again") from None
+    values: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
     return lambda part: np.array(values[part])

@@ -80,8 +80,8 @@ def choose_autocorrelation(
         return Autocorrelation({}, step)
     if isinstance(wanted, str):
         reason = _auto_is_none(card, axis)
-        told = {} if reason else card.lag_correlation
-        values = {name: min(max(told.get(name, 0.0), 0.0), _MOST) for name in names}
+        on_card = {} if reason else card.lag_correlation
+        values = {name: min(max(on_card.get(name, 0.0), 0.0), _MOST) for name in names}
         return Autocorrelation(values if any(values.values()) else {}, step, reason)
     if not _distinct(axis, step):
         raise ConfigError(
@@ -110,8 +110,8 @@ def _step(card: Card, axis: cf.TimeAxis, wanted: float | str) -> float:
     By the prior's a date has the same number in every file and period, whatever is missing there.
     """
     trained = card.step_days
-    own = trained if wanted == "auto" else _smallest_step(axis)
-    return own if own < 0.8 * trained or 1.25 * trained < own < np.inf else trained
+    days = trained if wanted == "auto" else _smallest_step(axis)
+    return days if days < 0.8 * trained or 1.25 * trained < days < np.inf else trained
 
 
 def _smallest_step(axis: cf.TimeAxis) -> float:

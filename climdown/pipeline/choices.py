@@ -76,10 +76,10 @@ def _adjustment(method: Method, config: RunConfig) -> str | None:
 
 def _check_reference(method: Method, config: RunConfig, adjustment: str | None) -> None:
     """Files and periods that an adjustment needs, or that nothing needs."""
-    given = config.historical or config.reference
+    files = config.historical or config.reference
     periods = config.historical_period or config.reference_period
     require(
-        adjustment is not None or not (given or periods or config.bias_options),
+        adjustment is not None or not (files or periods or config.bias_options),
         "--historical, --reference and their periods are for bias adjustment; give --bias "
         f"{listed(list(OPTIONS), 'or')}",
     )

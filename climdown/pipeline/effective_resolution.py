@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -156,14 +156,53 @@ def spectral_ratios(prior: Prior, channel: int, field: cf.Field, grid: Grid) -> 
             f"the input has {len(values)} steps of {variable.name} in the prior's months; need at "
             f"least {_FEWEST_STEPS}"
         )
-    down = regrid.weights(fine, field.grid, "conservative")
-    drawn = _lowered(weights, down.apply(_draw_physical(prior, variable, mask, spectrum)))
-    down = regrid.weights(fine, grid, "conservative")
-    covered = np.nan_to_num(down.apply(mask.astype(np.float64)))
-    seen = (covered >= _MIN_CELL) & (np.isfinite(values).mean(axis=0) >= 0.5)
-    # As the prior's spectrum counts the fine cells.
-    counted = np.where(seen, np.nan_to_num(down.apply(taper(mask) ** 2 * mask)), 0.0)
+    to_input = regrid.weights(fine, field.grid, "conservative")
+    drawn = _lowered(weights, to_input.apply(_draw_physical(prior, variable, mask, spectrum)))
+    cells = _judged_cells(regrid.weights(fine, grid, "conservative"), mask, values)
     encode = prior.transforms[variable.name].without_fields().forward
+    ratios, level = _power_ratios(values, drawn, cells, encode, grid)
+    # Rounding leaves something of fields that never change.
+    if not level > _LEAST:
+        return f"{variable.name} is on too few cells, or the same at all steps"
+    relative = np.array(ratios) / level
+    # The edges of repeated cells have power, but hold no waves.
+    relative[: max(0, round(repeats * field.grid.spacing / grid.spacing) - 1)] = 0.0
+    return relative
+
+
+def _judged_cells(to_grid: regrid.Weights, mask: Mask, values: Floats) -> Floats:
+    """Weights of a grid's cells in its spectra, NaN where one side is mostly missing, (ny, nx).
+
+    Args:
+        to_grid: from the fine cells, of which `mask` says which are valid.
+        values: of the input on the grid, shape (steps, ny, nx).
+    """
+    covered = np.nan_to_num(to_grid.apply(mask.astype(np.float64)))
+    seen = (covered >= _MIN_CELL) & (np.isfinite(values).mean(axis=0) >= 0.5)
+    # The prior's spectrum is that of fields tapered towards their rim: cells count as much here.
+    tapered = np.nan_to_num(to_grid.apply(taper(mask) ** 2 * mask))
+    return np.where(seen, tapered, np.nan)
+
+
+def _power_ratios(
+    values: Floats,
+    drawn: Floats,
+    cells: Floats,
+    encode: Callable[[Floats], Floats],
+    grid: Grid,
+) -> tuple[list[float], float]:
+    """Power of the input's waves of 2, 4, ... cells over that of drawn fields, and their level.
+
+    Args:
+        values, drawn: in physical units, shape (steps, ny, nx); the first of `drawn` is the
+            prior's mean.
+        cells: see `_judged_cells`.
+        encode: to normalised units.
+
+    Returns:
+        the ratios, and their level, NaN where there are none: see `spectral_ratios`.
+    """
+    seen, counted = np.isfinite(cells), np.nan_to_num(cells)
     ratios: list[float] = []
     level = np.nan
     # Longer waves are too few in the domain.
@@ -172,7 +211,6 @@ def spectral_ratios(prior: Prior, channel: int, field: cf.Field, grid: Grid) -> 
         ours, theirs = (
             encode(block_means(np.where(seen, x, np.nan), grid.areas, n)) for x in (values, drawn)
         )
-        # The first of the drawn fields is the prior's mean.
         ours, theirs = anomalies(ours), theirs[1:] - theirs[0]
         expected = shortest_wave_power(theirs, weight, n)
         if not expected > 0:
@@ -181,13 +219,7 @@ def spectral_ratios(prior: Prior, channel: int, field: cf.Field, grid: Grid) -> 
         level = np.sqrt(
             ratios[-1] * variance_within(ours, weight) / variance_within(theirs, weight)
         )
-    # Rounding leaves something of fields that never change.
-    if not level > _LEAST:
-        return f"{variable.name} is on too few cells, or the same at all steps"
-    relative = np.array(ratios) / level
-    # The edges of repeated cells have power, but hold no waves.
-    relative[: max(0, round(repeats * field.grid.spacing / grid.spacing) - 1)] = 0.0
-    return relative
+    return ratios, level
 
 
 def _read(

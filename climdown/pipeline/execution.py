@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from climdown import cf, stream
+from climdown import cf, files, stream
 from climdown.arrays import Float32
 from climdown.diffusion.denoiser import Denoiser, no_network
 from climdown.diffusion.sampler import Sampler
-from climdown.errors import Requeue
+from climdown.errors import ClimdownError, ConvergenceError, Requeue
 from climdown.pipeline.observer import Observer
-from climdown.pipeline.output import output_template
+from climdown.pipeline.output import is_output_of, output_template
 from climdown.pipeline.plan import Plan, identity
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,29 @@ def execute(
         ClimdownError: one of its other kinds.
     """
     begun = time.monotonic()
+    with files.claimed(plan.output, wait=plan.wait):
+        if plan.output.exists() and not plan.overwrite:
+            return _finished(plan, begun)
+        resumed = _draw_all(plan, command, progress, should_stop)
+    return Summary(plan.output, plan.total, resumed, time.monotonic() - begun)
+
+
+def _finished(plan: Plan, begun: float) -> Summary:
+    """What a run that was killed after its output was placed left to do."""
+    if not is_output_of(plan, plan.output):
+        files.check_output(plan.output, overwrite=False)
+    log.info("%s is finished", plan.output)
+    shutil.rmtree(stream.parts_folder(plan.output), ignore_errors=True)
+    return Summary(plan.output, plan.total, plan.total, time.monotonic() - begun)
+
+
+def _draw_all(
+    plan: Plan,
+    command: str,
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
+) -> int:
+    """Draw what is missing, then join; how many fields an earlier run had drawn."""
     store = stream.PartStore.open(
         plan.output,
         times=len(plan.time),
@@ -68,19 +91,18 @@ def execute(
         discard=plan.overwrite,
     )
     missing = store.missing()
-    resumed = plan.total - sum(stretch.stop - stretch.start for stretch in missing)
+    resumed = plan.total - sum(int(part.stop - part.start) for part in missing)
     if resumed:
         log.info("resuming: %d of %d fields are done", resumed, plan.total)
     if progress is not None:
         progress(resumed, plan.total)
     if missing:
         worker = Worker.of(plan, store)
-        field_bytes = 4 * len(plan.variables) * math.prod(plan.prior.card.grid.shape)
-        units = stream.plan_units(missing, plan.members, plan.batch_size, field_bytes)
+        units = stream.plan_units(missing, plan.members, plan.batch_size, plan.field_bytes)
         _sample(units, worker, store, _counting(plan, resumed, progress), should_stop)
     stream.join(store, output_template(plan, command), plan.output)
     store.remove()
-    return Summary(plan.output, plan.total, resumed, time.monotonic() - begun)
+    return resumed
 
 
 def _counting(plan: Plan, done: int, progress: Progress | None) -> Callable[[int], str]:
@@ -97,7 +119,7 @@ def _counting(plan: Plan, done: int, progress: Progress | None) -> Callable[[int
 
 
 def _sample(
-    units: tuple[stream.Unit, ...],
+    units: Iterable[stream.Unit],
     worker: Worker,
     store: stream.PartStore,
     count: Callable[[int], str],
@@ -112,9 +134,18 @@ def _sample(
                 raise Requeue(
                     f"stopped by a signal after {count(0)}; the same command goes on from there"
                 )
-            part.add(worker.sample(batch))
+            part.add(_kept_on_interrupt(worker, batch, part))
             count(batch.stop - batch.start)
         part.place()
+
+
+def _kept_on_interrupt(worker: Worker, batch: slice, part: _Part) -> Float32:
+    """A batch of fields; whatever ends the run, what was drawn before is placed."""
+    try:
+        return worker.sample(batch)
+    except (KeyboardInterrupt, ClimdownError):
+        part.place()
+        raise
 
 
 class _Part:
@@ -126,11 +157,13 @@ class _Part:
         self.begun = time.monotonic()
 
     def add(self, fields: Float32) -> None:
+        """Take in a batch, shape (fields, variables, ny, nx); places all when time is up."""
         self.batches.append(fields)
         if time.monotonic() - self.begun > PART_SECONDS:
             self.place()
 
     def place(self) -> None:
+        """Write what has been sampled since the last time as one part."""
         if self.batches:
             values = np.concatenate(self.batches)
             self.store.write(self.start, values)
@@ -157,12 +190,32 @@ class Worker:
         drawn = plan.method.members > 1
         model = plan.prior.denoiser(plan.device, tile=plan.tile) if drawn else None
         adjusted = plan.adjusted
-        readers = {} if adjusted is None else adjusted.readers(store.folder, plan.device.type)
+        readers = (
+            {} if adjusted is None else adjusted.readers(store.folder, plan.device.type, store.key)
+        )
         observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
         return cls(plan, model, plan.method.sampler(plan.decided, plan.problem), observer)
 
     def sample(self, batch: slice) -> Float32:
-        """A batch of fields in the input's units, shape (fields, input variables, ny, nx)."""
+        """A batch of fields in the input's units, shape (fields, input variables, ny, nx).
+
+        Raises:
+            ConvergenceError: a field holds values that are no numbers.
+        """
+        fields = self._draw(batch)
+        if (broken := self._first_broken(fields)) is None:
+            return fields
+        # Where a device made the error, drawing once more mends it; a sampler makes it again.
+        log.warning("%s; drawn once more", self._describe(broken, batch))
+        fields = self._draw(batch)
+        if (broken := self._first_broken(fields)) is None:
+            return fields
+        raise ConvergenceError(
+            f"{self._describe(broken, batch)}; the fields before it are kept: try other options of "
+            f"{self.plan.method.name}, another seed or another prior"
+        )
+
+    def _draw(self, batch: slice) -> Float32:
         plan, model = self.plan, self.model
         steps, members = np.divmod(np.arange(batch.start, batch.stop), plan.members)
         dates = plan.time.dates[steps]
@@ -174,6 +227,26 @@ class Worker:
             plan.noise(list(zip((members + 1).tolist(), dates, strict=True))),
         )
         return _physical(plan, drawn)
+
+    def _first_broken(self, fields: Float32) -> tuple[int, int] | None:
+        """The first field and variable with a value that is no number where the prior has one.
+
+        A method that draws nothing has none either in cells that no observed mean is near.
+        """
+        if self.model is None:
+            return None
+        valid = self.plan.prior.mask[list(self.observer.channels)]
+        broken = (~np.isfinite(fields) & valid).any(axis=(2, 3))
+        return None if not broken.any() else tuple(np.argwhere(broken)[0].tolist())
+
+    def _describe(self, broken: tuple[int, int], batch: slice) -> str:
+        field, variable = broken
+        step, member = divmod(batch.start + field, self.plan.members)
+        return (
+            f"{self.plan.output}: {self.plan.variables[variable].name} of member {member + 1} at "
+            f"{self.plan.time.dates[step].isoformat()} (fields {batch.start} to "
+            f"{batch.stop - 1} of the run) came out as no number"
+        )
 
 
 def _physical(plan: Plan, drawn: Tensor) -> Float32:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 
 from climdown import cf, stream
@@ -33,6 +35,16 @@ def output_template(plan: Plan, command: str) -> stream.Template:
         members=plan.members,
         attributes=attributes,
     )
+
+
+def is_output_of(plan: Plan, path: Path) -> bool:
+    """Whether a file is what this very plan gives: a run killed before it cleaned up left it."""
+    try:
+        with netCDF4.Dataset(path) as file:
+            written = json.loads(str(file.getncattr("climdown_options")))
+    except (OSError, AttributeError, ValueError):
+        return False
+    return bool(written == json.loads(json.dumps(identity(plan))))
 
 
 def _variable(plan: Plan, variable: Variable) -> stream.OutputVariable:

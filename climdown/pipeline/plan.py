@@ -31,13 +31,14 @@ class Plan:
         fields: the input by variable, in the prior's units, cut to period and region.
         filter_grid: the grid on which the input guides.
         decided: what the method decided, all numbers that its sampler needs.
-        problem: what the method was told.
+        problem: what the method knows of the run.
         members, seed: of the ensemble.
         autocorrelation: of the noise in time; None where nothing is drawn.
         adjusted: the input with its bias adjusted, or None.
         batch_size: fields denoised together.
         tile: cells along each side of the tiles of the network, or None for the card's own.
         overwrite: whether the output and parts of another run may be replaced.
+        wait: for another process that writes the output.
     """
 
     inputs: tuple[tuple[str, str], ...]
@@ -58,9 +59,11 @@ class Plan:
     tile: int | None
     output: Path
     overwrite: bool
+    wait: bool
 
     @property
     def time(self) -> cf.TimeAxis:
+        """The steps that are sampled."""
         return next(iter(self.fields.values())).time
 
     @property
@@ -72,6 +75,11 @@ class Plan:
     def total(self) -> int:
         """Fields to sample."""
         return len(self.time) * self.members
+
+    @property
+    def field_bytes(self) -> int:
+        """Of one field with all its variables."""
+        return 4 * len(self.fields) * math.prod(self.prior.card.grid.shape)
 
     def noise(self, keys: Sequence[tuple[int, Any]]) -> Noise:
         """The noise of a batch, by (member, date) of each field."""
@@ -110,7 +118,7 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     """What will be done, for people: (label, text) pairs."""
     card = plan.prior.card
     bias = [] if plan.adjusted is None else [("bias", plan.adjusted.describe())]
-    size = 4 * plan.total * math.prod(card.grid.shape) * len(plan.fields)
+    size = plan.total * plan.field_bytes
     return [
         ("prior", f"{card.name} ({plan.prior.digest[:12]})"),
         ("variables", _variables(plan)),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from climdown import cf, files
+from climdown import cf, files, stream
 from climdown.arrays import Float64
 from climdown.compute.device import choose_batch_size, choose_device
 from climdown.config import RunConfig
+from climdown.errors import OutputError
 from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.inputs.checks import check_values
@@ -20,7 +22,7 @@ from climdown.inputs.typical import typical
 from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import AdjustedInput, Reference, plan_adjustment
-from climdown.pipeline.autocorrelation import choose_autocorrelation
+from climdown.pipeline.autocorrelation import Autocorrelation, choose_autocorrelation
 from climdown.pipeline.choices import Choices, choose
 from climdown.pipeline.observer import Observer
 from climdown.pipeline.plan import Plan
@@ -41,31 +43,27 @@ def make_plan(
         ClimdownError: one of its kinds.
     """
     output, choices = Path(output), choose(config)
-    files.check_output(output, overwrite=config.overwrite)
+    # Where parts lie, an output may be the one that they were joined into.
+    resumed = stream.parts_folder(output).is_dir() or config.wait
+    files.check_output(output, overwrite=config.overwrite or resumed)
     paths = cf.expand_paths(inputs)
     files.refuse_inputs(output, [*paths, *config.historical, *config.reference])
     sources = cf.Sources.open(paths)
     device = choose_device(config.device)
     prior, matched = _matched(prior, sources, choices, config)
-    if config.tile is not None:
-        make_tiles(prior.card, config.tile)  # refuses those that are too small
-    variables = {variable.name: variable for variable in prior.card.variables}
-    for name, field in matched.fields.items():
-        check_values(field, typical(prior, variables[name]))
+    _check(prior, matched, config)
     grid = _filter_grid(prior, matched, choices, config)
     problem = _problem(prior, matched.fields, grid, device)
-    axis = next(iter(matched.fields.values())).time
-    drawn = choices.method.members > 1
     plan = Plan(
-        inputs=tuple((path.name, files.file_fingerprint(path)) for path in paths),
+        inputs=tuple(
+            (path.name, files.file_fingerprint(path, verify=config.verify)) for path in paths
+        ),
         period=config.period,
         select=dict(config.select),
         prior=prior,
         fields=matched.fields,
         filter_grid=grid,
-        autocorrelation=(
-            choose_autocorrelation(prior.card, axis, config.coherence) if drawn else None
-        ),
+        autocorrelation=_autocorrelation(prior, matched, choices, config),
         adjusted=_adjusted(prior, matched, grid, choices, config),
         method=choices.method,
         decided=choices.method.decide(choices.options, problem),
@@ -73,18 +71,29 @@ def make_plan(
         members=choices.members,
         seed=config.seed,
         device=device,
-        batch_size=choose_batch_size(
-            config.batch_size,
-            width=prior.card.network.channels[0],
-            cells=math.prod(prior.card.grid.shape),
-            device=device,
-        ),
+        batch_size=_batch_size(prior, device, config),
         tile=config.tile,
         output=output,
         overwrite=config.overwrite,
+        wait=config.wait,
     )
+    _check_room(plan)
     plan.method.sampler(plan.decided, problem)  # what it lacks is said before anything is computed
     return plan
+
+
+def _check_room(plan: Plan) -> None:
+    """Refuse, before anything is computed, what the disk cannot hold."""
+    parts = stream.parts_folder(plan.output)
+    there = sum(path.stat().st_size for path in parts.glob("*.npy"))
+    free = shutil.disk_usage(plan.output.resolve().parent).free + there
+    wanted = plan.total * plan.field_bytes
+    if wanted > free:
+        raise OutputError(
+            f"{plan.output}: {plan.total} fields need {wanted / 2**30:.1f} GiB for their parts, "
+            f"and the disk has {free / 2**30:.1f} GiB free; choose fewer --members or a shorter "
+            "--time, or write the output where there is room"
+        )
 
 
 def _matched(
@@ -96,6 +105,36 @@ def _matched(
         return matching.choose_prior(kinds, sources, config.period, select)
     matching.require_kind(prior, kinds)
     return prior, matching.match(prior, sources, config.period, select)
+
+
+def _check(prior: Prior, matched: Matched, config: RunConfig) -> None:
+    """Refuse tiles that are too small, and input with impossible values."""
+    if config.tile is not None:
+        make_tiles(prior.card, config.tile)
+    variables = {variable.name: variable for variable in prior.card.variables}
+    for name, field in matched.fields.items():
+        check_values(field, typical(prior, variables[name]))
+
+
+def _autocorrelation(
+    prior: Prior, matched: Matched, choices: Choices, config: RunConfig
+) -> Autocorrelation | None:
+    """That of the noise in time; None for methods that draw nothing."""
+    if choices.method.members == 1:
+        return None
+    axis = next(iter(matched.fields.values())).time
+    return choose_autocorrelation(prior.card, axis, config.coherence)
+
+
+def _batch_size(prior: Prior, device: torch.device, config: RunConfig) -> int:
+    """Fields denoised together: as asked for, or as many as the device's memory holds."""
+    card = prior.card
+    return choose_batch_size(
+        config.batch_size,
+        width=card.network.channels[0],
+        cells=math.prod(card.grid.shape),
+        device=device,
+    )
 
 
 def _filter_grid(prior: Prior, matched: Matched, choices: Choices, config: RunConfig) -> Grid:
@@ -113,7 +152,7 @@ def _filter_grid(prior: Prior, matched: Matched, choices: Choices, config: RunCo
 def _problem(
     prior: Prior, fields: Mapping[str, cf.Field], grid: Grid, device: torch.device
 ) -> Problem:
-    """What the method is told."""
+    """What the method may know of the run."""
 
     def first_guess(steps: int) -> Float64:
         return Observer(prior, fields, grid, device).first_guess(steps)
@@ -135,7 +174,7 @@ def _problem(
 
 
 def _is_ratio(variable: Variable) -> bool:
-    family = cf.known_family(matching.quantity(variable))
+    family = cf.family_of(matching.quantity(variable))
     return family is not None and family.kind == "multiplicative"
 
 
@@ -145,7 +184,11 @@ def _adjusted(
     if choices.adjustment is None:
         return None
     reference = Reference(
-        config.historical, config.historical_period, config.reference, config.reference_period
+        config.historical,
+        config.historical_period,
+        config.reference,
+        config.reference_period,
+        config.verify,
     )
     return plan_adjustment(
         choices.adjustment,

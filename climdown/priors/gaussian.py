@@ -74,8 +74,6 @@ def check_fields(card: Card, fields: Fields) -> None:
             values = fields[name]
             if values.shape != shape:
                 raise ConfigError(f"field '{name}' has shape {values.shape}; expected {shape}")
-            if not np.isfinite(values).all():
-                raise ConfigError(f"field '{name}' holds numbers that are not finite")
         if not (fields[name] > 0).all():
             raise ConfigError(f"field '{name}' holds variances that are not above 0")
 

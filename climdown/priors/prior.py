@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from climdown.arrays import Float32, Floats, Mask
 from climdown.errors import ConfigError, PriorError
 from climdown.files import file_digest, place_text, placed
+from climdown.options import require
 from climdown.priors.bounds import max_bytes
 from climdown.priors.build import build_denoiser, check_weights, make_tiles, to_device
 from climdown.priors.card import (
@@ -121,7 +122,10 @@ class Prior:
         try:
             check_weights(self.folder / MODEL_FILE, self.card)
             model = build_denoiser(self.card, self.fields, tile=tile)
-            model.load_state_dict(load_file(self.folder / MODEL_FILE))
+            weights = load_file(self.folder / MODEL_FILE)
+            for name, values in weights.items():
+                require(bool(torch.isfinite(values).all()), f"'{name}' holds no finite numbers")
+            model.load_state_dict(weights)
         except (ConfigError, RuntimeError, ValueError, SafetensorError) as error:
             # torch's first line names only the class; the second says what does not fit.
             line = " ".join(str(error).split())[:200]

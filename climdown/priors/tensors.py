@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from climdown.arrays import Float32, Floats
 from climdown.errors import ConfigError, PriorError
+from climdown.options import require
 from climdown.priors import gaussian
 from climdown.priors.bounds import check_tensor
 from climdown.priors.card import Card
@@ -81,6 +82,7 @@ def _check(card: Card, fields: Mapping[str, Float32]) -> None:
     maps = {"mask", *card.statics, *_climatologies(card), *map(climatology_field, names)}
     quantiles, spectra = set(map(quantiles_field, names)), set(map(spectrum_field, names))
     for name, values in fields.items():
+        _check_numbers(name, values, missing=name in quantiles)
         if name in maps:
             _check_map(card, name, values)
         elif name in quantiles:
@@ -95,6 +97,12 @@ def stored(values: Floats) -> Floats:
     """Single precision, but for what is in half precision already."""
     kind = np.float16 if values.dtype == np.float16 else np.float32
     return np.ascontiguousarray(values, dtype=kind)
+
+
+def _check_numbers(name: str, values: Float32, *, missing: bool) -> None:
+    """Quantiles have missing values, where nothing was observed; nothing else has any."""
+    bad = int((np.isinf(values) if missing else ~np.isfinite(values)).sum())
+    require(not bad, f"field '{name}' holds {bad} numbers that are not finite")
 
 
 def _check_map(card: Card, name: str, values: Float32) -> None:
@@ -114,8 +122,7 @@ def _check_quantiles(card: Card, name: str, values: Float32) -> None:
 
 
 def _check_spectrum(name: str, values: Float32) -> None:
-    if values.ndim != 1 or not np.isfinite(values).all():
-        raise ConfigError(
-            f"field '{name}' has shape {values.shape}; expected finite numbers, one for each "
-            "wavenumber"
-        )
+    require(
+        values.ndim == 1,
+        f"field '{name}' has shape {values.shape}; expected one number for each wavenumber",
+    )

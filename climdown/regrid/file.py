@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf, files, regrid, stream
+from climdown.arrays import Floats
 from climdown.errors import ConfigError, GridError, InputError, naming
 from climdown.grid import Grid
 from climdown.version import __version__
@@ -22,7 +22,7 @@ from climdown.version import __version__
 log = logging.getLogger(__name__)
 
 _STORAGE_ATTRIBUTES = {"_FillValue", "missing_value", "scale_factor", "add_offset", "_ChunkSizes"}
-# What says where the old cells lie, and CDO, ICON and UGRID tools believe.
+# What says where the old cells lie; CDO, ICON and UGRID tools would read it as true.
 _CELL_ATTRIBUTES = {
     *("grid_mapping", "cell_measures", "coordinates", "mesh", "location", "actual_range"),
     *("CDI_grid_type", "CDI_grid_num_LPE", "grid_type", "number_of_grid_in_reference"),
@@ -149,13 +149,14 @@ class _FilePlan:
         return tuple(str(d) for d in array.dims[: array.ndim - len(self._shape(name))])
 
     def outputs(self) -> list[stream.GriddedVariable]:
-        kept = {*self.copied(), *self.arrays}
+        """The variables that are written on the new grid."""
+        written = {*self.copied(), *self.arrays}
         return [
             stream.GriddedVariable(
                 name=name,
                 dims=self.leading(name),
                 shape=tuple(self.arrays[name].sizes[d] for d in self.leading(name)),
-                attributes=_variable_attributes(self.dataset[name], kept, self.method),
+                attributes=_variable_attributes(self.dataset[name], written, self.method),
                 double=_needs_double(self.dataset[name]),
                 cells=math.prod(self._shape(name)),
             )
@@ -173,20 +174,23 @@ class _FilePlan:
 
     def warn_of_losses(self) -> None:
         """Say which variables are in the input and not in the output."""
-        kept = {*self.copied(), *self._described(), *self._horizontal()}
+        handled = {*self.copied(), *self._described(), *self._horizontal()}
         coordinates = set(map(str, self.dataset.coords))
-        lost = [str(n) for n in self.dataset.variables if n not in kept | coordinates]
+        omitted = [str(n) for n in self.dataset.variables if n not in handled | coordinates]
         bounds = {str(v.attrs.get("bounds")) for v in self.dataset.variables.values()}
-        if lost := [name for name in lost if name not in bounds]:
+        if omitted := [name for name in omitted if name not in bounds]:
             log.warning(
                 "%s: left out, since no means over cells can be taken: %s",
                 self.source,
-                ", ".join(lost),
+                ", ".join(omitted),
             )
 
-    def read(
-        self, name: str, block: tuple[slice, ...], min_coverage: float
-    ) -> npt.NDArray[np.floating]:
+    def read(self, name: str, block: tuple[slice, ...], min_coverage: float) -> Floats:
+        """Regridded values of a block of a variable's leading dimensions, shape (*block, ny, nx).
+
+        Raises:
+            InputError: the file is damaged.
+        """
         part = self.arrays[name].isel(dict(zip(self.leading(name), block, strict=True)))
         try:
             values = np.asarray(part.values, dtype=np.float64)
@@ -196,6 +200,7 @@ class _FilePlan:
         return self.weights[name].apply(values, min_coverage=min_coverage)
 
     def reports(self, min_coverage: float) -> list[RegriddedVariable]:
+        """What was done to each variable."""
         return [
             RegriddedVariable(
                 name,
@@ -241,16 +246,16 @@ def _attributes(dataset: xr.Dataset, plan: _FilePlan, command: str) -> dict[str,
 
 
 def _variable_attributes(
-    array: xr.DataArray, kept: set[str], method: regrid.Method
+    array: xr.DataArray, written: set[str], method: regrid.Method
 ) -> dict[str, Any]:
     """CF attributes less those of storage, and less references to the old cells."""
-    gone = _STORAGE_ATTRIBUTES | _CELL_ATTRIBUTES
-    attributes = {k: v for k, v in array.attrs.items() if k not in gone}
+    dropped = _STORAGE_ATTRIBUTES | _CELL_ATTRIBUTES
+    attributes = {k: v for k, v in array.attrs.items() if k not in dropped}
     typed = {n: np.asarray(attributes.pop(n)) for n in _TYPED_ATTRIBUTES if n in attributes}
     if not _is_packed(array):
         kind = "f8" if _needs_double(array) else "f4"
-        kept_types = _TYPED_ATTRIBUTES if method == "nearest" else _TYPED_ATTRIBUTES[:3]
-        attributes |= {n: value.astype(kind) for n, value in typed.items() if n in kept_types}
+        converted = _TYPED_ATTRIBUTES if method == "nearest" else _TYPED_ATTRIBUTES[:3]
+        attributes |= {n: value.astype(kind) for n, value in typed.items() if n in converted}
     if not {"flag_values", "flag_masks"} & set(attributes):
         attributes.pop("flag_meanings", None)
     references = {
@@ -258,7 +263,7 @@ def _variable_attributes(
         "ancillary_variables": attributes.pop("ancillary_variables", ""),
     }
     for name, stated in references.items():
-        if names := [n for n in str(stated).split() if n in kept]:
+        if names := [n for n in str(stated).split() if n in written]:
             attributes[name] = " ".join(names)
     if "units" not in attributes and "units" in array.encoding:  # a duration, left undecoded
         attributes["units"] = array.encoding["units"]

@@ -7,6 +7,7 @@ from climdown.stream.ensemble import Template, join
 from climdown.stream.parts import PartStore, Unit, parts_folder, plan_units
 from climdown.stream.quantile_map import map_writer, rows_of
 from climdown.stream.regridded import GriddedVariable, write_on_grid
+from climdown.stream.seals import is_intact, seal
 from climdown.stream.time_series import write_fields, write_series
 from climdown.stream.writing import FILL_VALUE, OutputVariable
 
@@ -17,11 +18,13 @@ __all__ = [
     "PartStore",
     "Template",
     "Unit",
+    "is_intact",
     "join",
     "map_writer",
     "parts_folder",
     "plan_units",
     "rows_of",
+    "seal",
     "write_fields",
     "write_on_grid",
     "write_series",

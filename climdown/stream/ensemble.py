@@ -9,13 +9,16 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
+from climdown.arrays import Float64
 from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.parts import PartStore
 from climdown.stream.writing import OutputVariable, add_variable, chunk_steps, create
+
+# What the names of an ensemble's statistics end in.
+_SUFFIXES = {"mean": "_mean", "standard_deviation": "_spread"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,32 +61,14 @@ def _join_variable(
     index: int,
     variable: OutputVariable,
 ) -> None:
-    name, steps = variable.name, chunk_steps(template.grid, template.time)
-    statistics = {"mean": f"{name}_mean", "standard_deviation": f"{name}_spread"}
-    linked = {"ancillary_variables": " ".join(statistics.values())}
-    members = add_variable(
-        file,
-        OutputVariable(
-            name,
-            {**cf.with_units_metadata(dict(variable.attributes), difference=False), **linked},
-        ),
-        ("time", "realization", "lat", "lon"),
-        steps,
-    )
+    steps = chunk_steps(template.grid, template.time)
+    dimensions = ("time", "realization", "lat", "lon")
+    members = add_variable(file, _linked_to_statistics(variable), dimensions, steps)
     targets = {
         statistic: add_variable(
-            file,
-            OutputVariable(
-                target_name,
-                cf.with_units_metadata(
-                    cf.statistic_attributes(dict(variable.attributes), statistic),
-                    difference=statistic == "standard_deviation",
-                ),
-            ),
-            ("time", "lat", "lon"),
-            steps,
+            file, _statistic_of(variable, statistic), ("time", "lat", "lon"), steps
         )
-        for statistic, target_name in statistics.items()
+        for statistic in _SUFFIXES
     }
     for start in range(0, len(template.time), steps):
         block = slice(start, min(start + steps, len(template.time)))
@@ -96,6 +81,21 @@ def _join_variable(
         targets["standard_deviation"][block] = np.ma.masked_invalid(moments.deviation())
 
 
+def _linked_to_statistics(variable: OutputVariable) -> OutputVariable:
+    """The variable of the members, which names those of their statistics."""
+    attributes = cf.with_units_metadata(dict(variable.attributes), difference=False)
+    names = " ".join(variable.name + suffix for suffix in _SUFFIXES.values())
+    return OutputVariable(variable.name, {**attributes, "ancillary_variables": names})
+
+
+def _statistic_of(variable: OutputVariable, statistic: str) -> OutputVariable:
+    attributes = cf.with_units_metadata(
+        cf.statistic_attributes(dict(variable.attributes), statistic),
+        difference=statistic == "standard_deviation",
+    )
+    return OutputVariable(variable.name + _SUFFIXES[statistic], attributes)
+
+
 class _Moments:
     """Running mean and sum of squared deviations (Welford 1962)."""
 
@@ -104,7 +104,8 @@ class _Moments:
         self.mean: Any = 0.0
         self.squares: Any = 0.0
 
-    def add(self, values: npt.NDArray[np.float64]) -> None:
+    def add(self, values: Float64) -> None:
+        """Take in one member's values, of the same shape each time."""
         self.count += 1
         difference = values - self.mean
         self.mean = self.mean + difference / self.count

@@ -7,8 +7,11 @@ under a plan that says what run it belongs to. A killed run finds its parts agai
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +22,10 @@ import numpy as np
 
 from climdown.arrays import Float32, Index
 from climdown.errors import OutputError, ResumeError
-from climdown.files import place_text, placed
+from climdown.files import beside, place_text, placed
+from climdown.stream.seals import is_intact, seal
+
+log = logging.getLogger(__name__)
 
 # A unit is about so large: a parallel file system suffers from many small files.
 UNIT_BYTES = 64 << 20
@@ -40,7 +46,7 @@ class Unit:
 
 def plan_units(
     missing: Sequence[slice], members: int, batch_size: int, field_bytes: int
-) -> tuple[Unit, ...]:
+) -> Iterator[Unit]:
     """Cut stretches of fields into units of about `UNIT_BYTES`, each of whole batches.
 
     A batch holds all members of some time steps, or some members of one, wherever it lies: it is
@@ -51,16 +57,14 @@ def plan_units(
         field_bytes: of one field with all its variables.
     """
     most = max(1, UNIT_BYTES // field_bytes)
-    units: list[Unit] = []
     for stretch in missing:
         batches: list[slice] = []
         for batch in _batches(stretch, members, batch_size):
             if batches and batch.stop - batches[0].start > most:
-                units.append(Unit(tuple(batches)))
+                yield Unit(tuple(batches))
                 batches = []
             batches.append(batch)
-        units.append(Unit(tuple(batches)))
-    return tuple(units)
+        yield Unit(tuple(batches))
 
 
 def _batches(stretch: slice, members: int, size: int) -> Iterator[slice]:
@@ -86,11 +90,13 @@ class PartStore:
     Attributes:
         total: fields of the run.
         members: of its ensemble.
+        key: a hash of the run's identity, part of the seal of every part.
     """
 
-    def __init__(self, folder: Path, *, total: int, members: int) -> None:
-        self.folder, self.total, self.members = folder, total, members
+    def __init__(self, folder: Path, *, total: int, members: int, key: str) -> None:
+        self.folder, self.total, self.members, self.key = folder, total, members, key
         self._open: tuple[int, int, Float32] | None = None
+        self._intact: set[str] = set()
 
     @classmethod
     def open(
@@ -115,10 +121,12 @@ class PartStore:
         folder = parts_folder(output)
         plan = folder / "plan.json"
         identity = json.loads(json.dumps(identity))
-        store = cls(folder, total=times * members, members=members)
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        store = cls(folder, total=times * members, members=members, key=key)
         if plan.is_file():
             stored = _read_plan(plan)
             if stored == identity:
+                store.remove_leftovers()
                 return store
             if not discard:
                 raise _refusal(folder, stored, identity)
@@ -132,7 +140,8 @@ class PartStore:
         return store
 
     def missing(self) -> list[slice]:
-        """Stretches of fields that no part has, in order."""
+        """Stretches of fields that no intact part has, in order; damaged parts are removed."""
+        self._remove_damaged()
         stretches, reached = [], 0
         for start, stop, _ in [*self._parts(), (self.total, self.total, None)]:
             if start > reached:
@@ -147,8 +156,11 @@ class PartStore:
             OutputError: the disk is full, or the folder cannot be written.
         """
         path = self.folder / f"unit-{start:09d}-{start + len(values):09d}.npy"
-        with placed(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, values)
+        with placed(path) as temporary:
+            with temporary.open("wb") as stream:
+                np.save(stream, values)
+            seal(temporary, self._key(path.name))
+        self._intact.add(path.name)
 
     def member(self, member: int, variable: int, part: slice) -> Float32:
         """A member's fields of one variable over a block of times, shape (time, ny, nx).
@@ -166,9 +178,33 @@ class PartStore:
         return np.concatenate(blocks)
 
     def remove(self) -> None:
-        """Delete the parts, after they have been joined."""
+        """Delete the parts, after they have been joined.
+
+        Under another name, so that a process killed meanwhile leaves no half of them.
+        """
         self._open = None
-        shutil.rmtree(self.folder)
+        gone = self.folder.with_name(f"{self.folder.name}.{secrets.token_hex(4)}.tmp")
+        self.folder.rename(gone)
+        shutil.rmtree(gone)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written; nobody else writes here."""
+        for temporary in self.folder.rglob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
+
+    def _remove_damaged(self) -> None:
+        """Each part is checked once: what this process wrote needs no check."""
+        for _, _, path in self._parts():
+            if path.name in self._intact:
+                continue
+            if is_intact(path, self._key(path.name)):
+                self._intact.add(path.name)
+            else:
+                log.warning("%s is damaged, or no part of this run: it is drawn anew", path)
+                path.unlink()
+
+    def _key(self, name: str) -> str:
+        return f"{self.key} {name}"
 
     def _parts(self) -> list[tuple[int, int, Path]]:
         """The stretch of each part, in order, and its file."""
@@ -185,16 +221,16 @@ class PartStore:
 
 def parts_folder(output: Path) -> Path:
     """Where the parts of an output lie."""
-    return output.with_name(f".{output.name}.parts")
+    return beside(output, "parts")
 
 
 def _mapped(path: Path, fields: int) -> Float32:
     try:
         values: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
-        raise ResumeError(f"{path} is damaged; remove it and run again") from None
+        raise ResumeError(f"{path} is damaged; run again, and it is drawn anew") from None
     if len(values) != fields:
-        raise ResumeError(f"{path} is damaged; remove it and run again")
+        raise ResumeError(f"{path} is damaged; run again, and it is drawn anew")
     return values
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Float64, Floats
 from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.writing import OutputVariable, add_compressed, add_horizontal
@@ -21,11 +21,11 @@ def map_writer(
     path: Path,
     *,
     grid: Grid,
-    nodes: npt.NDArray[np.float64],
+    nodes: Float64,
     groups: int,
     variables: Mapping[str, Mapping[str, Any]],
     attributes: Mapping[str, Any],
-) -> Iterator[Callable[[slice, Mapping[str, npt.NDArray[np.floating]]], None]]:
+) -> Iterator[Callable[[slice, Mapping[str, Floats]], None]]:
     """Write quantiles of each group and cell, atomically, a block of cells at a time.
 
     Args:
@@ -50,7 +50,7 @@ def map_writer(
             for name, entries in variables.items()
         }
 
-        def write(cells: slice, arrays: Mapping[str, npt.NDArray[np.floating]]) -> None:
+        def write(cells: slice, arrays: Mapping[str, Floats]) -> None:
             for y, columns, part in rows_of(cells, grid.lon.size):
                 for name, values in arrays.items():
                     moved = np.moveaxis(values[..., part], -1, 0)

@@ -11,8 +11,8 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
+from climdown.arrays import Floats
 from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.writing import (
@@ -53,7 +53,7 @@ def write_on_grid(
     variables: Sequence[GriddedVariable],
     copied: Sequence[str],
     attributes: Mapping[str, Any],
-    read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
+    read: Callable[[str, tuple[slice, ...]], Floats],
 ) -> None:
     """Write variables of a file on another grid, and the rest of the file as it was stored.
 
@@ -69,10 +69,10 @@ def write_on_grid(
         copied = [name for name in copied if _is_plain(parent[name])]
         with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
             file.setncatts(dict(attributes))
-            kept = {d for v in variables for d in v.dims}
-            kept |= {d for name in copied for d in parent[name].dimensions}
+            dimensions = {d for v in variables for d in v.dims}
+            dimensions |= {d for name in copied for d in parent[name].dimensions}
             for name, dimension in parent.dimensions.items():
-                if name in kept:
+                if name in dimensions:
                     file.createDimension(name, None if dimension.isunlimited() else dimension.size)
             for name in copied:
                 _copy_variable(file, parent[name], copied)
@@ -83,8 +83,8 @@ def write_on_grid(
 
 def _is_plain(stored: netCDF4.Variable[Any]) -> bool:
     """Whether a variable is of a type that every file knows; others are left out."""
-    own = isinstance(stored.datatype, netCDF4.VLType | netCDF4.CompoundType)
-    plain = stored.dtype is str or not own
+    user_defined = isinstance(stored.datatype, netCDF4.VLType | netCDF4.CompoundType)
+    plain = stored.dtype is str or not user_defined
     if not plain:
         log.warning("'%s' is left out: it is of a type of its own", stored.name)
     return plain
@@ -128,7 +128,7 @@ def _write_blocks(
     file: netCDF4.Dataset,
     variable: GriddedVariable,
     grid: Grid,
-    read: Callable[[str, tuple[slice, ...]], npt.NDArray[np.floating]],
+    read: Callable[[str, tuple[slice, ...]], Floats],
 ) -> None:
     size = (8 if variable.double else 4) * grid.lat.size * grid.lon.size
     chunks = [1] * len(variable.dims)

@@ -8,10 +8,10 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from climdown import cf
+from climdown.arrays import Floats
 from climdown.files import placed
 from climdown.grid import Grid
 from climdown.stream.writing import (
@@ -27,7 +27,7 @@ def write_fields(
     *,
     grid: Grid,
     time: cf.TimeAxis,
-    variables: Sequence[tuple[OutputVariable, npt.NDArray[np.floating]]],
+    variables: Sequence[tuple[OutputVariable, Floats]],
     attributes: Mapping[str, Any],
 ) -> None:
     """Write plain fields of shape (time, ny, nx) as a CF file, atomically."""
@@ -49,7 +49,7 @@ def write_series(
     time: cf.TimeAxis,
     variables: Sequence[OutputVariable],
     attributes: Mapping[str, Any],
-    read: Callable[[str, slice], npt.NDArray[np.floating]],
+    read: Callable[[str, slice], Floats],
     scalars: Mapping[str, xr.DataArray] | None = None,
 ) -> None:
     """Write fields as a CF file, atomically, block by block of time.

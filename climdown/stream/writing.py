@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import netCDF4
 import numpy as np
-import numpy.typing as npt
 
 from climdown import cf
+from climdown.arrays import Float64
 from climdown.grid import Grid
 
 FILL_VALUE = np.float32(1e20)
@@ -56,6 +56,7 @@ def _add_time(file: netCDF4.Dataset, time: cf.TimeAxis) -> None:
 
 
 def add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
+    """Add latitude and longitude of a grid, degrees, with their bounds."""
     pair = "bnds"
     if pair not in file.dimensions:
         file.createDimension(pair, 2)
@@ -73,8 +74,8 @@ def add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
 def _add_axis(
     file: netCDF4.Dataset,
     name: str,
-    centres: npt.NDArray[np.float64],
-    edges: npt.NDArray[np.float64] | None,
+    centres: Float64,
+    edges: Float64 | None,
     standard_name: str,
     units: str,
     axis: str,
@@ -94,6 +95,7 @@ def _add_axis(
 def add_variable(
     file: netCDF4.Dataset, variable: OutputVariable, dimensions: tuple[str, ...], steps: int
 ) -> netCDF4.Variable[Any]:
+    """Add a variable of fields in single precision, in chunks of so many time steps."""
     sizes = {"time": steps, "realization": 1}
     chunks = tuple(sizes.get(name, file.dimensions[name].size) for name in dimensions)
     return add_compressed(file, variable, dimensions, chunks)
@@ -106,6 +108,12 @@ def add_compressed(
     chunks: tuple[int, ...],
     kind: Literal["f4", "f8"] = "f4",
 ) -> netCDF4.Variable[Any]:
+    """Add a variable that is compressed without loss; missing values are `FILL_VALUE`.
+
+    Args:
+        chunks: length along each dimension.
+        kind: single or double precision.
+    """
     target = file.createVariable(
         variable.name,
         kind,

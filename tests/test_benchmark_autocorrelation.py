@@ -1,4 +1,4 @@
-"""The persistence benchmark runs end to end, and coherent noise is seen in it."""
+"""The autocorrelation benchmark runs end to end, and coherent noise is seen in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from climdown import cf
 from tests.factories import TAS, make_dataset, shared_data
 
-persistence: Any = importlib.import_module("benchmarks.persistence")
+autocorrelation: Any = importlib.import_module("benchmarks.autocorrelation")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -24,7 +24,7 @@ def test_members_depart_from_their_mean_as_long_as_their_noise_lasts(
     words = ["--data", str(shared_data()), "--examples", str(EXAMPLES), "--members", "2"]
     words += ["--prior", "eobs-iberia-cm", "--coherence", "none,0.9"]
     words += ["--period", "1996-12-01/1996-12-12", "--json", str(tmp_path / "p.json")]
-    persistence.main(words)
+    autocorrelation.main(words)
     assert "| tas | none | 0.000 |" in capsys.readouterr().out
     rows = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
     assert [(row["variable"], row["coherence"]) for row in rows] == [
@@ -45,4 +45,4 @@ def test_gaps_are_no_pairs(tmp_path: Path) -> None:
     path = tmp_path / "tas.nc"
     make_dataset(path=path, times=[0.5, 1.5, 5.5, 6.5, 7.5, 40.5])
     axis = cf.open_field(path, TAS).time
-    np.testing.assert_array_equal(persistence.consecutive(axis), [0, 2, 3])
+    np.testing.assert_array_equal(autocorrelation.consecutive(axis), [0, 2, 3])

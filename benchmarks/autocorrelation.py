@@ -1,6 +1,6 @@
-"""Are members as persistent in time as the weather? Lag-one autocorrelation of fine detail.
+"""Are members as autocorrelated in time as the weather? Lag-one autocorrelation of fine detail.
 
-    python benchmarks/persistence.py --data DIR [--prior NAME] [--factor N] [--members N]
+    python benchmarks/autocorrelation.py --data DIR [--prior NAME] [--factor N] [--members N]
         [--coherence none,auto] [--period START/END] [--json FILE]
 
 Observed fields of days that the prior was not trained on are averaged over blocks of cells and
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from netCDF4 import Dataset
 
 if __package__ in (None, ""):  # called as a script: the other modules lie beside it
@@ -32,6 +31,7 @@ if __package__ in (None, ""):  # called as a script: the other modules lie besid
 
 from benchmarks import running
 from climdown import cf, regrid, stream
+from climdown.arrays import Floats, Index
 from climdown.config import RunConfig, load_config
 from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
@@ -42,8 +42,6 @@ from climdown.pipeline.execution import execute
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
-
-Values = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,8 @@ def judge(options: argparse.Namespace) -> list[Row]:
         drawn, noise = run(prior, axis, coarse, means, settings)
         seconds = (time.monotonic() - begun) / (len(axis) * options.members)
         for name, values in truth.items():
-            found = compare(prior, name, values, drawn[name], coarse, axis)
-            row = Row(name, choice, noise.get(name, 0.0), *found, seconds)
+            scored = compare(prior, name, values, drawn[name], coarse, axis)
+            row = Row(name, choice, noise.get(name, 0.0), *scored, seconds)
             rows.append(row)
     return sorted(rows, key=lambda row: list(truth).index(row.variable))
 
@@ -118,8 +116,8 @@ def run_config(prior: Prior, coherence: str, members: int) -> RunConfig:
 
 
 def run(
-    prior: Prior, axis: cf.TimeAxis, grid: Grid, means: dict[str, Values], settings: RunConfig
-) -> tuple[dict[str, Values], dict[str, float]]:
+    prior: Prior, axis: cf.TimeAxis, grid: Grid, means: dict[str, Floats], settings: RunConfig
+) -> tuple[dict[str, Floats], dict[str, float]]:
     """Downscale a file of the coarse fields; members by variable, and the noise's coherence."""
     with tempfile.TemporaryDirectory() as name:
         source, output = Path(name) / "coarse.nc", Path(name) / "fine.nc"
@@ -149,8 +147,8 @@ def _standard_name(variable: Any) -> str:
 def compare(
     prior: Prior,
     name: str,
-    truth: Values,
-    members: Values,
+    truth: Floats,
+    members: Floats,
     coarse: Grid,
     axis: cf.TimeAxis,
 ) -> tuple[float, float, float, float, float]:
@@ -160,18 +158,18 @@ def compare(
     observed = fine_detail(forward(truth), fine, coarse)
     ours = fine_detail(forward(members), fine, coarse)
     finite = np.isfinite(observed).all(axis=0) & np.isfinite(ours).all(axis=(0, 1))
-    known = np.asarray(finite)
+    counted = np.asarray(finite)
     factor = fine.shape[0] // coarse.shape[0]
     ny, nx = (n * factor for n in coarse.shape)
-    known[ny:], known[:, nx:] = False, False
-    areas = fine.areas[known]
-    observed, ours = observed[:, known], ours[:, :, known]
+    counted[ny:], counted[:, nx:] = False, False
+    areas = fine.areas[counted]
+    observed, ours = observed[:, counted], ours[:, :, counted]
     # A member and the truth depart alike from the mean of the other members, of a good ensemble.
     others = (ours.sum(axis=1, keepdims=True) - ours) / (ours.shape[1] - 1)
-    crps = scores.fair_crps(members[:, :, known], truth[:, known], areas)
+    crps = scores.fair_crps(members[:, :, counted], truth[:, counted], areas)
     first = consecutive(axis)
 
-    def correlation(values: Values) -> float:
+    def correlation(values: Floats) -> float:
         weights = np.broadcast_to(areas, values.shape[1:])
         return lag_one_autocorrelation(values[first], values[first + 1], weights)
 
@@ -184,7 +182,7 @@ def compare(
     )
 
 
-def consecutive(axis: cf.TimeAxis) -> npt.NDArray[np.intp]:
+def consecutive(axis: cf.TimeAxis) -> Index:
     """The first of each pair of consecutive steps."""
     return np.flatnonzero(np.diff(cf.step_numbers(axis.dates, axis.step_days)) == 1)
 

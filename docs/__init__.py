@@ -1,0 +1,1 @@
+"""Documents, and the module that generates parts of them."""
