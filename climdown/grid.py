@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,8 @@ from climdown.errors import GridError
 
 # Coordinates written as float32 carry errors of some 1e-5 degrees.
 _TOLERANCE = 1e-4
+# Files give the place of one station with two decimals or more.
+_SAME_PLACE = 0.0101  # degrees
 _KM_PER_DEGREE = 111.195
 
 
@@ -31,6 +33,7 @@ class Grid:
             convention; longitudes of regions across its seam continue past it (350, 360, 370).
         lat_edges: cell edges, shape (ny + 1,), within [-90, 90].
         lon_edges: cell edges, shape (nx + 1,), spanning at most 360 degrees.
+        point: whether it is but one place, from `Grid.at`, whose edges say nothing.
 
     Build one with `Grid.from_centres` or `Grid.regular`, which check and complete the axes.
 
@@ -42,6 +45,7 @@ class Grid:
     lon: Float64
     lat_edges: Float64
     lon_edges: Float64
+    point: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, centres, edges in (
@@ -103,6 +107,20 @@ class Grid:
         x_edges = _regular_edges(west, east, spacing, limit=west + 360.0)
         return cls(_midpoints(y_edges), _midpoints(x_edges), y_edges, x_edges)
 
+    @classmethod
+    def at(cls, lat: float, lon: float) -> Grid:
+        """One place without a cell, such as a station."""
+        places = np.array([lat], np.float64), np.array([lon], np.float64)
+        south, west = max(lat - _SAME_PLACE, -90.0), lon - _SAME_PLACE
+        north, east = min(lat + _SAME_PLACE, 90.0), lon + _SAME_PLACE
+        return cls(*places, np.array([south, north]), np.array([west, east]), point=True)
+
+    def is_at(self, other: Grid) -> bool:
+        """Whether two points are one place, some hundred metres apart at most."""
+        east = (self.lon[0] - other.lon[0] + 180.0) % 360.0 - 180.0
+        apart = max(abs(self.lat[0] - other.lat[0]), abs(east))
+        return self.point and other.point and bool(apart <= _SAME_PLACE)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(number of latitudes, number of longitudes)."""
@@ -139,6 +157,24 @@ class Grid:
             digest.update(np.round(axis * 1e6).astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def matches(self, other: Grid) -> bool:
+        """Whether two grids are one but for the rounding of stored coordinates.
+
+        Longitudes may be a whole circle apart: -10 and 350 are one place.
+        """
+        if self.shape != other.shape:
+            return False
+        turn = 360.0 * np.round((self.lon[0] - other.lon[0]) / 360.0)
+        return all(
+            np.allclose(one, two, rtol=0.0, atol=_TOLERANCE)
+            for one, two in (
+                (self.lat, other.lat),
+                (self.lat_edges, other.lat_edges),
+                (self.lon, other.lon + turn),
+                (self.lon_edges, other.lon_edges + turn),
+            )
+        )
+
     def isel(self, rows: slice, columns: slice) -> Grid:
         """The sub-grid of contiguous rows and columns."""
 
@@ -149,7 +185,7 @@ class Grid:
             return axis[start : stop + 1]
 
         y_edges, x_edges = edges(self.lat_edges, rows), edges(self.lon_edges, columns)
-        return Grid(self.lat[rows], self.lon[columns], y_edges, x_edges)
+        return Grid(self.lat[rows], self.lon[columns], y_edges, x_edges, point=self.point)
 
     def coarsen(self, factor: int) -> Grid:
         """Cells of `factor` x `factor` cells; odd last rows and columns are dropped."""
@@ -166,8 +202,21 @@ class Grid:
         lon = _every(self.lon_edges, factor, closed=self.periodic)
         return Grid(_midpoints(lat), _midpoints(lon), lat, lon)
 
+    def refuse_point(self) -> None:
+        """Check that there are cells.
+
+        Raises:
+            GridError: it is but a point.
+        """
+        if self.point:
+            raise GridError(
+                "cannot infer the size of a single cell; the file needs coordinate bounds"
+            )
+
     def describe(self) -> str:
         """One line for people: size, spacing and extent."""
+        if self.point:
+            return f"one point, {_place(self.lat[0], 'N', 'S')}, {_place(self.lon[0], 'E', 'W')}"
         ny, nx = self.shape
         extent = "global longitudes" if self.periodic else span(self.lon_edges, "E", "W")
         latitudes = span(self.lat_edges, "N", "S")
@@ -246,7 +295,9 @@ def _every(edges: Float64, factor: int, *, closed: bool) -> Float64:
 
 
 def span(edges: Sequence[float] | Float64, positive: str, negative: str) -> str:
-    def label(value: float) -> str:
-        return f"{abs(value):.4g}{positive if value >= 0 else negative}"
+    first, last = (_place(edges[end], positive, negative) for end in (0, -1))
+    return f"{first}..{last}"
 
-    return f"{label(edges[0])}..{label(edges[-1])}"
+
+def _place(value: float, positive: str, negative: str) -> str:
+    return f"{abs(value):.4g}{positive if value >= 0 else negative}"

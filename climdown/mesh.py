@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,8 @@ class Mesh:
             ocean model).
         lat_vertices, lon_vertices: corners in order around each cell, shape (*shape, corners),
             the last one repeated where a cell has fewer; None if unknown.
+        along_axes: whether cells are rows and columns along parallels and meridians, from
+            `from_bounds`; edges of others are great circles.
 
     Build one with `Mesh.from_centres`, which infers the corners of curvilinear cells.
 
@@ -46,6 +48,7 @@ class Mesh:
     lon: Float64
     lat_vertices: Float64 | None
     lon_vertices: Float64 | None
+    along_axes: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.lat.ndim not in (1, 2) or self.lat.shape != self.lon.shape:
@@ -129,6 +132,24 @@ class Mesh:
         away = np.linalg.norm(unit_vectors(self.lat_vertices, self.lon_vertices) - centre, axis=-1)
         return np.where(self.valid, away.max(axis=-1), np.nan)
 
+    @classmethod
+    def from_bounds(
+        cls, lat: Float64, lon: Float64, *, lat_bounds: Float64, lon_bounds: Float64
+    ) -> Mesh:
+        """Rows and columns of cells that need not touch one another, as those of a `Grid` do.
+
+        Args:
+            lat, lon: centres, degrees, ascending, shapes (ny,) and (nx,).
+            lat_bounds, lon_bounds: low and high, degrees, shapes (ny, 2) and (nx, 2).
+        """
+        shape = (lat.size, lon.size, 4)
+        return cls(
+            *np.meshgrid(lat, lon, indexing="ij"),
+            np.broadcast_to(lat_bounds[:, None, [0, 0, 1, 1]], shape),
+            np.broadcast_to(lon_bounds[None, :, [0, 1, 1, 0]], shape),
+            along_axes=True,
+        )
+
     @cached_property
     def _has_corners(self) -> Mask:
         """Corners are known and differ: some models write equal corners where there is no cell."""
@@ -185,7 +206,7 @@ class Mesh:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over centres and corners rounded to 1e-6 degree: equal for equal meshes."""
-        digest = hashlib.sha256(b"mesh")
+        digest = hashlib.sha256(b"axes" if self.along_axes else b"mesh")
         for values in (self.lat, self.lon, self.lat_vertices, self.lon_vertices):
             if values is not None:
                 digest.update(str(values.shape).encode())
@@ -193,6 +214,18 @@ class Mesh:
                 rounded = np.round(np.nan_to_num(values, nan=1e6) * 1e6)
                 digest.update(rounded.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def matches(self, other: Mesh) -> bool:
+        """Whether two meshes are one but for the rounding of stored coordinates."""
+        return all(
+            _alike(one, two, turn)
+            for one, two, turn in (
+                (self.lat, other.lat, 0.0),
+                (self.lon, other.lon, 360.0),
+                (self.lat_vertices, other.lat_vertices, 0.0),
+                (self.lon_vertices, other.lon_vertices, 360.0),
+            )
+        )
 
     @cached_property
     def box(self) -> tuple[float, float, float, float]:
@@ -236,6 +269,16 @@ class Mesh:
         several = np.unique(places(self.lat[located], self.lon[located])).size > 1
         spacing = f" of about {self.spacing:.3g} deg" if several else ""
         return f"{kind}, {size} cells{spacing}, {span((south, north), 'N', 'S')}, {extent}{corners}"
+
+
+def _alike(one: Float64 | None, two: Float64 | None, turn: float) -> bool:
+    """Equal degrees but for rounding and, where `turn` is 360, for whole circles."""
+    if one is None or two is None or one.shape != two.shape:
+        return one is two
+    apart = one - two
+    apart = apart - turn * np.round(apart / turn) if turn else apart
+    missing = np.isnan(one) & np.isnan(two)
+    return bool((missing | (np.abs(apart) < _SAME_PLACE)).all())
 
 
 def unit_vectors(lat: Float64, lon: Float64) -> Float64:

@@ -68,7 +68,7 @@ OUTSIDE: dict[str, set[str]] = {
     "metrics": {"numpy", "ot", "scipy"},
     "methods": {"numpy", "torch"},
     "plots": {"matplotlib", "numpy"},
-    "cf": {"numpy", "scipy", *NETCDF},
+    "cf": {"numpy", "pyproj", "scipy", *NETCDF},
     "stream": {"numpy", "scipy", *NETCDF},
     "regrid": {"numpy", "scipy", "xesmf", *NETCDF},
     "bias": {"array_api_compat", "cftime", "netCDF4", "numpy", "ot", "scipy"},

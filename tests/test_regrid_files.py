@@ -435,7 +435,7 @@ def test_packed_integer_and_double_values(
     np.testing.assert_allclose(result[0], weights.apply(values), atol=tolerance + digits)
 
 
-def test_ship_tracks_and_stations_are_not_gridded(path: Path) -> None:
+def test_ship_tracks_and_stations_are_not_regridded(path: Path) -> None:
     dataset = mesh_dataset(cells=Mesh(np.arange(2.0), np.arange(2.0), None, None), dims=["obs"])
     track = dataset.isel(obs=0, drop=True).drop_vars(
         ["lat", "lon", "lat_vertices"], errors="ignore"
@@ -447,7 +447,7 @@ def test_ship_tracks_and_stations_are_not_gridded(path: Path) -> None:
     with pytest.raises(InputError, match="no variable with latitude and longitude coordinates"):
         regridded(path, REGION)
     dataset.isel(obs=0).to_netcdf(path)
-    with pytest.raises(InputError, match="no variable with latitude and longitude coordinates"):
+    with pytest.raises(GridError, match="cannot infer the size of a single cell"):
         regridded(path, REGION)
 
 

@@ -507,6 +507,32 @@ def test_grids_by_name(text: str, shape: tuple[int, int], expected: list[float])
     assert edges(grid) == pytest.approx(expected, abs=1e-9)
 
 
+# As `cdo griddes -random,rNXxNY` prints them (2.1.1): first latitude and its increment.
+@pytest.mark.parametrize(
+    ("text", "first", "step"),
+    [
+        ("r360x181", -90.0, 1.0),
+        ("r72x37", -90.0, 5.0),
+        ("r90x45", -90.0, 4.09090909090909),
+        ("r10x5", -90.0, 45.0),
+        ("r4x3", -90.0, 90.0),
+        ("r8x4", -67.5, 45.0),
+        ("r180x90", -89.0, 2.0),
+    ],
+)
+def test_global_grids_have_the_latitudes_of_cdo(text: str, first: float, step: float) -> None:
+    grid = target_grid(text)
+    expected = first + step * np.arange(grid.lat.size)
+    np.testing.assert_allclose(grid.lat, expected, atol=1e-9)
+    np.testing.assert_allclose(grid.lon, 360.0 / grid.lon.size * np.arange(grid.lon.size))
+    assert grid.areas.sum() == pytest.approx(4 * np.pi, rel=1e-12)
+
+
+def test_a_global_grid_of_one_row_lies_at_the_equator() -> None:
+    grid = target_grid("r4x1")
+    assert (grid.lat.tolist(), grid.lat_edges.tolist()) == ([0.0], [-90.0, 90.0])
+
+
 @pytest.mark.parametrize(
     ("lat", "lon", "expected"),
     [

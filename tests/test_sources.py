@@ -12,12 +12,14 @@ import pytest
 
 from climdown import cf
 from climdown.adjust.blocks import adjust_series
+from climdown.cf import open_field
 from climdown.config import RunConfig
+from climdown.errors import InputError
 from climdown.pipeline.execution import execute
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior, read_prior
 from tests.commands import Shell, run_config, write_pr, write_tas
-from tests.factories import PR, TAS
+from tests.factories import PR, TAS, Floats, make_dataset, truth
 from tests.priors import write_tiny_prior
 from tests.series import PER_DAY, WINTER, daily, noise, write_days
 from tests.series import PR as RAIN
@@ -239,3 +241,51 @@ def test_a_damaged_part_of_the_adjusted_input_is_named(
     assert "tas.npy is damaged, or no part of this run: it is adjusted anew" in warned.text
     assert damaged.read_bytes() == whole
     assert shell(*words, *bias).code == 0
+
+
+THIRDS = np.arange(32.0, 46.0, 1.4) + 1.0 / 30.0
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon"),
+    [
+        (np.round(THIRDS, 5), np.arange(350.0, 366.0, 1.4)),
+        (THIRDS.astype(np.float32), np.arange(350.0, 366.0, 1.4).astype(np.float32)),
+        (THIRDS, np.arange(-10.0, 6.0, 1.4)),
+        (THIRDS[::-1], np.arange(350.0, 366.0, 1.4) % 360.0),
+    ],
+    ids=["five decimals", "float32", "a circle apart", "descending, wrapped"],
+)
+def test_files_whose_grids_differ_by_rounding_are_one_series(
+    tmp_path: Path, lat: Floats, lon: Floats
+) -> None:
+    make_dataset(path=tmp_path / "a.nc", lat=THIRDS, lon=np.arange(350.0, 366.0, 1.4))
+    make_dataset(path=tmp_path / "b.nc", lat=lat, lon=lon, times=[3.5, 4.5], first_step=3)
+    field = open_field([tmp_path / "a.nc", tmp_path / "b.nc"], TAS)
+    np.testing.assert_array_equal(field.grid.lat, THIRDS)
+    assert len(field.time) == 5
+    np.testing.assert_allclose(
+        field.read(slice(None)), truth(field.grid, range(5)), rtol=0.0, atol=1e-4
+    )
+
+
+def test_meshes_that_differ_by_rounding_are_one_series_and_others_are_not(tmp_path: Path) -> None:
+    lat, lon = np.meshgrid(np.arange(40.0, 44.0), np.arange(5.0), indexing="ij")
+    lat, lon = lat + 0.1 * lon + 1.0 / 30.0, lon - 0.1 * lat
+    for name, shift, first in (("a", 0.0, 0), ("b", 1e-5, 3), ("c", 0.1, 6)):
+        dataset = make_dataset(
+            lat=lat[:, 0], lon=lon[0], times=[first + 0.5, first + 1.5], lat_name="y", lon_name="x"
+        ).drop_vars(["y", "x"])
+        at = {"lat": (("y", "x"), lat + shift, {"units": "degrees_north"})}
+        at |= {"lon": (("y", "x"), lon - 360.0 * (shift > 0), {"units": "degrees_east"})}
+        dataset.assign_coords(at).to_netcdf(tmp_path / f"{name}.nc")
+    assert len(open_field([tmp_path / "a.nc", tmp_path / "b.nc"], TAS).time) == 4
+    with pytest.raises(InputError, match=r"c\.nc: its grid .* differs from that of .*a\.nc"):
+        open_field(sorted(tmp_path.glob("*.nc")), TAS)
+
+
+def test_grids_that_differ_by_more_are_refused_by_how_much(tmp_path: Path) -> None:
+    make_dataset(path=tmp_path / "a.nc", lat=THIRDS)
+    make_dataset(path=tmp_path / "b.nc", lat=THIRDS + 0.01, times=[3.5])
+    with pytest.raises(InputError, match=r"by up to 0\.01 degrees in latitude and 0 in longitude"):
+        open_field([tmp_path / "a.nc", tmp_path / "b.nc"], TAS)

@@ -216,6 +216,8 @@ def _working_grid(sim: cf.Field, ref: cf.Field | Climatology, spec: str | None) 
         return target_grid(spec, sim.cells)
     if isinstance(ref, Climatology):
         return ref.grid
+    if isinstance(sim.cells, Grid) and sim.cells.point:
+        return sim.cells
     # Cells that the reference does not touch would come out missing.
     return sim.crop(ref.grid).grid if isinstance(ref.cells, Grid) else sim.grid
 

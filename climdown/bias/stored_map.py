@@ -149,9 +149,7 @@ def _format(path: Path) -> int:
 
 def _read(path: Path, file: netCDF4.Dataset) -> StoredMap:
     settings = MapSettings.from_json(file.getncattr("climdown_map"))
-    lat, lon = (np.asarray(file[name][:], np.float64) for name in ("lat", "lon"))
-    bounds = (np.asarray(file[f"{name}_bnds"][:], np.float64) for name in ("lat", "lon"))
-    grid = Grid(lat, lon, *(np.append(pairs[:, 0], pairs[-1:, 1]) for pairs in bounds))
+    grid = _read_grid(file)
     nodes = np.asarray(file["quantile"][:], np.float64)
     groups = grouping.Grouping(settings.group, settings.window).count
     expected = (*grid.shape, groups, nodes.size)
@@ -159,3 +157,12 @@ def _read(path: Path, file: netCDF4.Dataset) -> StoredMap:
         if file[name].shape != expected:
             raise InputError(f"{name} has shape {file[name].shape}; expected {expected}")
     return StoredMap(path, grid, nodes, settings)
+
+
+def _read_grid(file: netCDF4.Dataset) -> Grid:
+    lat, lon = (np.asarray(file[name][:], np.float64) for name in ("lat", "lon"))
+    if lat.size == lon.size == 1 and "lat_bnds" not in file.variables:
+        return Grid.at(float(lat[0]), float(lon[0]))
+    bounds = (np.asarray(file[f"{name}_bnds"][:], np.float64) for name in ("lat", "lon"))
+    y_edges, x_edges = (np.append(pairs[:, 0], pairs[-1:, 1]) for pairs in bounds)
+    return Grid(lat, lon, y_edges, x_edges)

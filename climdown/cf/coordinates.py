@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import numpy as np
 import xarray as xr
 
 from climdown.arrays import Float64
+from climdown.cf.axes import Axis, as_slice, checked_axis, ordered
+from climdown.cf.projection import with_projected_cells
 from climdown.errors import InputError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
+
+log = logging.getLogger(__name__)
 
 _KINDS = ("latitude", "longitude")
 _UNITS = {
@@ -32,7 +37,10 @@ _SAME = 1e-4  # degrees
 
 
 def with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset with its latitudes and longitudes as coordinates, also where no one says so."""
+    """The dataset with its latitudes and longitudes as coordinates, also where no one says so.
+
+    Where a grid mapping alone describes the cells, their places are made from it.
+    """
     names = [
         str(name)
         for name, array in dataset.data_vars.items()
@@ -41,7 +49,13 @@ def with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
         and any(_is(array, kind) for kind in _KINDS)
     ]
     bounds = {dataset[name].attrs.get("bounds") for name in dataset.variables}
-    return dataset.set_coords([name for name in names if name not in bounds])
+    located = dataset.set_coords([name for name in names if name not in bounds])
+    without = [
+        array
+        for name, array in located.data_vars.items()
+        if name not in bounds and not all(_candidates(array, kind) for kind in _KINDS)
+    ]
+    return with_projected_cells(located, without)
 
 
 def gridded_variables(dataset: xr.Dataset) -> list[str]:
@@ -83,10 +97,12 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     """
     lat, lon = _coordinate(array, "latitude"), _coordinate(array, "longitude")
     dims = tuple(str(d) for d in lat.dims)
+    if lat.size == lon.size == 1 and not _has_bounds(lat, lon, dataset):
+        return _point(array, lat, lon)
     if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
         bounds = _bounds(lat, dims, dataset), _bounds(lon, (str(lon.dims[0]),), dataset)
         axes = (dims[0], str(lon.dims[0]))
-        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds)
+        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds, dataset)
     if set(dims) != {str(d) for d in lon.dims} or len(dims) not in (1, 2):
         raise InputError(
             f"variable '{array.name}' has latitude along ({', '.join(dims)}) and longitude along "
@@ -96,7 +112,7 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     centres = _degrees(lat), _degrees(lon)
     corners = _bounds(lat, dims, dataset), _bounds(lon, dims, dataset)
     if len(dims) == 2 and (order := _axes_order(*centres)) is not None:
-        return _written_out(array, dims, centres, corners, order)
+        return _written_out(array, dims, centres, corners, order, dataset)
     return _mesh(array, dims, centres, corners)
 
 
@@ -131,6 +147,8 @@ def _is_gridded(array: xr.DataArray) -> bool:
     if not all(candidates) or any(_is(array, kind) for kind in _KINDS):
         return False
     dims = {d for names in candidates for d in array[names[0]].dims}
+    if not dims:  # one place: what varies in time is of it
+        return any(_is_time(array[d]) for d in array.dims if d in array.coords)
     # Along time it is the track of a ship.
     return bool(dims) and not any(_is_time(array[d]) for d in dims if len(dims) == 1)
 
@@ -199,36 +217,63 @@ def _rectilinear(
     dims: tuple[str, str],
     centres: tuple[Float64, Float64],
     bounds: tuple[Float64 | None, Float64 | None],
-) -> tuple[Grid, xr.DataArray]:
-    """A grid with ascending axes, and the variable on it, its dimensions as stored.
-
-    Args:
-        dims: of latitude and longitude in the file.
-        centres, bounds: of latitudes and longitudes, degrees, shapes (n,) and (n, 2).
-    """
-    (lat, lon), (lat_bounds, lon_bounds) = centres, bounds
-    array, backwards = _renamed(array, dims, ("lat", "lon")), slice(None, None, -1)
-    if lat.size > 1 and lat[0] > lat[-1]:
-        lat, lat_bounds = lat[backwards], _part(lat_bounds, backwards)
-        array = array.isel(lat=backwards)
-    # Eastward longitudes fall once at most, where the axis crosses its seam.
-    if lon.size > 1 and (np.diff(lon) < 0).sum() > 1:
-        lon, lon_bounds = lon[backwards], _part(lon_bounds, backwards)
-        array = array.isel(lon=backwards)
-    lon = _unwrap(lon)
-    # Columns after a full circle repeat the first ones.
-    once = int(np.searchsorted(lon, lon[0] + 360.0 - _SAME))
-    if 1 < once < lon.size:
-        circle = slice(0, once)
-        lon, lon_bounds, array = lon[circle], _part(lon_bounds, circle), array.isel(lon=circle)
-    if lon_bounds is not None:  # on the side of the circle where their centres are
+    dataset: xr.Dataset,
+) -> tuple[Grid | Mesh, xr.DataArray]:
+    lat, rows = ordered(centres[0], circular=False)
+    lon, columns = ordered(centres[1], circular=True)
+    array = array.isel({dims[0]: as_slice(rows), dims[1]: as_slice(columns)})
+    lat_bounds, lon_bounds = (
+        None if values is None else values[index]
+        for values, index in zip(bounds, (rows, columns), strict=True)
+    )
+    if lon_bounds is not None:
         lon_bounds = lon_bounds + 360.0 * np.round((lon[:, None] - lon_bounds) / 360.0)
-    edges = _edges(lat_bounds), _edges(lon_bounds)
-    return Grid.from_centres(lat, lon, lat_edges=edges[0], lon_edges=edges[1]), array
+    y, x = checked_axis("latitude", lat, lat_bounds), checked_axis("longitude", lon, lon_bounds)
+    for axis in (y, x):
+        _warn_once(dataset, axis.problem)
+    if y.gapless and x.gapless:
+        grid = Grid.from_centres(y.centres, x.centres, lat_edges=y.edges, lon_edges=x.edges)
+        return grid, _renamed(array, dims, ("lat", "lon"))
+    return _with_holes(y, x), _renamed(array, dims, ("y", "x")).transpose(..., "y", "x")
 
 
-def _part(bounds: Float64 | None, cells: slice) -> Float64 | None:
-    return None if bounds is None else bounds[cells]
+def _has_bounds(lat: xr.DataArray, lon: xr.DataArray, dataset: xr.Dataset) -> bool:
+    dims = ([str(d) for d in axis.dims] for axis in (lat, lon))
+    return any(
+        _bounds(axis, tuple(along), dataset) is not None
+        for axis, along in zip((lat, lon), dims, strict=True)
+    )
+
+
+def _point(array: xr.DataArray, lat: xr.DataArray, lon: xr.DataArray) -> tuple[Grid, xr.DataArray]:
+    """One place without a cell, whether its coordinates have dimensions or none."""
+    place = (float(_degrees(axis).ravel()[0]) for axis in (lat, lon))
+    along = {*lat.dims, *lon.dims}
+    array = array.squeeze([d for d in array.dims if d in along])
+    array = array.drop_vars([n for n in (*along, lat.name, lon.name) if n in array.coords])
+    return Grid.at(*place), array.expand_dims(("lat", "lon"), axis=(-2, -1))
+
+
+def _with_holes(y: Axis, x: Axis) -> Mesh:
+    """Cells of two axes that leave some out, which no grid of touching cells can have."""
+    lat_bounds, lon_bounds = np.clip(_low_high(y), -90.0, 90.0), _low_high(x)
+    return Mesh.from_bounds(y.centres, x.centres, lat_bounds=lat_bounds, lon_bounds=lon_bounds)
+
+
+def _low_high(axis: Axis) -> Float64:
+    """Low and high bounds of each cell; inferred ones lie midway between centres."""
+    if axis.bounds is not None:
+        return axis.bounds
+    edges = Grid.from_centres([0.0, 1.0], axis.centres).lon_edges
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def _warn_once(dataset: xr.Dataset, problem: str | None) -> None:
+    """Name what is wrong with a file, once however many variables have it."""
+    named = dataset.encoding.setdefault("named_problems", set())
+    if problem is not None and problem not in named:
+        named.add(problem)
+        log.warning("%s: %s", dataset.encoding.get("source", "input"), problem)
 
 
 def _axes_order(lat: Float64, lon: Float64) -> tuple[int, int] | None:
@@ -260,7 +305,8 @@ def _written_out(
     centres: tuple[Float64, Float64],
     corners: tuple[Float64 | None, Float64 | None],
     order: tuple[int, int],
-) -> tuple[Grid, xr.DataArray]:
+    dataset: xr.Dataset,
+) -> tuple[Grid | Mesh, xr.DataArray]:
     """Two-dimensional coordinates of a rectilinear grid as its two axes."""
     axes: list[Float64] = []
     bounds: list[Float64 | None] = []
@@ -269,7 +315,7 @@ def _written_out(
         axes.append(values[line])
         bounds.append(None if vertices is None else _outer(vertices[line], axes[-1]))
     names = (dims[order[0]], dims[order[1]])
-    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]))
+    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]), dataset)
 
 
 def _outer(vertices: Float64, centres: Float64) -> Float64:
@@ -329,19 +375,3 @@ def _bounds(coordinate: xr.DataArray, dims: tuple[str, ...], dataset: xr.Dataset
     if len(extra) != 1 or bounds.ndim != len(dims) + 1 or bounds.sizes[extra[0]] < 2:
         return None
     return _degrees(bounds.transpose(*dims, extra[0]), like=coordinate)
-
-
-def _edges(bounds: Float64 | None) -> Float64 | None:
-    """Edges of ascending cells from their bounds, shape (n, 2); None if cells do not touch."""
-    if bounds is None or bounds.shape[1] != 2 or not np.isfinite(bounds).all():
-        return None
-    low, high = bounds.min(axis=1), bounds.max(axis=1)
-    edges: Float64 = np.append(low, high[-1])
-    touching = np.allclose(high[:-1], low[1:], rtol=0.0, atol=1e-3)
-    return edges if touching and (np.diff(edges) > 0).all() else None
-
-
-def _unwrap(lon: Float64) -> Float64:
-    """Make an ascending axis continuous across its seam: 170, -170 becomes 170, 190."""
-    turns = np.concatenate([[0.0], np.cumsum(np.diff(lon) < 0)])
-    return np.asarray(lon + 360.0 * turns, dtype=np.float64)

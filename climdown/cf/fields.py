@@ -206,7 +206,7 @@ def _touching_longitudes(grid: Grid, target: Grid) -> tuple[Index | None, Grid]:
         return None, grid
     centres = low + (grid.lon - grid.lon_edges[:-1])[columns]
     edges = np.append(low, low[-1] + width[-1])
-    return columns, Grid(grid.lat, centres, grid.lat_edges, edges)
+    return columns, Grid(grid.lat, centres, grid.lat_edges, edges, point=grid.point)
 
 
 def _as_slice(index: Index) -> slice | Index:

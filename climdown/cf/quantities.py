@@ -124,6 +124,24 @@ FAMILIES: tuple[VariableFamily, ...] = (
 )  # fmt: skip
 
 
+# Metres of height per kelvin of a column's mean temperature and unit of ln(pressure): R / g.
+_METRES_PER_KELVIN = 29.27
+# Mean temperatures of columns, K, and pressures at sea level, Pa, beyond which there are none.
+_COLUMNS, _SEA_LEVEL = (200.0, 300.0), (87_000.0, 108_500.0)
+
+
+def _at_level(known: VariableFamily | None, level: float | None) -> VariableFamily | None:
+    """The family with the limits that it has at a pressure level, by the hypsometric equation."""
+    if known is None or known.quantity.name != "zg" or level is None or not level > 0.0:
+        return known
+    low, high = (_METRES_PER_KELVIN * np.log(p / level) for p in _SEA_LEVEL)
+    return replace(
+        known,
+        low=min(float(low * t) for t in _COLUMNS),
+        high=max(float(high * t) for t in _COLUMNS),
+    )
+
+
 def family_of_array(array: xr.DataArray) -> VariableFamily | None:
     """The family that a variable belongs to; None if none.
 
@@ -141,26 +159,28 @@ def family_of_array(array: xr.DataArray) -> VariableFamily | None:
         and rate_units(units, family.quantity.units) is not None
     ]
     by_name = [family for family in fitting if family.quantity.named(array.name)]
-    aloft = stated_levels(array) is not None
+    levels = stated_levels(array)
+    aloft = levels is not None
     alike = [
         family
         for family in fitting
         if family.aloft == aloft and extreme_by_name(family.quantity.name) == extreme(array)
     ]
-    return next(iter(by_name or alike or fitting), None)
+    level = float(levels[0]) if levels is not None and levels.size == 1 else None
+    return _at_level(next(iter(by_name or alike or fitting), None), level)
 
 
 def family_of(quantity: Quantity) -> VariableFamily | None:
     """The family that a quantity is meant to be, by its name and units; None if none."""
-    return next(
-        (
-            family
-            for family in FAMILIES
-            if family.quantity.named(quantity.name)
-            and rate_units(quantity.units, family.quantity.units) == quantity.units
-        ),
-        None,
+    # "zg50" is zg at 50 hPa.
+    bare = quantity.name.rstrip("0123456789") if quantity.level is not None else quantity.name
+    fitting = (
+        family
+        for family in FAMILIES
+        if (family.quantity.named(quantity.name) or (family.aloft and family.quantity.named(bare)))
+        and rate_units(quantity.units, family.quantity.units) == quantity.units
     )
+    return _at_level(next(fitting, None), quantity.level)
 
 
 def like_array(field: Field) -> xr.DataArray:

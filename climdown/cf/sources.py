@@ -20,6 +20,8 @@ from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
 from climdown.cf.units import readable_units
 from climdown.errors import ClimdownError, InputError
+from climdown.grid import Grid
+from climdown.mesh import Mesh
 
 # Variables of a file that a message lists.
 _MOST_LISTED = 8
@@ -296,10 +298,10 @@ def _with_doubts(field: Field, where: str, *others: str | None) -> Field:
 def _check_alike(field: Field, first: Field) -> None:
     """Check that a file continues the first one's grid, calendar and units."""
     path = field.paths[0]
-    if field.cells.digest != first.cells.digest:
+    if not _same_cells(field.cells, first.cells):
         raise InputError(
             f"{path}: its grid ({field.cells.describe()}) differs from that of "
-            f"{first.paths[0]} ({first.cells.describe()})"
+            f"{first.paths[0]} ({first.cells.describe()}){_largest_shift(field, first)}"
         )
     if field.time.shared_calendar != first.time.shared_calendar:
         raise InputError(
@@ -311,6 +313,23 @@ def _check_alike(field: Field, first: Field) -> None:
             f"{path}: its units '{field.source_units}' differ from "
             f"'{first.source_units}' of {first.paths[0]}"
         )
+
+
+def _same_cells(cells: Grid | Mesh, others: Grid | Mesh) -> bool:
+    if isinstance(cells, Grid):
+        return isinstance(others, Grid) and cells.matches(others)
+    return isinstance(others, Mesh) and cells.matches(others)
+
+
+def _largest_shift(field: Field, first: Field) -> str:
+    """By how much edges of grids differ that have as many cells, for people."""
+    one, two = field.cells, first.cells
+    if not (isinstance(one, Grid) and isinstance(two, Grid) and one.shape == two.shape):
+        return ""
+    turn = 360.0 * np.round((one.lon[0] - two.lon[0]) / 360.0)
+    lat = np.abs(one.lat_edges - two.lat_edges).max()
+    lon = np.abs(one.lon_edges - two.lon_edges - turn).max()
+    return f", by up to {lat:.4g} degrees in latitude and {lon:.4g} in longitude"
 
 
 def _join_times(fields: Sequence[Field]) -> TimeAxis:

@@ -19,31 +19,45 @@ _BRIDGES = (
     ("m2 s-2", "m", _STANDARD_GRAVITY),
 )
 # Spellings that UDUNITS refuses or, worse, takes for something else: "degrees Celsius" for an
-# angle times a temperature, "C" for coulomb, "mb" for millibarn.
+# angle times a temperature, "C" for coulomb, "mb" for millibarn, "pa" for a picoyear.
 _SPELLINGS = tuple(
     (re.compile(pattern, re.IGNORECASE), text)
     for pattern, text in (
-        (r"(deg(ree)?s?|°|º|o)?[\s_]*(c|celsius|centigrade)", "degC"),
-        (r"(deg(ree)?s?|°)?[\s_]*(k|kelvins?)", "K"),
-        (r"(deg(ree)?s?|°)[\s_]*(f|fahrenheit)", "degF"),
+        (r"(deg(ree)?s?|°|º|o)?[\s_.]*(c|cel[sc]ius|centigrade)", "degC"),
+        (r"(deg(ree)?s?|°)?[\s_.]*(k|kelvins?)", "K"),
+        (r"(deg(ree)?s?|°)[\s_.]*(f|fahrenheit)", "degF"),
         (r"mb|hpa", "hPa"),
+        (r"pa", "Pa"),
         (r"gpm", "m"),
-        (r"\(0 ?- ?1\)", "1"),
+        (r"gpdam", "dam"),
+        (r"pct|per cent", "percent"),
+        (r"\(0 ?- ?1\)|fraction|unitless", "1"),
+        # "kg/m2s" is one word to UDUNITS, "kg/m2 s" a product with seconds.
+        (r"kg\s*/\s*\(?m\^?2[\s.*]*s(ec)?\)?", "kg m-2 s-1"),
+        (r"kg[\s.*]*m\^?-2[\s.*]*s(ec)?\^?-1", "kg m-2 s-1"),
     )
 )
+_TIME = r"(h|hrs?|hours?|d|days?|min|minutes?|s|secs?|seconds?)"
+# "mm/3hr" is three times mm h to UDUNITS, "mm 3h-1" three times mm h-1.
+_PER_SEVERAL = re.compile(rf"(?:/|\bper\b)\s*(\d+(?:\.\d+)?)\s*{_TIME}\b", re.IGNORECASE)
+_SEVERAL_INVERSE = re.compile(rf"(?<=\s)(\d+(?:\.\d+)?)\s*{_TIME}\s*\^?-1\b", re.IGNORECASE)
+_SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def readable_units(text: str) -> str:
     """Units in a form that UDUNITS reads, where the field writes them otherwise.
 
-    ECMWF's "m**2 s**-2" becomes "m2 s-2", its "(0 - 1)" becomes "1", "deg C" becomes "degC"; what
-    is unknown stays.
+    ECMWF's "m**2 s**-2" becomes "m2 s-2", its "(0 - 1)" becomes "1", "deg C" becomes "degC",
+    "mm/3hr" becomes "mm (3 hr)-1"; what is unknown stays.
     """
-    text = text.strip()
+    text = text.strip().replace("**", "").translate(_SUPERSCRIPTS)
     for pattern, readable in _SPELLINGS:
         if pattern.fullmatch(text):
             return readable
-    return re.sub(r"\s+of water( equivalent)?$", "", text.replace("**", ""))
+    text = re.sub(r"\s+of water( equivalent)?\b", "", text)
+    for several in (_PER_SEVERAL, _SEVERAL_INVERSE):
+        text = several.sub(r" (\1 \2)-1", text)
+    return re.sub(r"\s+", " ", text)
 
 
 def units_convertible(source: str, target: str) -> bool:

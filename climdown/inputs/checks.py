@@ -12,6 +12,7 @@ import numpy as np
 from climdown import cf
 from climdown.arrays import Dates, Float32, Floats
 from climdown.errors import InputError
+from climdown.inputs.typical import Typical
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,15 @@ FILL = 1e15
 _MOST_IMPOSSIBLE = 0.01
 
 
-def check_values(field: cf.Field) -> None:
+def check_values(field: cf.Field, like: Typical | None = None) -> None:
     """Read all values once, block by block.
+
+    Args:
+        like: what the values are to be used with.
 
     Raises:
         InputError: infinite values, an undeclared fill value, values that the quantity cannot
-            have, or time steps without any value.
+            have or that are nothing like the typical ones, or time steps without any value.
     """
     where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
     tally = _Tally(cf.family_of(field.quantity), field.quantity.units)
@@ -48,6 +52,8 @@ def check_values(field: cf.Field) -> None:
         if tally.impossible > _MOST_IMPOSSIBLE * tally.count:
             raise InputError(f"{text}; correct them, for example with `ncatted -a units,...`")
         log.warning("%s", text)
+    if like is not None:
+        like.refuse_unlike(where, field, mean=tally.total / tally.count, high=tally.high)
 
 
 class _Tally:
@@ -62,13 +68,14 @@ class _Tally:
         self.family, self.units = family, units
         self.limits = (-np.inf, np.inf) if family is None else family.range_in(units)
         self.count = self.impossible = 0
-        self.low, self.high = np.inf, -np.inf
+        self.total, self.low, self.high = 0.0, np.inf, -np.inf
 
     def add(self, values: Float32) -> None:
         """Count the values of a block; missing ones do not count."""
         valid = values[np.isfinite(values)]
         if valid.size:
             self.count += valid.size
+            self.total += float(valid.sum(dtype=np.float64))
             self.impossible += int(((valid < self.limits[0]) | (valid > self.limits[1])).sum())
             self.low = min(self.low, float(valid.min()))
             self.high = max(self.high, float(valid.max()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from climdown import cf, regrid
@@ -15,6 +17,8 @@ def regridded_to(field: cf.Field, grid: Grid, *, min_coverage: float = 0.5) -> c
     Raises:
         GridError: the two do not touch, or the field's cells cannot be regridded.
     """
+    if isinstance(field.cells, Grid) and field.cells.point and grid.point:
+        return _at(field, field.cells, grid)
     if isinstance(field.cells, Grid) and not grid.periodic:
         try:
             same = field.crop(grid)
@@ -22,6 +26,17 @@ def regridded_to(field: cf.Field, grid: Grid, *, min_coverage: float = 0.5) -> c
         except GridError:
             pass  # the next step knows better what is wrong
     return onto(field, grid, min_coverage=min_coverage)
+
+
+def _at(field: cf.Field, place: Grid, grid: Grid) -> cf.Field:
+    """A field of one place as one of the same place; equal points need no cells."""
+    if not place.is_at(grid):
+        raise GridError(
+            f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' is of "
+            f"{place.describe()}; expected {grid.describe()}: give files of the same point, or "
+            "bounds of latitude and longitude to average over cells"
+        )
+    return replace(field, cells=grid)
 
 
 def _wider(grid: Grid, field: cf.Field) -> Grid:

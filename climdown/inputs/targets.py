@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from climdown import cf, regrid
+from climdown.arrays import Float64
 from climdown.errors import ConfigError, GridError, InputError, PriorError, naming
 from climdown.grid import Grid
 from climdown.mesh import Mesh
@@ -36,9 +37,9 @@ def target_grid(spec: str, cells: regrid.Cells | None = None) -> Grid:
     Args:
         spec: a spacing in degrees (over the extent of `cells`, in multiples of it), a box
             "WEST,EAST,SOUTH,NORTH,SPACING", "rNXxNY" (global, first longitude centred on 0, as
-            CDO has it), a NetCDF file (the grid of its first rectilinear variable), or a prior's
-            name or folder, followed by ":fine" (the default) or ":coarse". A box whose east is
-            less than its west lies across the seam.
+            CDO has it: odd NY put rows at the poles), a NetCDF file (the grid of its first
+            rectilinear variable), or a prior's name or folder, followed by ":fine" (the default)
+            or ":coarse". A box whose east is less than its west lies across the seam.
 
     Raises:
         ConfigError: it names none of these, or more cells than fit.
@@ -115,10 +116,23 @@ def _global_grid(nx: int, ny: int) -> Grid:
     if nx < 1 or ny < 1:
         raise ConfigError(f"a global grid of {nx} x {ny} cells is empty")
     _check_size(nx, ny)
-    lat_edges = np.linspace(-90.0, 90.0, ny + 1)
+    lat, lat_edges = _global_latitudes(ny)
     lon_edges = np.linspace(-180.0 / nx, 360.0 - 180.0 / nx, nx + 1)
-    lat, lon = (0.5 * (e[:-1] + e[1:]) for e in (lat_edges, lon_edges))
+    lon = 0.5 * (lon_edges[:-1] + lon_edges[1:])
     return Grid.from_centres(lat, lon, lat_edges=lat_edges, lon_edges=lon_edges)
+
+
+def _global_latitudes(ny: int) -> tuple[Float64, Float64]:
+    """Centres and edges as CDO's rNXxNY has them.
+
+    An even number of rows lies between the poles; of an odd number (but one) the first and the
+    last have their centres at the poles, and half the height.
+    """
+    if ny % 2 == 0 or ny == 1:
+        edges = np.linspace(-90.0, 90.0, ny + 1)
+        return 0.5 * (edges[:-1] + edges[1:]), edges
+    lat = np.linspace(-90.0, 90.0, ny)
+    return lat, np.concatenate([[-90.0], 0.5 * (lat[:-1] + lat[1:]), [90.0]])
 
 
 def _grid_of_file(path: Path) -> Grid:

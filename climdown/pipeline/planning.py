@@ -18,6 +18,7 @@ from climdown.grid import Grid
 from climdown.inputs import matching
 from climdown.inputs.checks import check_reading, check_values
 from climdown.inputs.matching import Matched
+from climdown.inputs.typical import typical
 from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import AdjustedInput, Reference, plan_adjustment
@@ -111,8 +112,9 @@ def _check(prior: Prior, matched: Matched, config: RunConfig) -> None:
     """Refuse tiles that are too small, and input with impossible values."""
     if config.tile is not None:
         make_tiles(prior.card, config.tile)
-    for field in matched.fields.values():
-        check_values(field)
+    variables = {variable.name: variable for variable in prior.card.variables}
+    for name, field in matched.fields.items():
+        check_values(field, typical(prior, variables[name]))
 
 
 def _autocorrelation(

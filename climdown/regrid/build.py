@@ -36,6 +36,9 @@ def weights(source: Cells, target: Grid, method: Method, *, backend: Backend = "
         raise ConfigError(f"unknown regridding method '{method}'; expected {', '.join(METHODS)}")
     if backend not in ("auto", "native", "xesmf"):
         raise ConfigError(f"unknown backend '{backend}'; expected auto, native or xesmf")
+    for cells in (source, target):
+        if isinstance(cells, Grid):
+            cells.refuse_point()
     return _cached(_Key(source, target, method, choose_backend(source, method, backend)))
 
 
@@ -43,7 +46,8 @@ def choose_backend(source: Cells, method: Method, backend: Backend) -> Literal["
     """The backend that is used; "auto" is resolved."""
     if backend != "auto":
         return backend
-    if isinstance(source, Grid) or method != "bilinear" or not esmf.esmf_knows(source, method):
+    along_axes = isinstance(source, Grid) or source.along_axes
+    if along_axes or method != "bilinear" or not esmf.esmf_knows(source, method):
         return "native"
     return "xesmf" if esmf.esmf_available() else "native"
 
@@ -85,6 +89,8 @@ def _build(key: _Key) -> sp.csr_array:
         matrix = esmf.esmf_weights(key.source, key.target, key.method)
         return _within_reach(key, matrix) if key.method == "nearest" else matrix
     assert isinstance(key.source, Mesh)
+    if key.source.along_axes:
+        return rectilinear.rectangle_weights(key.source, key.target, key.method)
     build = {
         "conservative": polygons.conservative_weights,
         "bilinear": points.linear_weights,

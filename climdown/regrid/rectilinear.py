@@ -11,7 +11,10 @@ import scipy.sparse as sp
 
 from climdown.arrays import Float64
 from climdown.grid import Grid
+from climdown.mesh import Mesh
 from climdown.regrid.weights import Method
+
+_TOUCHING = 1e-3  # degrees
 
 
 def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, Float64]:
@@ -24,8 +27,8 @@ def axis_weights(source: Grid, target: Grid, method: Method) -> tuple[Float64, F
     """
     if method == "conservative":
         return (
-            _overlap_fractions(_sin(source.lat_edges), _sin(target.lat_edges)),
-            _periodic_overlap_fractions(source.lon_edges, target.lon_edges),
+            _overlap_fractions(_pairs(_sin(source.lat_edges)), _sin(target.lat_edges)),
+            _periodic_overlap_fractions(_pairs(source.lon_edges), target.lon_edges),
         )
     if method == "bilinear":
         return (
@@ -55,23 +58,62 @@ def rectilinear_weights(source: Grid, target: Grid, method: Method) -> sp.csr_ar
     return sp.csr_array(matrix)
 
 
+def rectangle_weights(source: Mesh, target: Grid, method: Method) -> sp.csr_array:
+    """Weights from rows and columns of cells that need not touch: nothing is said between these.
+
+    Args:
+        source: from `Mesh.from_bounds`.
+    """
+    assert source.lat_vertices is not None
+    assert source.lon_vertices is not None
+    lat, lon = source.lat_vertices[:, 0, 1:3], source.lon_vertices[0, :, :2]
+    if method == "conservative":
+        rows = _overlap_fractions(_sin(lat), _sin(target.lat_edges))
+        columns = _periodic_overlap_fractions(lon, target.lon_edges)
+    else:
+        # Into the circle that begins at the source's west edge.
+        wrapped = lon[0, 0] + np.mod(target.lon - lon[0, 0], 360.0)
+        rows = _linear_in_runs(source.lat[:, 0], lat, target.lat)
+        columns = _linear_in_runs(source.lon[0], lon, wrapped)
+    if method == "nearest":
+        rows, columns = _largest(rows), _largest(columns)
+    return sp.csr_array(sp.kron(sp.csr_array(rows), sp.csr_array(columns), format="csr"))
+
+
+def _linear_in_runs(centres: Float64, bounds: Float64, points: Float64) -> Float64:
+    """Linear interpolation within each run of cells that touch; zero rows between the runs."""
+    matrix = np.zeros((points.size, centres.size))
+    ends = np.flatnonzero(bounds[1:, 0] - bounds[:-1, 1] > _TOUCHING) + 1
+    for run in np.split(np.arange(centres.size), ends):
+        edges = np.append(bounds[run, 0], bounds[run[-1], 1])
+        part = _linear(centres[run], edges, points)
+        # A point on the edge of two runs belongs to the first.
+        part[matrix.any(axis=1)] = 0.0
+        matrix[:, run] = part
+    return matrix
+
+
+def _pairs(edges: Float64) -> Float64:
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
 def _sin(degrees: Float64) -> Float64:
     return np.asarray(np.sin(np.radians(degrees)), dtype=np.float64)
 
 
-def _overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
+def _overlap_fractions(source: Float64, target_edges: Float64) -> Float64:
     # All pairs of intervals by broadcasting, shape (target, source).
-    low = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
-    high = np.minimum(target_edges[1:, None], source_edges[None, 1:])
+    low = np.maximum(target_edges[:-1, None], source[None, :, 0])
+    high = np.minimum(target_edges[1:, None], source[None, :, 1])
     return np.asarray(np.clip(high - low, 0.0, None) / np.diff(target_edges)[:, None])
 
 
-def _periodic_overlap_fractions(source_edges: Float64, target_edges: Float64) -> Float64:
+def _periodic_overlap_fractions(source: Float64, target_edges: Float64) -> Float64:
     # Shift the target by whole circles so that every convention meets every other.
-    first = int(np.floor((source_edges[0] - target_edges[-1]) / 360.0))
-    last = int(np.ceil((source_edges[-1] - target_edges[0]) / 360.0))
+    first = int(np.floor((source[0, 0] - target_edges[-1]) / 360.0))
+    last = int(np.ceil((source[-1, 1] - target_edges[0]) / 360.0))
     turns = range(first, last + 1)
-    parts = [_overlap_fractions(source_edges, target_edges + 360.0 * k) for k in turns]
+    parts = [_overlap_fractions(source, target_edges + 360.0 * k) for k in turns]
     return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 

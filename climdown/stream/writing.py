@@ -68,14 +68,14 @@ def add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
         ("lon", grid.lon, grid.lon_edges, ("longitude", "degrees_east", "X")),
     ):
         file.createDimension(name, centres.size)
-        _add_axis(file, name, centres, edges, *words, pair)
+        _add_axis(file, name, centres, None if grid.point else edges, *words, pair)
 
 
 def _add_axis(
     file: netCDF4.Dataset,
     name: str,
     centres: Float64,
-    edges: Float64,
+    edges: Float64 | None,
     standard_name: str,
     units: str,
     axis: str,
@@ -83,8 +83,11 @@ def _add_axis(
 ) -> None:
     variable = file.createVariable(name, "f8", (name,))
     attributes = {"standard_name": standard_name, "long_name": standard_name, "units": units}
-    variable.setncatts({**attributes, "axis": axis, "bounds": f"{name}_bnds"})
+    variable.setncatts({**attributes, "axis": axis})
     variable[:] = centres
+    if edges is None:
+        return
+    variable.bounds = f"{name}_bnds"
     bounds = file.createVariable(f"{name}_bnds", "f8", (name, pair))
     bounds[:] = np.stack([edges[:-1], edges[1:]], axis=1)
 
