@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,31 @@ class _Sample:
     dates: npt.NDArray[np.object_]
 
 
+@dataclass(frozen=True)
+class AmountColumns:
+    """Columns of a variable that has no negative values and changes by factors.
+
+    Attributes:
+        name: in the simulation's files.
+        columns: where they are.
+        transform: what normalised them.
+        trace: less is none, in the variable's units; None where it is not often zero.
+    """
+
+    name: str
+    columns: slice
+    transform: Log | None
+    trace: float | None
+
+    def forward(self, amounts: Floats) -> Floats:
+        """Normalised amounts."""
+        return amounts if self.transform is None else _forward(self.transform, amounts)
+
+    def inverse(self, values: Floats) -> Floats:
+        """Amounts in the variable's units, of normalised ones."""
+        return values if self.transform is None else _inverse(self.transform, values)
+
+
 class Columns:
     """Days as rows, cells of all variables as columns, in normalised units.
 
@@ -50,6 +76,9 @@ class Columns:
     Attributes:
         ref, hist, sim: shape (days, columns).
         dates: of the days, by sample.
+        cells: which cells of all variables are columns, shape (variables * cells,).
+        spans: the columns of each variable.
+        amounts: those of variables that are amounts.
 
     Raises:
         InputError: grids, dates or cells that do not fit, or more than memory holds.
@@ -66,6 +95,9 @@ class Columns:
         values = {name: self._read(sample) for name, sample in samples.items()}
         self.cells = np.logical_and.reduce([_mostly_valid(array) for array in values.values()])
         self._check_cells()
+        counts = [cells.sum() for cells in np.split(self.cells, len(series))]
+        self.spans = [slice(*pair) for pair in pairwise(accumulate(counts, initial=0))]
+        self.amounts = self._amounts()
         self.ref, self.hist, self.sim = (values.pop(name)[:, self.cells] for name in _NAMES)
 
     def rows(self, name: str, months: frozenset[int]) -> Indices:
@@ -75,14 +107,23 @@ class Columns:
         return np.flatnonzero(complete & inside)
 
     def fields(self, rows: Floats) -> list[Floats]:
-        """Rows in normalised units as fields in the simulation's, one per variable."""
+        """Rows in the simulation's units as fields, one per variable."""
         shape = self.series[0].grid.shape
+        parts = np.split(self.on_grid(rows), len(self.series), axis=1)
+        return [part.reshape(-1, *shape) for part in parts]
+
+    def on_grid(self, rows: Floats) -> Floats:
+        """Columns in their places among all cells of all variables, NaN elsewhere."""
         everywhere = np.full((len(rows), self.cells.size), np.nan, dtype=np.float32)
         everywhere[:, self.cells] = rows
-        parts = np.split(everywhere, len(self.series), axis=1)
+        return everywhere
+
+    def _amounts(self) -> list[AmountColumns]:
+        fields = [one.sim for one in self.series]
         return [
-            (part if transform is None else _inverse(transform, part)).reshape(-1, *shape)
-            for part, transform in zip(parts, self.transforms, strict=True)
+            AmountColumns(field.source_name, span, transform, _trace(field))
+            for field, span, transform in zip(fields, self.spans, self.transforms, strict=True)
+            if (family := _family(field)) is not None and family.kind == "multiplicative"
         ]
 
     def _check(self, series: Sequence[Series]) -> None:
@@ -164,13 +205,23 @@ def _days(axis: cf.TimeAxis) -> list[tuple[int, ...]]:
     return [(d.year, d.month, d.day, d.hour, d.minute)[:exact] for d in axis.dates]
 
 
+def _family(field: cf.Field) -> cf.VariableFamily | None:
+    return cf.known_quantity(cf.like_array(field)) or cf.known_family(field.quantity)
+
+
+def _trace(field: cf.Field) -> float | None:
+    """Less is none, in the field's units."""
+    family = _family(field)
+    if family is None or family.trace is None:
+        return None
+    units = family.quantity.units, field.quantity.units
+    return float(cf.convert_units(np.array([family.trace]), *units)[0])
+
+
 def _transform(field: cf.Field) -> Log | None:
     """The logarithm for quantities that are often zero, its offset twice the trace."""
-    known = cf.known_quantity(cf.like_array(field)) or cf.known_family(field.quantity)
-    if known is None or known.trace is None:
-        return None
-    units = known.quantity.units, field.quantity.units
-    return Log(offset=float(cf.convert_units(np.array([2.0 * known.trace]), *units)[0]))
+    trace = _trace(field)
+    return None if trace is None else Log(offset=2.0 * trace)
 
 
 def _forward(transform: Log, values: Floats) -> Floats:
