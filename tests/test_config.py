@@ -316,6 +316,8 @@ def test_wrong_options_of_bias_adjustment_are_refused(
         (QDMOptions, {"years": 9}, "years is 9; need at least 10"),
         (QDMOptions, {"seed": -1}, "seed is -1; need 0 to 2147483647"),
         (OTOptions, {"group": "dayofyear"}, "unknown group 'dayofyear'; expected none, season or"),
+        (OTOptions, {"map": "mean"}, "unknown map 'mean'; expected barycentre or sampled"),
+        (OTOptions, {"seed": -1}, "seed is -1; need 0 to 2147483647"),
         (OTOptions, {"epsilon": 0.0}, "epsilon is 0.0; need more than 0"),
         (OTOptions, {"eofs": 0.0}, "eofs is 0.0; need a share of the variance up to 1, or a whole"),
         (OTOptions, {"eofs": -2.0}, "eofs is -2.0"),

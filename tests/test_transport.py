@@ -348,6 +348,47 @@ def test_epsilons_that_do_not_converge_are_passed_over(caplog: pytest.LogCapture
         choose_epsilon(*samples, ())
 
 
+# --- Draws ---
+
+
+def test_draws_follow_the_weights_of_the_plan() -> None:
+    fitted = fit(normal(30, 2), normal(40, 2, seed=1), epsilon=0.2, tolerance=1e-9)
+    new = np.repeat(normal(1, 2, seed=3), 20_000, axis=0)
+    uniforms = (np.arange(20_000) + 0.5) / 20_000
+    drawn = fitted.sample(new, uniforms)
+    assert {tuple(point) for point in drawn} <= {tuple(point) for point in fitted.target}
+    np.testing.assert_allclose(drawn.mean(axis=0), fitted(new[:1])[0], atol=1e-3)
+
+
+def test_draws_keep_the_variance_that_means_lose() -> None:
+    source, target = normal(800, 3), 2.0 * normal(900, 3, seed=1)
+    fitted = fit(source, target, epsilon=0.1)
+    drawn = fitted.sample(source, np.random.default_rng(0).random(800))
+    np.testing.assert_allclose(drawn.std(axis=0), target.std(axis=0), rtol=0.05)
+    assert (fitted(source).std(axis=0) < 0.95 * target.std(axis=0)).all()
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_draws_are_the_same_in_all_blocks_and_in_torch(rows: int) -> None:
+    fitted = fit(normal(30, 2), normal(40, 2, seed=1))
+    new, uniforms = normal(20, 2, seed=2), np.random.default_rng(3).random(20)
+    drawn = fitted.sample(new, uniforms)
+    np.testing.assert_array_equal(replace(fitted, batch_size=rows).sample(new, uniforms), drawn)
+    first, second = map(torch.from_numpy, fitted.potentials)
+    on_torch = replace(
+        fitted,
+        source=torch.from_numpy(fitted.source),
+        target=torch.from_numpy(fitted.target),
+        potentials=(first, second),
+    ).sample(torch.from_numpy(new), torch.from_numpy(uniforms))
+    np.testing.assert_array_equal(on_torch.numpy(), drawn)
+    # The ends of the interval are days too.
+    for end in (0.0, 1.0):
+        assert np.isfinite(fitted.sample(new, np.full(20, end))).all()
+    with pytest.raises(InputError, match=r"^uniforms have shape \(3,\); expected \(20,\)$"):
+        fitted.sample(new, uniforms[:3])
+
+
 # --- Standardising, EOFs, climate change ---
 
 
@@ -356,6 +397,8 @@ def test_standardiser_takes_the_references_numbers() -> None:
     standard = Standardiser.fit(reference)
     np.testing.assert_allclose(standard.forward(reference).std(axis=0), [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(standard.std[1:], 1.0)
+    least = np.array([1.0, 0.0, 0.5])
+    np.testing.assert_allclose(Standardiser.fit(reference, least).std, [standard.std[0], 1.0, 0.5])
     other = normal(7, 3, seed=1)
     np.testing.assert_allclose(standard.inverse(standard.forward(other)), other, atol=1e-10)
     with pytest.raises(InputError, match=r"^reference has 2 of 6 points"):

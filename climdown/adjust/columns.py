@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -35,6 +36,31 @@ class _Sample:
     dates: Dates
 
 
+@dataclass(frozen=True)
+class AmountColumns:
+    """Columns of a variable that has no negative values and changes by factors.
+
+    Attributes:
+        name: in the simulation's files.
+        columns: where they are.
+        transform: what normalised them.
+        trace: less is none, in the variable's units; None where it is not often zero.
+    """
+
+    name: str
+    columns: slice
+    transform: Log | None
+    trace: float | None
+
+    def forward(self, amounts: Float32) -> Float32:
+        """Normalised amounts."""
+        return amounts if self.transform is None else _forward(self.transform, amounts)
+
+    def inverse(self, values: Float32) -> Float32:
+        """Amounts in the variable's units, of normalised ones."""
+        return values if self.transform is None else _inverse(self.transform, values)
+
+
 class Columns:
     """Days as rows, cells of all variables as columns, in normalised units.
 
@@ -46,6 +72,9 @@ class Columns:
     Attributes:
         ref, hist, sim: shape (days, columns).
         dates: of the days, by sample.
+        cells: which cells of all variables are columns, shape (variables * cells,).
+        spans: the columns of each variable.
+        amounts: those of variables that are amounts.
 
     Raises:
         InputError: grids, dates or cells that do not fit, or more than memory holds.
@@ -62,6 +91,9 @@ class Columns:
         values = {name: self._read(sample) for name, sample in samples.items()}
         self.cells = np.logical_and.reduce([_mostly_valid(array) for array in values.values()])
         self._check_cells()
+        counts = [cells.sum() for cells in np.split(self.cells, len(series))]
+        self.spans = [slice(*pair) for pair in pairwise(accumulate(counts, initial=0))]
+        self.amounts = self._amounts()
         self.ref, self.hist, self.sim = (values.pop(name)[:, self.cells] for name in _NAMES)
 
     def rows(self, name: str, months: frozenset[int]) -> Index:
@@ -71,14 +103,23 @@ class Columns:
         return np.flatnonzero(complete & inside)
 
     def fields(self, rows: Float32) -> list[Float32]:
-        """Rows in normalised units as fields in the simulation's, one per variable."""
+        """Rows in the simulation's units as fields, one per variable."""
         shape = self.series[0].grid.shape
+        parts = np.split(self.on_grid(rows), len(self.series), axis=1)
+        return [part.reshape(-1, *shape) for part in parts]
+
+    def on_grid(self, rows: Float32) -> Float32:
+        """Columns in their places among all cells of all variables, NaN elsewhere."""
         everywhere = np.full((len(rows), self.cells.size), np.nan, dtype=np.float32)
         everywhere[:, self.cells] = rows
-        parts = np.split(everywhere, len(self.series), axis=1)
+        return everywhere
+
+    def _amounts(self) -> list[AmountColumns]:
+        fields = [one.sim for one in self.series]
         return [
-            (part if transform is None else _inverse(transform, part)).reshape(-1, *shape)
-            for part, transform in zip(parts, self.transforms, strict=True)
+            AmountColumns(field.source_name, span, transform, _trace(field))
+            for field, span, transform in zip(fields, self.spans, self.transforms, strict=True)
+            if (family := _family(field)) is not None and family.kind == "multiplicative"
         ]
 
     def _check(self, series: Sequence[Series]) -> None:
@@ -159,13 +200,23 @@ def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
     return _Sample(tuple(fields), rows, fields[0].time.centres[rows[0] >= 0])
 
 
-def _transform(field: cf.Field) -> Log | None:
-    """The logarithm for quantities that are often zero, its offset twice the trace."""
-    family = cf.family_of_array(cf.like_array(field)) or cf.family_of(field.quantity)
+def _family(field: cf.Field) -> cf.VariableFamily | None:
+    return cf.family_of_array(cf.like_array(field)) or cf.family_of(field.quantity)
+
+
+def _trace(field: cf.Field) -> float | None:
+    """Less is none, in the field's units."""
+    family = _family(field)
     if family is None or family.trace is None:
         return None
     units = family.quantity.units, field.quantity.units
-    return Log(offset=float(cf.convert_units(np.array([2.0 * family.trace]), *units)[0]))
+    return float(cf.convert_units(np.array([family.trace]), *units)[0])
+
+
+def _transform(field: cf.Field) -> Log | None:
+    """The logarithm for quantities that are often zero, its offset twice the trace."""
+    trace = _trace(field)
+    return None if trace is None else Log(offset=2.0 * trace)
 
 
 def _forward(transform: Log, values: Float32) -> Float32:

@@ -101,7 +101,16 @@ class OTOptions:
         default_text="all columns",
     )
     group: Literal["none", "season", "month"] = option("season", "Days transported together.")
-    keep_change: bool = option(True, "Keep the simulation's mean change against its history.")
+    map: Literal["barycentre", "sampled"] = option(
+        "barycentre",
+        "Each day becomes a mean of observed days, weighted by the plan; or one of them, drawn "
+        "with these weights, which keeps the variance.",
+    )
+    keep_change: bool = option(
+        True,
+        "Keep the simulation's change against its history: in the mean, of amounts in each "
+        "quantile.",
+    )
     years: int | None = option(
         None,
         "Take that change for each decade from so many years around it.",
@@ -112,12 +121,18 @@ class OTOptions:
         1e-3, "Largest marginal error of the transport plan.", metavar="SHARE"
     )
     max_iterations: int = option(5000, "Steps of Sinkhorn's iteration before it is given up.")
+    seed: int = option(0, "Of draws, and of the order of days that are equal, such as dry ones.")
 
     def __post_init__(self) -> None:
         require(
             self.group in ("none", "season", "month"),
             f"unknown group '{self.group}'; expected none, season or month",
         )
+        require(
+            self.map in ("barycentre", "sampled"),
+            f"unknown map '{self.map}'; expected barycentre or sampled",
+        )
+        require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         epsilon, eofs = self.epsilon, self.eofs
         require(epsilon is None or epsilon > 0, f"epsilon is {epsilon}; need more than 0")
         require(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from climdown import cf, stream
 from climdown.adjust.columns import Columns
+from climdown.adjust.days import FEWEST, Group
 from climdown.adjust.options import OTOptions
-from climdown.adjust.periods import moving_periods
 from climdown.adjust.provenance import Summary, global_attributes, output_variable
 from climdown.adjust.series import (
     Paths,
@@ -25,20 +22,11 @@ from climdown.adjust.series import (
     season,
     shared_months,
 )
-from climdown.arrays import Float32, Index, Int64
-from climdown.bias import transport
-from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
-from climdown.compute.device import check_device, plain_errors, to_device, to_host
+from climdown.arrays import Float32, Index
+from climdown.compute.device import check_device, plain_errors
 from climdown.errors import ConvergenceError, InputError
 from climdown.files import check_output, refuse_inputs
 from climdown.inputs import matching
-
-log = logging.getLogger(__name__)
-
-
-# Of the years, this many at the end are held out to choose epsilon.
-_HELD_OUT = 0.25
-_FEWEST = 20  # days of a group in either sample
 
 
 def ot_file(
@@ -96,10 +84,11 @@ def ot_file(
 def describe(options: OTOptions) -> str:
     """One line for people and for the output's attributes."""
     group = {"none": "all days together", "season": "by season", "month": "by month"}
+    drawn = "observed days drawn, " if options.map == "sampled" else ""
     change = ", mean change kept" if options.keep_change else ""
     return (
         "multivariate entropic optimal transport (Wan et al. 2023, arXiv 2305.15618), "
-        f"{group[options.group]}{change}"
+        f"{drawn}{group[options.group]}{change}"
     )
 
 
@@ -130,7 +119,7 @@ def transport_series(
         if all(part.size for part in parts.values()):
             _check_days(label, parts)
             with plain_errors(), _labelled(label):
-                result[parts["sim"]], line = _Group(columns, parts, device).adjust(options)
+                result[parts["sim"]], line = Group(columns, parts, options, device).adjust()
             lines.append(f"{label}: {line}")
     if not lines:
         raise InputError(
@@ -143,10 +132,10 @@ def transport_series(
 
 def _check_days(label: str, parts: Mapping[str, Index]) -> None:
     for name, words in (("ref", "reference"), ("hist", "historical simulation")):
-        if parts[name].size < _FEWEST:
+        if parts[name].size < FEWEST:
             raise InputError(
                 f"the {words} has {parts[name].size} complete days of {label}; transport needs at "
-                f"least {_FEWEST}: give more years, or transport more of them together"
+                f"least {FEWEST}: give more years, or transport more of them together"
             )
 
 
@@ -170,103 +159,3 @@ def _groups(group: str) -> list[tuple[str, frozenset[int]]]:
         (name, frozenset(m for m in months if season(m) == number))
         for number, name in enumerate(names)
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Standardised points of a group and the winters they are from, by their January."""
-
-    points: Any
-    years: Int64
-
-    def split(self) -> tuple[Any, Any]:
-        """Points of the first years, and of those held out."""
-        years = np.unique(self.years)
-        first_held = years[-max(1, round(_HELD_OUT * years.size))]
-        held = self.years >= first_held
-        return self.points[~held], self.points[held]
-
-
-class _Group:
-    """Days that are transported together, standardised by the reference's.
-
-    Args:
-        rows: of `columns`, by sample.
-    """
-
-    def __init__(self, columns: Columns, rows: Mapping[str, Index], device: str) -> None:
-        self.columns, self.rows, self.device = columns, rows, device
-        self.standardiser = Standardiser.fit(columns.ref[rows["ref"]])
-        self.ref, self.hist, self.sim = map(self._sample, ("ref", "hist", "sim"))
-
-    def adjust(self, options: OTOptions) -> tuple[Float32, str]:
-        """Mapped days of the simulation, and a sentence on them."""
-        ref, hist, reduction = self._reduced(options.eofs)
-        fitted = transport.fit(
-            hist.points,
-            ref.points,
-            epsilon=options.epsilon or _chosen_epsilon(hist, ref, options),
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations,
-        )
-        mapping: Map = fitted if reduction is None else reduction.lift(fitted)
-        mapped = self._map(mapping, options)
-        text = (
-            f"{len(hist.points)} historical and {len(ref.points)} reference days, epsilon "
-            f"{fitted.epsilon:g}, {fitted.iterations} iterations, marginal error "
-            f"{fitted.marginal_error:.1e}"
-        )
-        if reduction is not None:
-            text += f", {len(reduction.eofs)} EOFs ({reduction.explained:.1%} of the variance)"
-        return self.standardiser.inverse(mapped).astype(np.float32), text
-
-    def _sample(self, name: str) -> _Sample:
-        rows = self.rows[name]
-        values = self.standardiser.forward(getattr(self.columns, name)[rows])
-        years = np.array([d.year + (d.month == 12) for d in self.columns.dates[name][rows]])
-        return _Sample(to_device(values.astype(np.float32), self.device), years)
-
-    def _reduced(self, eofs: float | None) -> tuple[_Sample, _Sample, Reduction | None]:
-        """Reference and historical days within leading EOFs, a share of the variance or a count."""
-        if eofs is None:
-            return self.ref, self.hist, None
-        points = self.hist.points, self.ref.points
-        reduction = (
-            leading_eofs(*points, count=int(eofs))
-            if eofs > 1
-            else leading_eofs(*points, explained=eofs)
-        )
-        ref, hist = (_Sample(reduction.reduce(s.points), s.years) for s in (self.ref, self.hist))
-        return ref, hist, reduction
-
-    def _map(self, mapping: Map, options: OTOptions) -> Float32:
-        """Map the simulation, period by period, its mean change carried around the map."""
-        if not options.keep_change:
-            return to_host(mapping(self.sim.points))
-        before = to_host(self.hist.points).mean(axis=0, dtype=np.float64)
-        plain = to_host(self.sim.points)
-        mapped = np.empty_like(plain)
-        dates = self.columns.dates["sim"][self.rows["sim"]]
-        for part, window in moving_periods(dates, options.years):
-            change = plain[window].mean(axis=0, dtype=np.float64) - before
-            shift = to_device(change.astype(np.float32), self.device)
-            mapped[part] = to_host(transport.adjust(mapping, self.sim.points[part], shift))
-        return mapped
-
-
-def _chosen_epsilon(hist: _Sample, ref: _Sample, options: OTOptions) -> float:
-    """Epsilon by the last years held out; the default where there are too few to hold out."""
-    (fit_hist, held_hist), (fit_ref, held_ref) = hist.split(), ref.split()
-    if min(map(len, (fit_hist, held_hist, fit_ref, held_ref))) < _FEWEST:
-        log.warning("too few years to choose epsilon by; taking %g", transport.EPSILON)
-        return transport.EPSILON
-    return transport.choose_epsilon(
-        fit_hist,
-        fit_ref,
-        held_hist,
-        held_ref,
-        # Averaging over many days costs variance, which an adjustment must keep.
-        slack=0.02,
-        tolerance=options.tolerance,
-        max_iterations=options.max_iterations,
-    )

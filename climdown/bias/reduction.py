@@ -21,7 +21,7 @@ class Standardiser:
     """z = (x - mean) / std, column by column, with the reference's numbers for every sample.
 
     The same affine map for source and target leaves the bias between them to the transport.
-    Columns that are constant in the reference are only shifted.
+    Columns that are constant in the reference, and have no least deviation, are only shifted.
 
     Attributes:
         mean, std: (d,).
@@ -31,21 +31,24 @@ class Standardiser:
     std: Array
 
     @classmethod
-    def fit(cls, reference: Array) -> Standardiser:
+    def fit(cls, reference: Array, least: Array | None = None) -> Standardiser:
         """Take mean and standard deviation from the reference (n, d).
+
+        Args:
+            least: deviation below which no column's may lie, (d,): one that hardly varies would
+                outweigh all others by the few days on which it does.
 
         Raises:
             InputError: the reference has a wrong shape, or is not finite.
         """
         check_points(reference, "reference")
         nx = get_backend(reference)
-        mean = nx.mean(reference, axis=0)
-        std = nx.std(reference, axis=0)
-        # A constant's mean may round to a neighbour of it.
-        constant = std <= 1e-6 * abs(mean)
+        mean, std = nx.mean(reference, axis=0), deviations(reference)
+        if least is not None:
+            std = nx.maximum(std, least)
         # Left undivided: rounding errors over a spread of rounding errors would be noise of unit
         # size.
-        return cls(mean, nx.where(constant, nx.ones(std.shape, type_as=std), std))
+        return cls(mean, nx.where(std > 0, std, nx.ones(std.shape, type_as=std)))
 
     def forward(self, x: Array) -> Array:
         """To units of the reference's standard deviations."""
@@ -54,6 +57,14 @@ class Standardiser:
     def inverse(self, z: Array) -> Array:
         """Back to the columns' units."""
         return z * self.std + self.mean
+
+
+def deviations(points: Array) -> Array:
+    """Standard deviation of each column of points (n, d), exactly 0 where it is constant."""
+    nx = get_backend(points)
+    mean, std = nx.mean(points, axis=0), nx.std(points, axis=0)
+    # A constant's mean may round to a neighbour of it.
+    return nx.where(std <= 1e-6 * abs(mean), nx.zeros(std.shape, type_as=std), std)
 
 
 @dataclass(frozen=True, eq=False)

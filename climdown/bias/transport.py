@@ -112,6 +112,34 @@ class Transport:
             blocks.append(nx.dot(weights, self.target) / total[:, None])
         return nx.concatenate(blocks, axis=0)
 
+    def sample(self, new: Array, uniforms: Array) -> Array:
+        """One target point for each new one, drawn with the weights that the map averages by.
+
+        Averages lose variance, draws do not: over many draws the mapped source is distributed as
+        the target.
+
+        Args:
+            new: points (k, d).
+            uniforms: numbers from 0 to 1, one for each point, (k,); they alone decide the draws.
+
+        Raises:
+            InputError: as for a call; or there is not one number for each point.
+        """
+        check_points(new, "new", like=self.source)
+        if tuple(uniforms.shape) != (len(new),):
+            raise InputError(f"uniforms have shape {tuple(uniforms.shape)}; expected ({len(new)},)")
+        nx = get_backend(new, self.target)
+        x = new - nx.mean(self.source, axis=0)
+        blocks = []
+        for start in range(0, len(x), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            weights, _, _ = _softmax(self._scores(x[rows]))
+            summed = nx.cumsum(weights, axis=1)
+            # The sum's own last entry as the total: what rounding makes of it is the same there.
+            drawn = nx.sum(summed < uniforms[rows, None] * summed[:, -1:], axis=1)
+            blocks.append(self.target[nx.clip(drawn, 0, len(self.target) - 1)])
+        return nx.concatenate(blocks, axis=0)
+
     def _scores(self, x: Array) -> Array:
         return _scores(x, centred(self.target), self.potentials[1], self.regularisation)
 
