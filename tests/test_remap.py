@@ -115,7 +115,7 @@ def test_history_is_prepended_and_provenance_added(shell: Shell) -> None:
         assert output.regridding_method == "conservative"
         assert output.regridding_backend == "native"
         assert output.regridded_from.startswith("15 x 20 cells of 2 deg, 30N..60N")
-        assert output.Conventions == "CF-1.8"
+        assert output.Conventions == "CF-1.8 CF-1.11"
         assert output.grid_label == "gr"
         assert "external_variables" not in output.ncattrs()
         assert "tracking_id" not in output.ncattrs()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown import cf, stream
+from climdown.adjust.agreement import agree
 from climdown.adjust.columns import Columns
 from climdown.adjust.options import OTOptions
-from climdown.adjust.periods import moving_periods
+from climdown.adjust.periods import moving_periods, window_of_years
+from climdown.adjust.possible import is_known, warn_of_unknown, within_limits
 from climdown.adjust.provenance import Summary, global_attributes, output_variable
 from climdown.adjust.series import (
     Paths,
     Series,
-    check_months,
     open_series,
     open_variables,
     season,
-    shared_months,
 )
+from climdown.adjust.shared_days import share_days
 from climdown.bias import transport
 from climdown.bias.reduction import Map, Reduction, Standardiser, leading_eofs
 from climdown.compute.device import check_device, plain_errors, to_device, to_host
@@ -79,7 +80,12 @@ def ot_file(
     first = sources[0]
     written = matching.select_period(first, period)
     series = open_series(sources, ref, hist, grid, ref_period, hist_period, select)
+    for source in sources:
+        if not is_known(source):
+            warn_of_unknown(source)
+    _, samples = agree(series, options.group, ranked=False)
     adjusted, lines = transport_series(series, options, device=device)
+    lines += samples
     by_name = {source.source_name: values for source, values in zip(sources, adjusted, strict=True)}
     description = describe(options)
     stream.write_series(
@@ -121,9 +127,9 @@ def transport_series(
         InputError: grids, dates or cells that do not fit, or too few of them.
         ConvergenceError: Sinkhorn's iteration did not converge.
     """
-    for one in series:
-        check_months(one.sim, shared_months(one), options.group)
-    columns = Columns(series)
+    shared = share_days(series, options.group)
+    options = replace(options, years=window_of_years(series[0].sim.time.dates, options.years))
+    columns = Columns(shared.series)
     lines = []
     result = np.full(columns.sim.shape, np.nan, dtype=np.float32)
     for label, months in _groups(options.group):
@@ -139,7 +145,11 @@ def transport_series(
             "reference, historical and simulated files need days with values in all variables and "
             "cells that are seldom missing"
         )
-    return columns.fields(result), lines
+    fields, held = within_limits(shared.series, columns.fields(result))
+    return [shared.spread(values.__getitem__, slice(0, shared.total)) for values in fields], [
+        *lines,
+        *held,
+    ]
 
 
 def _check_days(label: str, parts: Mapping[str, npt.NDArray[np.intp]]) -> None:

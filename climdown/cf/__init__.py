@@ -7,6 +7,7 @@ written.
 """
 
 from climdown.cf.attributes import (
+    CONVENTIONS,
     global_attributes,
     output_attributes,
     output_units,
@@ -20,6 +21,7 @@ from climdown.cf.coordinates import (
     horizontal_names,
 )
 from climdown.cf.fields import Field
+from climdown.cf.limits import Limits, physical_limits
 from climdown.cf.opening import (
     Location,
     Url,
@@ -36,7 +38,7 @@ from climdown.cf.quantities import (
     like_array,
     quantity_like,
 )
-from climdown.cf.recognition import Quantity
+from climdown.cf.recognition import Quantity, extreme
 from climdown.cf.selection import labels
 from climdown.cf.sources import Sources, VariableNotFoundError, open_field
 from climdown.cf.time import (
@@ -52,7 +54,9 @@ from climdown.cf.time import (
 from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
+    "CONVENTIONS",
     "Field",
+    "Limits",
     "Location",
     "Quantity",
     "Sources",
@@ -66,6 +70,7 @@ __all__ = [
     "describe_paths",
     "evenly",
     "expand_paths",
+    "extreme",
     "global_attributes",
     "gridded_variables",
     "has_time",
@@ -81,6 +86,7 @@ __all__ = [
     "open_field",
     "output_attributes",
     "output_units",
+    "physical_limits",
     "quantity_like",
     "read_time_axis",
     "statistic_attributes",

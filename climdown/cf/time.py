@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from climdown.arrays import Index
 from climdown.cf.opening import stored_values
 from climdown.errors import ConfigError, InputError
 
@@ -40,8 +41,8 @@ class TimeAxis:
     def __len__(self) -> int:
         return len(self.dates)
 
-    def isel(self, part: slice) -> TimeAxis:
-        """The axis of a block of time steps."""
+    def isel(self, part: slice | Index) -> TimeAxis:
+        """The axis of a block of time steps, or of some of them."""
         bounds = None if self.bounds is None else self.bounds[part]
         return replace(self, dates=self.dates[part], values=self.values[part], bounds=bounds)
 

@@ -21,15 +21,22 @@ FILL = 1e15
 _MOST_IMPOSSIBLE = 0.01
 
 
-def check_values(field: cf.Field) -> None:
+def check_values(field: cf.Field, *, empty_steps: bool = False) -> Tally:
     """Read all values once, block by block.
+
+    Args:
+        empty_steps: whether there may be time steps without any value.
+
+    Returns:
+        the range of the values, and their mean.
 
     Raises:
         InputError: infinite values, an undeclared fill value, values that the quantity cannot
             have, or time steps without any value.
     """
     where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
-    tally = _Tally(cf.known_family(field.quantity), field.quantity.units)
+    family = cf.known_family(field.quantity) or cf.known_quantity(cf.like_array(field))
+    tally = Tally(family, field.quantity.units)
     steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
@@ -43,7 +50,7 @@ def check_values(field: cf.Field) -> None:
             f"{where} is missing everywhere in the region and period; choose others, or check its "
             "_FillValue"
         )
-    if empty:
+    if empty and not empty_steps:
         raise InputError(
             f"{where} has no value at all in the region at {len(empty)} of {len(field.time)} "
             f"steps, first at {empty[0].isoformat()}; leave these out with --time"
@@ -53,21 +60,33 @@ def check_values(field: cf.Field) -> None:
         if tally.strange > _MOST_IMPOSSIBLE * tally.count:
             raise InputError(f"{text}; correct them, for example with `ncatted -a units,...`")
         log.warning("%s", text)
+    return tally
 
 
-class _Tally:
-    """Counts values that a quantity cannot have."""
+class Tally:
+    """Counts values that a quantity cannot have.
+
+    Attributes:
+        low, high: the smallest and the largest value; infinite where there is none.
+    """
 
     def __init__(self, known: cf.VariableFamily | None, units: str) -> None:
         self.known, self.units = known, units
         self.limits = (-np.inf, np.inf) if known is None else known.range_in(units)
         self.count = self.strange = 0
         self.low, self.high = np.inf, -np.inf
+        self.total = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Of all values; NaN where there is none."""
+        return self.total / self.count if self.count else float("nan")
 
     def add(self, values: Float32) -> None:
         valid = values[np.isfinite(values)]
         if valid.size:
             self.count += valid.size
+            self.total += float(valid.sum(dtype=np.float64))
             self.strange += int(((valid < self.limits[0]) | (valid > self.limits[1])).sum())
             self.low = min(self.low, float(valid.min()))
             self.high = max(self.high, float(valid.max()))

@@ -17,6 +17,8 @@ from climdown.grid import Grid
 from climdown.stream.parts import PartStore
 from climdown.stream.writing import OutputVariable, add_variable, chunk_steps, create
 
+_ALL = "realizations"  # scalar coordinate of the statistics
+
 
 @dataclass(frozen=True, eq=False)
 class Template:
@@ -49,6 +51,12 @@ def _add_realizations(file: netCDF4.Dataset, members: int) -> None:
         {"standard_name": "realization", "long_name": "ensemble member", "units": "1"}
     )
     variable[:] = np.arange(1, members + 1)
+    # What cell_methods say of realizations needs such a coordinate: one value stands for all.
+    scalar = file.createVariable(_ALL, "i4", ())
+    scalar.setncatts(
+        {"standard_name": "realization", "long_name": "number of members", "units": "1"}
+    )
+    scalar[...] = members
 
 
 def _join_variable(
@@ -75,10 +83,13 @@ def _join_variable(
             file,
             OutputVariable(
                 target_name,
-                cf.with_units_metadata(
-                    cf.statistic_attributes(dict(variable.attributes), statistic),
-                    difference=statistic == "standard_deviation",
-                ),
+                {
+                    **cf.with_units_metadata(
+                        cf.statistic_attributes(dict(variable.attributes), statistic),
+                        difference=statistic == "standard_deviation",
+                    ),
+                    "coordinates": _ALL,
+                },
             ),
             ("time", "lat", "lon"),
             steps,
