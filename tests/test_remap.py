@@ -381,8 +381,9 @@ def test_references_to_what_is_gone_go_too(shell: Shell) -> None:
         assert output["tas"].ancillary_variables == "tas_count"
         assert output["tas"].coordinates == "level"
         assert output["time_bnds"].coordinates == "level"
-        gone = {"CDI_grid_type", "mesh", "location", "actual_range", "grid_mapping"}
+        gone = {"CDI_grid_type", "mesh", "location", "actual_range"}
         assert not gone & set(output["tas"].ncattrs())
+        assert output["tas"].grid_mapping == "crs"
         assert "mesh2d" not in output.variables
         assert "uuidOfHGrid" not in output.ncattrs()
         assert output.regridded_from.startswith("unstructured, 320 cells")
