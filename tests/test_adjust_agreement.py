@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ DAYS = daily(2001, 3)
 def seasonal(dates: Dates) -> Floats:
     """A climate of 20 K between January and July, the same in every year."""
     turn = np.array([2.0 * np.pi * date.dayofyr / 365.0 for date in dates])
-    return 285.0 - 10.0 * np.cos(turn)
+    return np.asarray(285.0 - 10.0 * np.cos(turn))
 
 
 def adjusted(shell: Shell, *options: Any, command: str = "qdm") -> Result:
@@ -205,7 +206,7 @@ def test_another_model_or_member_is_warned_of(
     write_three("", None)
     for name, labels in (("hist", hist), ("sim", sim)):
         values = 285.0 + noise(DAYS, 1)
-        write_days(f"{name}.nc", DAYS, values, change=lambda d, a=labels: d.assign_attrs(a))
+        write_days(f"{name}.nc", DAYS, values, change=partial(xr.Dataset.assign_attrs, **labels))
     result = adjusted(shell)
     assert result.code == 0, result.err
     assert words in result.err

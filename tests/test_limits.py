@@ -136,7 +136,7 @@ def test_amounts_have_ratios_and_what_is_unknown_is_told_to_be_additive(shell: S
 
 
 def test_the_minimum_of_a_day_is_never_above_its_maximum(shell: Shell) -> None:
-    base = {"standard_name": "air_temperature", "units": "K"}
+    base: Any = {"standard_name": "air_temperature", "units": "K"}
     for sample, dates, seed in (("ref", DAYS, 1), ("hist", DAYS, 2), ("sim", LATER, 3)):
         low = 280.0 + 3.0 * noise(dates, seed)
         # Of the model the two are often nearly one, and independent of each other.
