@@ -13,6 +13,7 @@ import xarray as xr
 
 from tests.commands import Result, Shell, read_members
 from tests.factories import Floats
+from tests.priors import write_tiny_prior
 from tests.series import PER_DAY, PR, WINTER, Dates, daily, everywhere, noise, write_days
 
 DAYS = daily(2001, 3)
@@ -255,3 +256,24 @@ def test_a_report_of_rain_counts_the_months_of_the_simulation(shell: Shell) -> N
     result = adjusted(shell)
     share = 1.0 - day[january].mean()
     assert f"reference {share:.1%}, historical {share:.1%}, simulation {share:.1%}" in result.err
+
+
+def test_parts_of_months_that_do_not_meet_are_refused(shell: Shell) -> None:
+    for name, days in (("ref", range(1, 11)), ("hist", range(20, 31)), ("sim", range(1, 31))):
+        dates = np.array([d for d in daily(2001, 4) if d.month == 1 and d.day in days])
+        write_days(f"{name}.nc", dates, 280.0 + noise(dates, 1))
+    result = adjusted(shell)
+    assert result.code == 3
+    assert "sim.nc: no step of tas is on a day of the year that the reference" in result.message
+
+
+def test_quantiles_of_other_months_together_are_refused(shell: Shell) -> None:
+    write_tiny_prior(Path("tiny"), quantiles=True)
+    january = daily(2001, 4, months=(1,))
+    write_days("hist.nc", january, 280.0 + noise(january, 1))
+    files = ("--ref", "tiny", "--hist", "hist.nc", "hist.nc", "out.nc")
+    result = shell("qdm", *files, "--group", "none")
+    assert result.code == 2
+    assert "prior tiny carries quantiles of months" in result.message
+    assert "choose --group month" in result.message
+    assert shell("qdm", *files).code == 0
