@@ -81,7 +81,8 @@ def test_variables_go_together_as_observed(shell: Shell, files: None) -> None:
         report = file.bias_adjustment_report
         assert file["pr"].bias_adjustment.startswith("multivariate entropic optimal transport")
     assert report.startswith(f"DJF: {len(DAYS)} historical and {len(DAYS)} reference days, eps")
-    assert report in result.err
+    for sentence in report.split("; "):
+        assert sentence in result.err
 
 
 def test_the_output_is_the_simulations_part_of_the_reference(shell: Shell, files: None) -> None:
@@ -166,7 +167,10 @@ def test_days_are_transported_in_groups(
     with netCDF4.Dataset("out.nc") as file:
         report = str(file.bias_adjustment_report)
     parts = report.split("; ")
-    assert [part.split(":")[0] + ":" for part in parts] == labels
+    starts = [part.split(":")[0] + ":" for part in parts]
+    assert starts[: len(labels)] == labels
+    samples = ("reference:", "historical simulation:", "simulation:")
+    assert starts[len(labels) :] == 2 * list(samples), "each of tas and pr"
     assert np.isfinite(read_members("out.nc")).all()
 
 
@@ -176,10 +180,8 @@ def test_a_season_without_a_reference_comes_out_missing(shell: Shell, files: Non
     january = np.array([date.month != 2 for date in DAYS])
     write_climate("ref", DAYS[january], REF[0][january], REF[1][january])
     result = ot(shell, *FAST, sim="sim_*.nc")
-    assert "months 3, 4, 5, 6, 7, 8, 9, 10, 11 of the simulation are not in both" in result.err
-    assert "months 2 of the simulation are not in both reference and historical" in result.err
-    assert "they are adjusted as the other months" in result.err
-    winter = [date.month in WINTER for date in dates]
+    assert "months 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 of the simulation are not in both" in result.err
+    winter = [date.month in (12, 1) for date in dates]
     np.testing.assert_array_equal(np.isfinite(read_members("out.nc")).all(axis=(1, 2)), winter)
 
 
@@ -341,7 +343,7 @@ def test_variables_on_different_grids_need_a_grid(shell: Shell, files: None) -> 
         (("--group", "day"), "--group is 'day'; expected none, season or month"),
         (("--tolerance", "0"), "tolerance is 0.0; need more than 0"),
         (("--max-iterations", "0"), "iterations is 0; need at least 1"),
-        (("--years", "9"), "years is 9; need at least 10"),
+        (("--years", "9"), "years is 9; need 0 or at least 10"),
         (("--device", "tpu"), "--device is 'tpu'"),
     ],
 )

@@ -81,7 +81,8 @@ def test_the_file_is_the_simulation_less_its_bias(shell: Shell, files: Floats) -
         assert output.history.split("\n")[0].endswith("--hist hist.nc sim.nc out.nc")
         report = output.bias_adjustment_report
     assert report.startswith(f"{files.size} values adjusted, highest {files.max() - BIAS:.5g} K")
-    assert report in result.err
+    for sentence in report.split("; "):
+        assert sentence in result.err
 
 
 def test_a_ratio_is_removed_from_what_has_ratios(shell: Shell) -> None:
@@ -92,8 +93,14 @@ def test_a_ratio_is_removed_from_what_has_ratios(shell: Shell) -> None:
     write_days("sim.nc", LATER, sim, **wind)
     qdm(shell)
     np.testing.assert_allclose(read_members("out.nc", "sfcWind"), sim / 2.0, rtol=1e-6)
-    qdm(shell, "--kind", "additive", "--overwrite")
-    assert (read_members("out.nc", "sfcWind") < 0.0).any()
+    result = qdm(shell, "--kind", "additive", "--overwrite")
+    # The difference of two exponentials is often negative, a speed never.
+    held = int((read_members("out.nc", "sfcWind") == 0.0).sum())
+    assert held > 100
+    assert read_members("out.nc", "sfcWind").min() == 0.0
+    assert (
+        f"{held} values of sfcWind held within what it can be (never below 0 m s-1)" in result.err
+    )
 
 
 @pytest.mark.parametrize("months", [YEAR, WINTER], ids=["year", "winter"])
@@ -190,14 +197,11 @@ def test_months_without_a_reference_come_out_missing(shell: Shell, files: Floats
     found = read_members("out.nc")
     np.testing.assert_allclose(found[inside], files[inside] - BIAS, rtol=0, atol=KELVIN)
     assert np.isnan(found[~inside]).all()
-    near = qdm(shell, "--group", "dayofyear", "--overwrite")
-    assert "they will be missing, but for days near those that are" in near.err
-    found = read_members("out.nc")
-    assert np.isfinite(found[[(d.month, d.day) == (3, 9) for d in LATER]]).all()
-    assert np.isnan(found[[(d.month, d.day) == (3, 20) for d in LATER]]).all()
-    everything = qdm(shell, "--group", "none", "--overwrite")
-    assert "they are adjusted as the other months" in everything.err
-    assert np.isfinite(read_members("out.nc")).all()
+    for group in ("dayofyear", "none"):
+        qdm(shell, "--group", group, "--overwrite")
+        found = read_members("out.nc")
+        np.testing.assert_allclose(found[inside], files[inside] - BIAS, rtol=0, atol=KELVIN)
+        assert np.isnan(found[~inside]).all(), "no day of the reference tells of these"
 
 
 def linear(days: Floats, lat: Floats, lon: Floats) -> Floats:
@@ -354,8 +358,11 @@ def test_moving_years_rank_each_decade_within_its_own(shell: Shell) -> None:
     qdm(shell, "--time", "2021/2030", sim="decades.nc", out="decade.nc")
     decade = (years >= 2021) & (years < 2031)
     np.testing.assert_array_equal(read_members("decade.nc"), moving[decade])
-    qdm(shell, out="whole.nc")
+    qdm(shell, "--years", 0, out="whole.nc")
     assert np.abs(read_members("whole.nc") - moving).max() > 0.1
+    usual = qdm(shell, out="usual.nc")
+    assert "ranked within 30 years" in usual.err
+    np.testing.assert_array_equal(read_members("usual.nc"), moving)
 
 
 def write_small(path: str, seed: int, **options: Any) -> None:

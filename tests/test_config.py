@@ -313,7 +313,7 @@ def test_wrong_options_of_bias_adjustment_are_refused(
         (QDMOptions, {"max_ratio": 1.0}, "max ratio is 1; need more than 1"),
         (QDMOptions, {"max_ratio": float("nan")}, "max ratio is nan"),
         (QDMOptions, {"dry_threshold": -0.1}, "dry threshold is -0.1 mm day-1; need at least 0"),
-        (QDMOptions, {"years": 9}, "years is 9; need at least 10"),
+        (QDMOptions, {"years": 9}, "years is 9; need 0 or at least 10"),
         (QDMOptions, {"seed": -1}, "seed is -1; need 0 to 2147483647"),
         (OTOptions, {"group": "dayofyear"}, "unknown group 'dayofyear'; expected none, season or"),
         (OTOptions, {"map": "mean"}, "unknown map 'mean'; expected barycentre or sampled"),
@@ -324,7 +324,7 @@ def test_wrong_options_of_bias_adjustment_are_refused(
         (OTOptions, {"eofs": 1.5}, "eofs is 1.5"),
         (OTOptions, {"tolerance": 0.0}, "tolerance is 0.0; need more than 0"),
         (OTOptions, {"max_iterations": 0}, "max iterations is 0; need at least 1"),
-        (OTOptions, {"years": 1}, "years is 1; need at least 10"),
+        (OTOptions, {"years": 1}, "years is 1; need 0 or at least 10"),
     ],
 )
 def test_wrong_options_of_the_methods_are_refused(

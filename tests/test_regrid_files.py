@@ -101,7 +101,7 @@ def test_icon(
     result = regridded(path, BROAD)
     # A cell holds the value of its centre: off by its radius times 0.3 K per degree.
     assert_in_place(result, tolerance=0.5)
-    assert set(result.variables) == {"time", "lat", "lon", "lat_bnds", "lon_bnds", "tas"}
+    assert set(result.variables) == {"time", "lat", "lon", "lat_bnds", "lon_bnds", "crs", "tas"}
 
 
 @pytest.mark.parametrize("fill", [None, 1e20, -999.0])
@@ -180,9 +180,9 @@ def test_euro_cordex(path: Path, corners: bool, method: str) -> None:
     write_euro_cordex(path, corners=corners)
     result = regridded(path, REGION, method=method)
     assert_in_place(result, tolerance=0.15)
-    expected = {"time", "height", "lat", "lon", "lat_bnds", "lon_bnds", "tas"}
+    expected = {"time", "height", "lat", "lon", "lat_bnds", "lon_bnds", "crs", "tas"}
     assert set(result.variables) == expected
-    assert "grid_mapping" not in result["tas"].attrs
+    assert result["tas"].attrs["grid_mapping"] == "crs", "no longer that of the rotated pole"
     assert float(result["tas"].height) == 2.0
 
 

@@ -115,7 +115,7 @@ def test_history_is_prepended_and_provenance_added(shell: Shell) -> None:
         assert output.regridding_method == "conservative"
         assert output.regridding_backend == "native"
         assert output.regridded_from.startswith("15 x 20 cells of 2 deg, 30N..60N")
-        assert output.Conventions == "CF-1.8"
+        assert output.Conventions == "CF-1.8 CF-1.11"
         assert output.grid_label == "gr"
         assert "external_variables" not in output.ncattrs()
         assert "tracking_id" not in output.ncattrs()
@@ -381,8 +381,9 @@ def test_references_to_what_is_gone_go_too(shell: Shell) -> None:
         assert output["tas"].ancillary_variables == "tas_count"
         assert output["tas"].coordinates == "level"
         assert output["time_bnds"].coordinates == "level"
-        gone = {"CDI_grid_type", "mesh", "location", "actual_range", "grid_mapping"}
+        gone = {"CDI_grid_type", "mesh", "location", "actual_range"}
         assert not gone & set(output["tas"].ncattrs())
+        assert output["tas"].grid_mapping == "crs"
         assert "mesh2d" not in output.variables
         assert "uuidOfHGrid" not in output.ncattrs()
         assert output.regridded_from.startswith("unstructured, 320 cells")

@@ -417,7 +417,7 @@ def test_daily_sums_come_out_as_rates(shell: Shell, tiny_prior: Prior) -> None:
     assert result.code == 0, result.err
     with netCDF4.Dataset("out.nc") as output:
         found = [output["pr"].getncattr(n) for n in ("units", "standard_name", "cell_methods")]
-    assert found == ["mm day-1", "precipitation_flux", "time: mean"]
+    assert found == ["mm day-1", "lwe_precipitation_rate", "time: mean"]
 
 
 @pytest.mark.parametrize("masked", [False, True])

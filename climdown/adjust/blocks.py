@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 
 from climdown import cf
 from climdown.adjust.periods import moving_periods
+from climdown.adjust.possible import held_line
 from climdown.adjust.series import Climatology, Series
 from climdown.adjust.settings import Settings
 from climdown.arrays import Dates, Float32, Float64, Int64
 from climdown.bias import quantile
 from climdown.bias.dry import dry_below, jitter_dry, spread_dry_quantiles
 from climdown.bias.grouping import Grouping
+from climdown.bias.historical_ranks import adjust_by_historical_ranks
 from climdown.bias.scratch import Scratch
 from climdown.bias.stored_map import HIST, REF, StoredMap
 from climdown.compute.device import to_device, to_host
@@ -49,6 +51,7 @@ class Report:
         unmapped: left missing, for want of others to compare with.
         bounded: whose ratio was cut to the bound.
         highest: value of the result.
+        held: whose quantity cannot be what they were, see `cf.physical_limits`.
         dry, days: in cells that were adjusted, days below the dry threshold and all days of ref,
             hist, sim and scen.
     """
@@ -59,6 +62,7 @@ class Report:
     highest: float = -np.inf
     dry: Int64 = field(default_factory=_no_days)
     days: Int64 = field(default_factory=_no_days)
+    held: int = 0
 
     def __add__(self, other: Report) -> Report:
         return Report(
@@ -68,11 +72,20 @@ class Report:
             max(self.highest, other.highest),
             self.dry + other.dry,
             self.days + other.days,
+            self.held + other.held,
         )
 
-    def lines(self, settings: Settings, units: str) -> list[str]:
-        """Sentences for people."""
-        lines = [f"{self.values} values adjusted, highest {self.highest:.5g} {units}"]
+    def lines(self, settings: Settings, sim: cf.Field, units: str) -> list[str]:
+        """Sentences for people.
+
+        Args:
+            sim: what was adjusted.
+            units: in which the highest value is given.
+        """
+        worked = sim.quantity.units
+        highest = cf.convert_units(np.array([self.highest]), worked, units)[0]
+        lines = [f"{self.values} values adjusted, highest {highest:.5g} {units}"]
+        lines += held_line(sim, settings.limits, self.held)
         if self.unmapped:
             lines.append(
                 f"{self.unmapped} values left missing: fewer than {quantile.FEWEST} reference, "
@@ -91,7 +104,7 @@ class Report:
                 for name, dry, days in zip(names, self.dry, self.days, strict=True)
                 if days
             )
-            lines.append(f"dry days (below {settings.dry:.3g} {units}): {shares}")
+            lines.append(f"dry days (below {settings.dry:.3g} {worked}): {shares}")
         return lines
 
 
@@ -284,6 +297,9 @@ def _adjust_task(task: _Task) -> _Result:
     scen, bounded, unmapped = _apply(task, trained)
     if task.settings.dry is not None:
         scen = dry_below(scen, task.settings.dry)
+    limits, held = task.settings.limits, 0
+    if limits is not None:
+        scen, held = limits.hold(scen)
     finite = scen[np.isfinite(scen)]
     dry, days = _count_dry(task, scen)
     report = Report(
@@ -293,22 +309,43 @@ def _adjust_task(task: _Task) -> _Result:
         highest=float(finite.max()) if finite.size else -np.inf,
         dry=dry,
         days=days,
+        held=held,
     )
     quantiles = {REF: trained.ref, HIST: trained.hist} if task.with_quantiles else {}
     return _Result(scen, {name: to_host(values) for name, values in quantiles.items()}, report)
 
 
 def _count_dry(task: _Task, scen: Float32) -> tuple[Int64, Int64]:
-    """Dry and all days of ref, hist, sim and scen in the cells that were adjusted."""
+    """Dry and all days of ref, hist, sim and scen in the cells that were adjusted.
+
+    Only months that the simulation has count.
+    """
     dry, days = _no_days(), _no_days()
     if task.settings.dry:
         adjusted = np.isfinite(scen).any(axis=0)
-        # Of a prior's reference every quantile stands for as many days.
-        for place, values in enumerate((task.ref, task.hist, task.sim, scen)):
+        for place, values in enumerate((*_of_same_months(task), task.sim, scen)):
             if values is not None:
                 dry[place] = (values < np.float32(task.settings.dry))[..., adjusted].sum()
                 days[place] = np.isfinite(values)[..., adjusted].sum()
     return dry, days
+
+
+def _of_same_months(task: _Task) -> tuple[Float32 | None, Float32 | None]:
+    """Values of ref and hist in the months of sim.
+
+    Of a prior's reference every quantile stands for as many days.
+    """
+    months = {date.month for date in task.sim_dates}
+    chosen: list[Float32 | None] = []
+    for values, dates in ((task.ref, task.ref_dates), (task.hist, task.hist_dates)):
+        if values is None:
+            chosen.append(None)
+        elif dates is not None:
+            chosen.append(values[[date.month in months for date in dates]])
+        else:
+            by_month = task.settings.grouping.kind == "month"
+            chosen.append(values[[month - 1 for month in sorted(months)]] if by_month else values)
+    return chosen[0], chosen[1]
 
 
 def _prepared(task: _Task, stream: str, values: Float32) -> Any:
@@ -373,6 +410,16 @@ def _apply(task: _Task, trained: quantile.QuantileMap) -> tuple[Float32, int, in
     """Adjusted values, how many ratios were bounded, how many values have no map."""
     options, dates = task.settings.options, task.sim_dates
     sim = _prepared(task, "sim", task.sim)
+    if options.ranks == "hist":
+        ref, hist = (to_host(values) for values in (trained.ref, trained.hist))
+        mapped = adjust_by_historical_ranks(
+            replace(trained, ref=ref, hist=hist),
+            to_host(sim),
+            dates,
+            interpolation=options.interpolation,
+            max_ratio=options.max_ratio,
+        )
+        return mapped.values, mapped.bounded, mapped.unmapped
     scen = np.empty(task.sim.shape, dtype=np.float32)
     bounded = unmapped = 0
     for part, window in moving_periods(dates, options.years):

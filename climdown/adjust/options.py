@@ -51,9 +51,15 @@ class QDMOptions:
     )
     years: int | None = option(
         None,
-        "Take the quantiles of each decade of the simulation from so many years around it.",
+        "Take the quantiles of each decade of the simulation from so many years around it; 0: all "
+        "of it is one period.",
         metavar="YEARS",
-        default_text="all of it is one period",
+        default_text="30 for more than 45 years, else one period",
+    )
+    ranks: Literal["sim", "hist"] = option(
+        "sim",
+        "Rank values among the simulation's own, which keeps its change, or among the historical "
+        "ones, for simulations of few years.",
     )
     seed: int = option(0, "Of the small random values that tell dry days apart.")
 
@@ -63,6 +69,7 @@ class QDMOptions:
             ("group", ("none", "month", "dayofyear")),
             ("interpolation", ("linear", "nearest")),
             ("tails", ("constant", "extremes")),
+            ("ranks", ("sim", "hist")),
         ):
             value = getattr(self, name)
             require(value in words, f"unknown {name} '{value}'; expected {' or '.join(words)}")
@@ -77,7 +84,7 @@ class QDMOptions:
         require(dry is None or dry >= 0, f"dry threshold is {dry} mm day-1; need at least 0")
         require(0 <= self.seed < 2**31, f"seed is {self.seed}; need 0 to {2**31 - 1}")
         years = self.years
-        require(years is None or years >= 10, f"years is {years}; need at least 10")
+        require(years in (None, 0) or years >= 10, f"years is {years}; need 0 or at least 10")
 
 
 @dataclass(frozen=True)
@@ -113,9 +120,10 @@ class OTOptions:
     )
     years: int | None = option(
         None,
-        "Take that change for each decade from so many years around it.",
+        "Take that change for each decade from so many years around it; 0: all of the simulation "
+        "is one period.",
         metavar="YEARS",
-        default_text="all of the simulation is one period",
+        default_text="30 for more than 45 years, else one period",
     )
     tolerance: float = option(
         1e-3, "Largest marginal error of the transport plan.", metavar="SHARE"
@@ -144,7 +152,7 @@ class OTOptions:
             self.max_iterations > 0, f"max iterations is {self.max_iterations}; need at least 1"
         )
         years = self.years
-        require(years is None or years >= 10, f"years is {years}; need at least 10")
+        require(years in (None, 0) or years >= 10, f"years is {years}; need 0 or at least 10")
 
 
 OPTIONS: dict[str, type[QDMOptions] | type[OTOptions]] = {

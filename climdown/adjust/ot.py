@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from climdown import cf, stream
+from climdown.adjust.agreement import agree
 from climdown.adjust.columns import Columns
 from climdown.adjust.days import FEWEST, Group
 from climdown.adjust.options import OTOptions
+from climdown.adjust.periods import window_of_years
+from climdown.adjust.possible import is_known, warn_of_unknown, within_limits
 from climdown.adjust.provenance import Summary, global_attributes, output_variable
 from climdown.adjust.series import (
     Paths,
     Series,
-    check_months,
     open_series,
     open_variables,
     season,
-    shared_months,
 )
+from climdown.adjust.shared_days import share_days
 from climdown.arrays import Float32, Index
 from climdown.compute.device import check_device, plain_errors
 from climdown.errors import ConvergenceError, InputError
@@ -66,7 +69,12 @@ def ot_file(
     first = sources[0]
     written = matching.select_period(first, period)
     series = open_series(sources, ref, hist, grid, ref_period, hist_period, select)
+    for source in sources:
+        if not is_known(source):
+            warn_of_unknown(source)
+    _, samples = agree(series, options.group, ranked=False)
     adjusted, lines = transport_series(series, options, device=device)
+    lines += samples
     by_name = {source.source_name: values for source, values in zip(sources, adjusted, strict=True)}
     description = describe(options)
     stream.write_series(
@@ -109,9 +117,9 @@ def transport_series(
         InputError: grids, dates or cells that do not fit, or too few of them.
         ConvergenceError: Sinkhorn's iteration did not converge.
     """
-    for one in series:
-        check_months(one.sim, shared_months(one), options.group)
-    columns = Columns(series)
+    shared = share_days(series, options.group)
+    options = replace(options, years=window_of_years(series[0].sim.time.centres, options.years))
+    columns = Columns(shared.series)
     lines = []
     result = np.full(columns.sim.shape, np.nan, dtype=np.float32)
     for label, months in _groups(options.group):
@@ -127,7 +135,11 @@ def transport_series(
             "reference, historical and simulated files need days with values in all variables and "
             "cells that are seldom missing"
         )
-    return columns.fields(result), lines
+    fields, held = within_limits(shared.series, columns.fields(result))
+    return [shared.spread(values.__getitem__, slice(0, shared.total)) for values in fields], [
+        *lines,
+        *held,
+    ]
 
 
 def _check_days(label: str, parts: Mapping[str, Index]) -> None:

@@ -9,6 +9,20 @@ import numpy as np
 from climdown.arrays import Dates
 
 _DECADE = 10  # years adjusted together where a moving window of years is asked for
+# A longer simulation changes so much that its years are not of one climate: by default it is
+# then judged within the usual length of a climatological period (WMO).
+_LONG, _USUAL = 45, 30
+
+
+def window_of_years(dates: Dates, years: int | None) -> int | None:
+    """The years around each decade that it is judged within; None takes all as one period.
+
+    Args:
+        years: as asked for; None leaves it to the length of the simulation, 0 asks for one period.
+    """
+    if years is not None:
+        return years or None
+    return _USUAL if dates[-1].year - dates[0].year + 1 > _LONG else None
 
 
 def moving_periods(dates: Dates, years: int | None) -> Iterator[tuple[slice, slice]]:

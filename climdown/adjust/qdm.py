@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from climdown import cf, stream
+from climdown.adjust.agreement import agree
 from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
 from climdown.adjust.options import QDMOptions
 from climdown.adjust.provenance import Summary, global_attributes, output_variable
 from climdown.adjust.series import (
     Paths,
     Series,
-    check_months,
     open_series,
     open_variables,
-    shared_months,
 )
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
+from climdown.adjust.shared_days import SharedDays, share_months, warn_of_lost_days
 from climdown.arrays import Floats
 from climdown.bias import quantile
 from climdown.bias.scratch import Scratch
@@ -30,6 +30,7 @@ from climdown.compute.engine import Engine, open_engine
 from climdown.errors import ConfigError, InputError
 from climdown.files import check_output, refuse_inputs
 from climdown.inputs import matching
+from climdown.inputs.checks import check_values
 from climdown.inputs.onto import regridded_to
 
 log = logging.getLogger(__name__)
@@ -83,27 +84,37 @@ def qdm_file(
     stored = None
     if load_map is None:
         (series,) = open_series([source], ref, hist, grid, ref_period, hist_period, select)
-        settings = choose_settings(series, options)
-        check_months(series.sim, shared_months(series), options.group)
+        shared, samples = agree([series], options.group, ranked=options.ranks == "sim")
+        settings = choose_settings(shared.series[0], options)
     else:
         _refuse_training(ref, hist, grid, ref_period, hist_period, save_map)
         stored = read_map(Path(cf.expand_paths([load_map])[0]))
-        series, settings = _with_map(source, stored), settings_of_map(stored, options)
-        check_months(series.sim, stored.settings.months, stored.settings.group)
+        series = _with_map(source, stored)
+        settings = settings_of_map(stored, options, series.sim)
+        check_values(series.sim, empty_steps=True)
+        shared, samples = share_months(series, stored.settings.months), []
+        warn_of_lost_days(series.sim, shared.steps)
     log.info("%s", settings.describe())
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(scheduler, device))
         scratch, report = _adjust(
-            series, settings, output.resolve().parent, stack, engine, stored, save_map, progress
+            shared.series[0],
+            settings,
+            output.resolve().parent,
+            stack,
+            engine,
+            stored,
+            save_map,
+            progress,
         )
-        lines = report.lines(settings, series.sim.quantity.units)
+        lines = [*report.lines(settings, series.sim, source.quantity.units), *samples]
         stream.write_series(
             output,
             grid=series.grid,
             time=source.time.isel(written),
             variables=[output_variable(source, settings.describe())],
             attributes=global_attributes(source, command, lines),
-            read=lambda _, part: _read(series.sim, source, scratch, written.start, part),
+            read=lambda _, part: _read(shared, source, scratch, written.start, part),
             scalars=source.scalars,
         )
     return Summary(output, tuple(lines))
@@ -169,13 +180,16 @@ def _refuse_nothing_adjusted(sim: cf.Field, report: Report) -> None:
         )
 
 
-def _read(sim: cf.Field, source: cf.Field, scratch: Scratch, first: int, part: slice) -> Floats:
+def _read(
+    shared: SharedDays, source: cf.Field, scratch: Scratch, first: int, part: slice
+) -> Floats:
     """Adjusted values in the units of the source; a kept map may have others."""
-    values = scratch.read_times(first + part.start, first + part.stop)
-    values = values.reshape(-1, *sim.grid.shape)
-    if sim.quantity.units == source.quantity.units:
+    steps = slice(first + part.start, first + part.stop)
+    values = shared.spread(lambda block: scratch.read_times(block.start, block.stop), steps)
+    units = shared.series[0].sim.quantity.units
+    if units == source.quantity.units:
         return values
-    return cf.convert_units(values, sim.quantity.units, source.quantity.units)
+    return cf.convert_units(values, units, source.quantity.units)
 
 
 def _with_map(sim: cf.Field, stored: StoredMap) -> Series:
@@ -213,7 +227,7 @@ def _map_writer(path: Path, series: Series, settings: Settings) -> Iterator[Keep
             HIST: {"long_name": "quantiles of the historical simulation", **described},
         },
         attributes={
-            "Conventions": "CF-1.8",
+            "Conventions": cf.CONVENTIONS,
             "title": settings.describe(),
             **map_attributes(map_settings(series, settings)),
         },

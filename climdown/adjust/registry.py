@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from climdown.adjust.agreement import agree
 from climdown.adjust.blocks import adjust_series
 from climdown.adjust.options import OTOptions, QDMOptions
 from climdown.adjust.ot import describe, transport_series
-from climdown.adjust.series import Series, check_months, shared_months
+from climdown.adjust.series import Series
 from climdown.adjust.settings import Settings, choose_settings
+from climdown.adjust.shared_days import SharedDays, share_days
 from climdown.arrays import Float32
 from climdown.bias.scratch import Scratch
 from climdown.compute.engine import open_engine
 from climdown.errors import ConvergenceError
-from climdown.grid import Grid
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,12 @@ class _DecidedQDM(Decided):
             for name in wanted:
                 one, settings = series[name], self.settings[name]
                 with ExitStack() as stack:
+                    shared = share_days([one], settings.grouping.kind)
                     values, report = adjust_series(
-                        one, settings, stack=stack, scratch=folder, engine=engine
+                        shared.series[0], settings, stack=stack, scratch=folder, engine=engine
                     )
-                    _log(name, report.lines(settings, one.sim.quantity.units))
-                    yield name, _reader(values, one.grid)
+                    _log(name, report.lines(settings, one.sim, one.sim.source_units))
+                    yield name, _reader(values, shared)
 
 
 class QDM(Adjustment):
@@ -93,9 +95,12 @@ class QDM(Adjustment):
 
     def decide(self, series: Mapping[str, Series], options: QDMOptions) -> _DecidedQDM:
         """See `Adjustment`."""
-        for one in series.values():
-            check_months(one.sim, shared_months(one), options.group)
-        return _DecidedQDM({name: choose_settings(one, options) for name, one in series.items()})
+        settings = {}
+        for name, one in series.items():
+            shared, samples = agree([one], options.group, ranked=options.ranks == "sim")
+            _log(name, samples)
+            settings[name] = choose_settings(shared.series[0], options)
+        return _DecidedQDM(settings)
 
 
 @dataclass(frozen=True)
@@ -129,8 +134,9 @@ class OT(Adjustment):
     Options = OTOptions
 
     def decide(self, series: Mapping[str, Series], options: OTOptions) -> _DecidedOT:
-        """See `Adjustment`; the transport checks days and months when it reads them."""
-        del series
+        """See `Adjustment`; the transport checks complete days when it reads them."""
+        _, samples = agree(list(series.values()), options.group, ranked=False)
+        _log("optimal transport", samples)
         return _DecidedOT(options)
 
 
@@ -138,8 +144,11 @@ _ADJUSTMENTS: tuple[Adjustment, ...] = (QDM(), OT())
 ADJUSTMENTS: Mapping[str, Adjustment] = {one.Options.adjustment: one for one in _ADJUSTMENTS}
 
 
-def _reader(values: Scratch, grid: Grid) -> Reader:
-    return lambda part: values.read_times(part.start, part.stop).reshape(-1, *grid.shape)
+def _reader(values: Scratch, shared: SharedDays) -> Reader:
+    def read(block: slice) -> Float32:
+        return values.read_times(block.start, block.stop)
+
+    return lambda part: shared.spread(read, part)
 
 
 def _log(name: str, lines: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +38,13 @@ class Climatology:
     Attributes:
         quantiles: shape (months + 1, nodes, ny, nx), the last entry over all months together, in
             the units of the simulation.
+        step_days: of the days or longer means whose quantiles they are.
     """
 
     prior: str
     grid: Grid
     months: tuple[int, ...]
+    step_days: float
     quantiles: Float32
 
 
@@ -159,7 +161,28 @@ def open_period(
     entries = {name: label for name, label in (select or {}).items() if name in names}
     field = sources.field(quantity, select=entries)
     check_reading([field])
-    return field.isel(matching.select_period(field, period))
+    part = field.isel(matching.select_period(field, period))
+    if period is not None:
+        _warn_of_years_beyond(field, part, period)
+    return part
+
+
+def _warn_of_years_beyond(field: cf.Field, part: cf.Field, period: str) -> None:
+    """Say that files have fewer years than were asked for."""
+    wanted = [int(end[:4]) for end in period.strip().split("/")]
+    first, last = field.time.centres[0].year, field.time.centres[-1].year
+    if wanted[0] < first or wanted[1] > last:
+        log.warning(
+            "%s: the period %s reaches beyond the file, which has %d to %d: %d steps of %d to %d "
+            "are used",
+            cf.describe_paths(field.paths),
+            period,
+            first,
+            last,
+            len(part.time),
+            part.time.centres[0].year,
+            part.time.centres[-1].year,
+        )
 
 
 def _open_reference(ref: Paths, period: str | None) -> cf.Sources | Prior:
@@ -208,7 +231,8 @@ def prior_climatology(prior: Prior, variable: Variable, units: str) -> Climatolo
             "as the reference"
         )
     converted = cf.convert_units(values, variable.units, units).astype(np.float32)
-    return Climatology(prior.card.name, prior.card.coarse_grid, prior.card.months, converted)
+    card = prior.card
+    return Climatology(card.name, card.coarse_grid, card.months, card.step_days, converted)
 
 
 def _working_grid(sim: cf.Field, ref: cf.Field | Climatology, spec: str | None) -> Grid:
@@ -226,44 +250,6 @@ def shared_months(series: Series) -> set[int]:
     """Months that reference and historical simulation both have."""
     ref = series.ref.months if isinstance(series.ref, Climatology) else series.ref.time.months
     return set(ref) & set(series.hist.time.months)
-
-
-def check_months(sim: cf.Field, shared: Collection[int], group: str) -> None:
-    """Say what becomes of months of the simulation that the others do not share.
-
-    Args:
-        shared: months that reference and historical simulation share.
-        group: "none", "season", "month" or "dayofyear": which days are adjusted together.
-
-    Raises:
-        InputError: none of the simulation's months is shared.
-    """
-    months = sim.time.months
-    if not set(months) & set(shared):
-        raise InputError(
-            f"{cf.describe_paths(sim.paths)}: has months {matching.numbers(months)}; the reference "
-            "and the historical simulation share months "
-            f"{matching.numbers(sorted(shared)) or 'none'}"
-        )
-    trained = {_together(month, group) for month in shared}
-    missing = [month for month in months if month not in shared]
-    alone = [month for month in missing if _together(month, group) not in trained]
-    joined = [month for month in missing if _together(month, group) in trained]
-    for chosen, fate in ((alone, "will be missing"), (joined, "are adjusted as the other months")):
-        if chosen:
-            near = ", but for days near those that are" if group == "dayofyear" else ""
-            log.warning(
-                "months %s of the simulation are not in both reference and historical simulation: "
-                "they %s%s",
-                matching.numbers(chosen),
-                fate,
-                near,
-            )
-
-
-def _together(month: int, group: str) -> int:
-    """A number that months share whose days are adjusted together."""
-    return 0 if group == "none" else season(month) if group == "season" else month
 
 
 def season(month: int) -> int:

@@ -8,6 +8,8 @@ import numpy as np
 
 from climdown import cf
 from climdown.adjust.options import QDMOptions
+from climdown.adjust.periods import window_of_years
+from climdown.adjust.possible import warn_of_unknown
 from climdown.adjust.series import Climatology, Series, shared_months
 from climdown.arrays import Float64
 from climdown.bias import quantile
@@ -26,6 +28,7 @@ class Settings:
     Attributes:
         nodes: number of quantiles, the extremes not counted.
         dry: precipitation below this is none, in the simulation's units; None if it does not apply.
+        limits: what the quantity lies between, in the simulation's units; None if unknown.
     """
 
     kind: quantile.Kind
@@ -33,6 +36,7 @@ class Settings:
     nodes: int
     dry: float | None
     options: QDMOptions
+    limits: cf.Limits | None = None
 
     @property
     def probabilities(self) -> Float64:
@@ -49,6 +53,8 @@ class Settings:
         options = self.options
         bound = f", ratio at most {options.max_ratio:g}" if self.kind == "multiplicative" else ""
         years = "" if options.years is None else f", ranked within {options.years} years"
+        if options.ranks == "hist":
+            years = ", ranked among the historical values"
         return (
             f"quantile delta mapping (Cannon et al. 2015), {self.kind}, {self.nodes} quantiles, "
             f"{group}, {options.interpolation} between them, beyond them {_TAILS[options.tails]}"
@@ -65,9 +71,10 @@ def choose_settings(series: Series, options: QDMOptions) -> Settings:
     sim = series.sim
     family = cf.family_of_array(cf.like_array(sim)) or cf.family_of(sim.quantity)
     trace = None if family is None else family.trace
+    limits = cf.physical_limits(sim.quantity)
     kind = options.kind
     if kind == "auto":
-        kind = "additive" if family is None else family.kind
+        kind = _usual_kind(sim, family, limits)
     dry = None
     if family is not None and trace is not None and kind == "multiplicative":
         threshold = trace if options.dry_threshold is None else options.dry_threshold
@@ -77,7 +84,20 @@ def choose_settings(series: Series, options: QDMOptions) -> Settings:
     if isinstance(series.ref, Climatology):
         nodes = series.ref.quantiles.shape[1]
         _check_options(series.ref.prior, nodes, options)
-    return Settings(kind, Grouping(options.group, options.window), nodes, dry, options)
+    options = replace(options, years=window_of_years(sim.time.centres, options.years))
+    return Settings(kind, Grouping(options.group, options.window), nodes, dry, options, limits)
+
+
+def _usual_kind(
+    sim: cf.Field, known: cf.VariableFamily | None, limits: cf.Limits | None
+) -> quantile.Kind:
+    """Ratios for amounts, differences for the rest; what is unknown is told to be taken so."""
+    if known is not None:
+        return known.kind
+    if limits is None:
+        warn_of_unknown(sim)
+        return "additive"
+    return "additive" if limits.bounded else "multiplicative"
 
 
 def _check_options(prior: str, nodes: int, options: QDMOptions) -> None:
@@ -98,8 +118,11 @@ def _check_options(prior: str, nodes: int, options: QDMOptions) -> None:
         )
 
 
-def settings_of_map(stored: StoredMap, options: QDMOptions) -> Settings:
+def settings_of_map(stored: StoredMap, options: QDMOptions, sim: cf.Field) -> Settings:
     """The settings a kept map was trained with; the rest as the options say.
+
+    Args:
+        sim: the simulation in the map's units.
 
     Raises:
         ConfigError: an option asks for another training.
@@ -122,8 +145,12 @@ def settings_of_map(stored: StoredMap, options: QDMOptions) -> Settings:
                 f"--{option} out, or train another map"
             )
     grouping = Grouping(training.group, training.window)
-    options = replace(options, group=training.group, window=training.window, tails=training.tails)
-    return Settings(training.kind, grouping, nodes, training.dry, options)
+    years = window_of_years(sim.time.centres, options.years)
+    options = replace(
+        options, group=training.group, window=training.window, tails=training.tails, years=years
+    )
+    limits = cf.physical_limits(sim.quantity)
+    return Settings(training.kind, grouping, nodes, training.dry, options, limits)
 
 
 def map_settings(series: Series, settings: Settings) -> MapSettings:

@@ -7,6 +7,7 @@ written.
 """
 
 from climdown.cf.attributes import (
+    CONVENTIONS,
     global_attributes,
     output_attributes,
     output_units,
@@ -23,6 +24,7 @@ from climdown.cf.dating import date_keys, exactness
 from climdown.cf.decoding import is_undecoded_time
 from climdown.cf.fields import Field
 from climdown.cf.fills import FillWatch, refuse_undeclared_fill
+from climdown.cf.limits import Limits, physical_limits
 from climdown.cf.opening import (
     Location,
     Url,
@@ -39,7 +41,7 @@ from climdown.cf.quantities import (
     like_array,
     quantity_like,
 )
-from climdown.cf.recognition import Quantity
+from climdown.cf.recognition import Quantity, extreme
 from climdown.cf.selection import labels
 from climdown.cf.sources import Sources, VariableNotFoundError, open_field
 from climdown.cf.time import (
@@ -56,8 +58,10 @@ from climdown.cf.time import (
 from climdown.cf.units import convert_units, units_convertible
 
 __all__ = [
+    "CONVENTIONS",
     "Field",
     "FillWatch",
+    "Limits",
     "Location",
     "Quantity",
     "Sources",
@@ -73,6 +77,7 @@ __all__ = [
     "evenly",
     "exactness",
     "expand_paths",
+    "extreme",
     "family_of",
     "family_of_array",
     "global_attributes",
@@ -89,6 +94,7 @@ __all__ = [
     "open_field",
     "output_attributes",
     "output_units",
+    "physical_limits",
     "quantity_like",
     "read_time_axis",
     "refuse_undeclared_fill",

@@ -6,6 +6,10 @@ from typing import Any
 
 from climdown.cf.fields import Field
 from climdown.cf.units import units_convertible
+from climdown.cf.water import fitting_name
+
+# Files follow both: what 1.11 added is there, and nothing that 1.8 forbids.
+CONVENTIONS = "CF-1.8 CF-1.11"
 
 
 def output_attributes(field: Field) -> dict[str, Any]:
@@ -15,6 +19,13 @@ def output_attributes(field: Field) -> dict[str, Any]:
     if field.quantity.standard_names:
         attributes.setdefault("standard_name", field.quantity.standard_names[0])
     attributes["units"] = output_units(field)
+    if "standard_name" in attributes:
+        fitting = fitting_name(str(attributes.pop("standard_name")), attributes["units"])
+        attributes |= {} if fitting is None else {"standard_name": fitting}
+    if field.step_days is not None and "cell_methods" in attributes:
+        # Divided by the length of its step, a sum is a mean rate.
+        methods = str(attributes["cell_methods"])
+        attributes["cell_methods"] = methods.replace("time: sum", "time: mean")
     return attributes
 
 
@@ -27,7 +38,8 @@ def statistic_attributes(attributes: dict[str, Any], statistic: str) -> dict[str
     """Attributes of the ensemble "mean" or "standard_deviation" of a variable."""
     methods = " ".join(filter(None, [attributes.get("cell_methods"), f"realization: {statistic}"]))
     label = {"mean": "ensemble mean", "standard_deviation": "ensemble standard deviation"}
-    long_name = attributes.get("long_name") or attributes["standard_name"]
+    names = (attributes.get("long_name"), attributes.get("standard_name"))
+    long_name = next(filter(None, names), "values")
     result = {
         **attributes,
         "cell_methods": methods,
@@ -65,7 +77,7 @@ def global_attributes(
     history = "\n".join(filter(None, [f"{now} {command}", str(parent.get("history", ""))]))
     return {
         **inherited,
-        "Conventions": "CF-1.8",
+        "Conventions": CONVENTIONS,
         "title": title,
         "history": history,
         "creation_date": now,

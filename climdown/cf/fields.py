@@ -144,6 +144,19 @@ class Field:
         segments = tuple(self._cut(part))
         return replace(self, time=self.time.isel(part), step_days=days, segments=segments)
 
+    def take(self, steps: Index) -> Field:
+        """The field of some time steps, ascending; runs of steps are read as blocks.
+
+        Args:
+            steps: at least one.
+        """
+        runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+        segments = tuple(
+            piece for run in runs for piece in self._cut(slice(int(run[0]), int(run[-1]) + 1))
+        )
+        days = None if self.step_days is None else self.step_days[steps]
+        return replace(self, time=self.time.isel(steps), step_days=days, segments=segments)
+
     def _blocks(self, part: slice) -> Iterator[xr.DataArray]:
         """A block of time steps in pieces small enough to read, still lazy."""
         for segment in self._cut(part):

@@ -49,8 +49,8 @@ class TimeAxis:
     def __len__(self) -> int:
         return len(self.dates)
 
-    def isel(self, part: slice) -> TimeAxis:
-        """The axis of a block of time steps."""
+    def isel(self, part: slice | Index) -> TimeAxis:
+        """The axis of a block of time steps, or of some of them."""
         bounds = None if self.bounds is None else self.bounds[part]
         return replace(
             self,

@@ -69,6 +69,12 @@ def units_convertible(source: str, target: str) -> bool:
     return True
 
 
+def plainly_convertible(source: str, target: str) -> bool:
+    """Whether UDUNITS converts the one to the other: water's mass and its depth are two."""
+    first, second = _unit(source), _unit(target)
+    return first is not None and second is not None and bool(first.is_convertible(second))
+
+
 def convert_units(values: AnyArray, source: str, target: str) -> AnyArray:
     """Convert by UDUNITS; mass of water per area to depth and geopotential to height as well.
 

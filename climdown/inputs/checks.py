@@ -25,18 +25,25 @@ FILL = 1e15
 _MOST_IMPOSSIBLE = 0.01
 
 
-def check_values(field: cf.Field, like: Typical | None = None) -> None:
+def check_values(
+    field: cf.Field, like: Typical | None = None, *, empty_steps: bool = False
+) -> Tally:
     """Read all values once, block by block.
 
     Args:
         like: what the values are to be used with.
+        empty_steps: whether there may be time steps without any value.
+
+    Returns:
+        the range of the values, and their mean.
 
     Raises:
         InputError: infinite values, an undeclared fill value, values that the quantity cannot
             have or that are nothing like the typical ones, or time steps without any value.
     """
     where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
-    tally = _Tally(cf.family_of(field.quantity), field.quantity.units)
+    family = cf.family_of(field.quantity) or cf.family_of_array(cf.like_array(field))
+    tally = Tally(family, field.quantity.units)
     steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
@@ -46,22 +53,27 @@ def check_values(field: cf.Field, like: Typical | None = None) -> None:
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
     field.refuse_undeclared_fill()
-    _refuse_empty(where, empty, len(field.time))
+    if not empty_steps or len(empty) == len(field.time):
+        _refuse_empty(where, empty, len(field.time))
     if tally.impossible:
         text = f"{where} has {tally.describe()}, its units are '{field.source_units}'"
         if tally.impossible > _MOST_IMPOSSIBLE * tally.count:
             raise InputError(f"{text}; correct them, for example with `ncatted -a units,...`")
         log.warning("%s", text)
     if like is not None:
-        like.refuse_unlike(where, field, mean=tally.total / tally.count, high=tally.high)
+        like.refuse_unlike(where, field, mean=tally.mean, high=tally.high)
+    return tally
 
 
-class _Tally:
+class Tally:
     """Counts values that a quantity cannot have.
 
     Args:
         family: of the quantity; None has no limits.
         units: of the values.
+
+    Attributes:
+        low, high: the smallest and the largest value; infinite where there is none.
     """
 
     def __init__(self, family: cf.VariableFamily | None, units: str) -> None:
@@ -69,6 +81,11 @@ class _Tally:
         self.limits = (-np.inf, np.inf) if family is None else family.range_in(units)
         self.count = self.impossible = 0
         self.total, self.low, self.high = 0.0, np.inf, -np.inf
+
+    @property
+    def mean(self) -> float:
+        """Of all values; NaN where there is none."""
+        return self.total / self.count if self.count else float("nan")
 
     def add(self, values: Float32) -> None:
         """Count the values of a block; missing ones do not count."""

@@ -232,7 +232,7 @@ class _FilePlan:
     def _horizontal(self) -> set[str]:
         """Names that the old cells have, or the new ones take."""
         dims = (cf.horizontal_dims(self.dataset[name]) for name in self.arrays)
-        return {"lat", "lon", "lat_bnds", "lon_bnds"}.union(*dims)
+        return {"lat", "lon", "lat_bnds", "lon_bnds", "crs"}.union(*dims)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.weights[name].source.shape

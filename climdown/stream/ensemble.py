@@ -19,6 +19,7 @@ from climdown.stream.writing import OutputVariable, add_variable, chunk_steps, c
 
 # What the names of an ensemble's statistics end in.
 _SUFFIXES = {"mean": "_mean", "standard_deviation": "_spread"}
+_ALL = "realizations"  # scalar coordinate of the statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,12 @@ def _add_realizations(file: netCDF4.Dataset, members: int) -> None:
         {"standard_name": "realization", "long_name": "ensemble member", "units": "1"}
     )
     variable[:] = np.arange(1, members + 1)
+    # What cell_methods say of realizations needs such a coordinate: one value stands for all.
+    scalar = file.createVariable(_ALL, "i4", ())
+    scalar.setncatts(
+        {"standard_name": "realization", "long_name": "number of members", "units": "1"}
+    )
+    scalar[...] = members
 
 
 def _join_variable(
@@ -93,7 +100,7 @@ def _statistic_of(variable: OutputVariable, statistic: str) -> OutputVariable:
         cf.statistic_attributes(dict(variable.attributes), statistic),
         difference=statistic == "standard_deviation",
     )
-    return OutputVariable(variable.name + _SUFFIXES[statistic], attributes)
+    return OutputVariable(variable.name + _SUFFIXES[statistic], {**attributes, "coordinates": _ALL})
 
 
 class _Moments:

@@ -20,6 +20,7 @@ from climdown.stream.writing import (
     OutputVariable,
     add_compressed,
     add_horizontal,
+    classic_type,
 )
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def _copy_variable(
         attributes |= {"coordinates": " ".join(names)} if names else {}
     target = file.createVariable(
         stored.name,
-        stored.dtype if stored.dtype is str else stored.dtype.newbyteorder("="),
+        _copied_type(stored),
         stored.dimensions,
         fill_value=fill,
         chunksizes=_copied_chunks(file, stored),
@@ -116,6 +117,17 @@ def _copy_variable(
     target.setncatts(attributes)
     if 0 not in stored.shape:
         target[...] = stored[...]
+
+
+def _copied_type(stored: netCDF4.Variable[Any]) -> Any:
+    """As stored, but for times, and their bounds, of types that CF-1.8 does not know."""
+    if stored.dtype is str:
+        return str
+    kind = stored.dtype.newbyteorder("=")
+    axes = stored.group().variables.values()
+    times = [axis for axis in axes if " since " in str(getattr(axis, "units", ""))]
+    names = {axis.name for axis in times} | {getattr(axis, "bounds", "") for axis in times}
+    return classic_type(kind) if stored.name in names and kind.kind in "iu" else kind
 
 
 def _copied_chunks(file: netCDF4.Dataset, stored: netCDF4.Variable[Any]) -> tuple[int, ...] | None:

@@ -18,6 +18,7 @@ from climdown.stream.writing import (
     OutputVariable,
     add_variable,
     chunk_steps,
+    classic_type,
     create,
 )
 
@@ -73,6 +74,7 @@ def write_series(
 
 
 def _add_scalar(file: netCDF4.Dataset, name: str, scalar: xr.DataArray) -> None:
-    variable = file.createVariable(name, scalar.dtype, ())
+    kind = scalar.dtype if scalar.dtype.kind not in "iuf" else classic_type(scalar.dtype)
+    variable = file.createVariable(name, kind, ())
     variable.setncatts({k: v for k, v in scalar.attrs.items() if k != "bounds"})
     variable[...] = scalar.values

@@ -16,6 +16,26 @@ from climdown.arrays import Float64
 from climdown.grid import Grid
 
 FILL_VALUE = np.float32(1e20)
+CRS = "crs"
+# Latitudes and longitudes without a datum are of no use to GIS: WGS 84, by CF's appendix F.
+_WGS84 = {
+    "grid_mapping_name": "latitude_longitude",
+    "long_name": "WGS 84",
+    "longitude_of_prime_meridian": 0.0,
+    "semi_major_axis": 6378137.0,
+    "inverse_flattening": 298.257223563,
+    "crs_wkt": (
+        'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563,'
+        'AUTHORITY["EPSG","7030"]],AUTHORITY["EPSG","6326"]],PRIMEM["Greenwich",0,'
+        'AUTHORITY["EPSG","8901"]],UNIT["degree",0.0174532925199433,'
+        'AUTHORITY["EPSG","9122"]],AXIS["Latitude",NORTH],AXIS["Longitude",EAST],'
+        'AUTHORITY["EPSG","4326"]]'
+    ),
+}
+# Calendars of which CF-1.11 asks whether they count leap seconds; no input says.
+_LEAP_SECONDS = ("standard", "gregorian", "proleptic_gregorian", "julian")
+# The types of numbers that CF had before its version 1.9.
+_CLASSIC = ("i1", "i2", "i4", "f4", "f8")
 CHUNK_BYTES = 4 << 20  # what CMIP data requests ask for, uncompressed
 
 
@@ -41,16 +61,24 @@ def create(path: Path, grid: Grid, time: cf.TimeAxis) -> Iterator[netCDF4.Datase
         file.close()
 
 
+def classic_type(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """The type to write numbers in: CF-1.8 knows no 64-bit or unsigned integers, but double."""
+    return kind if kind.str[1:] in _CLASSIC else np.dtype("f8")
+
+
 def _add_time(file: netCDF4.Dataset, time: cf.TimeAxis) -> None:
     # An unlimited axis would be chunked one value at a time.
     steps = max(len(time), 1)
-    variable = file.createVariable("time", time.values.dtype, ("time",), chunksizes=(steps,))
+    kind = classic_type(time.values.dtype)
+    variable = file.createVariable("time", kind, ("time",), chunksizes=(steps,))
     attributes = {"standard_name": "time", "long_name": "time", "axis": "T"}
     variable.setncatts({**attributes, "units": time.units, "calendar": time.calendar})
+    if time.calendar in _LEAP_SECONDS:
+        variable.units_metadata = "leap_seconds: unknown"
     variable[:] = time.values
     if time.bounds is not None:
         variable.bounds = "time_bnds"
-        kind = time.bounds.dtype
+        kind = classic_type(time.bounds.dtype)
         bounds = file.createVariable("time_bnds", kind, ("time", "bnds"), chunksizes=(steps, 2))
         bounds[:] = time.bounds
 
@@ -63,6 +91,7 @@ def add_horizontal(file: netCDF4.Dataset, grid: Grid) -> None:
     elif file.dimensions[pair].size != 2:
         pair = "bnds_horizontal"
         file.createDimension(pair, 2)
+    file.createVariable(CRS, "i4", ()).setncatts(_WGS84)
     for name, centres, edges, words in (
         ("lat", grid.lat, grid.lat_edges, ("latitude", "degrees_north", "Y")),
         ("lon", grid.lon, grid.lon_edges, ("longitude", "degrees_east", "X")),
@@ -125,7 +154,8 @@ def add_compressed(
         chunksizes=chunks,
     )
     fill = np.dtype(kind).type(FILL_VALUE)
-    target.setncatts({**variable.attributes, "missing_value": fill})
+    mapped = {"grid_mapping": CRS} if {"lat", "lon"} <= set(dimensions) else {}
+    target.setncatts({**variable.attributes, **mapped, "missing_value": fill})
     return target
 
 
