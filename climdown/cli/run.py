@@ -195,12 +195,12 @@ def _execute(plan: Plan) -> None:
     """Do what a plan says, with a bar; print the output's name."""
     from climdown.pipeline.execution import execute
 
-    with progress_bar("fields") as bar, stop_requested() as should_stop:
+    with progress_bar("fields") as bar:
         summary = execute(
             plan,
             command=command_line(),
             progress=lambda done, total: bar(done, total, ""),
-            should_stop=should_stop,
+            stopping=stop_requested,
         )
     sampled = summary.fields - summary.resumed
     log.info("%d fields in %.0f s (%d resumed)", sampled, summary.seconds, summary.resumed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,9 @@ def downscale(
         ClimdownError: one of its kinds, with one line that says what to do.
     """
     from climdown.config import RunConfig
-    from climdown.pipeline.execution import execute
+    from climdown.pipeline.execution import execute, never
     from climdown.pipeline.planning import make_plan
 
     plan = make_plan(inputs, output, prior=prior, config=config or RunConfig())
-    return execute(plan, command=command, progress=progress, should_stop=should_stop)
+    stopping = never if should_stop is None else (lambda: nullcontext(should_stop))
+    return execute(plan, command=command, progress=progress, stopping=stopping)

@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,14 @@ PART_SECONDS = 120.0
 Progress = Callable[[int, int], None]
 """Called with (fields done, fields in all)."""
 
+Stopping = Callable[[], AbstractContextManager[Callable[[], bool]]]
+"""Entered around the sampling: gives what is asked between batches, whether to stop."""
+
+
+def never() -> AbstractContextManager[Callable[[], bool]]:
+    """Nothing stops the sampling."""
+    return nullcontext(lambda: False)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -46,14 +55,14 @@ def execute(
     *,
     command: str,
     progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    stopping: Stopping = never,
 ) -> Summary:
     """Sample what is not done yet, unit by unit, then join the parts into the output.
 
     Args:
         command: for the history attribute.
         progress: called after every batch.
-        should_stop: asked between batches; true keeps what is done and ends the run.
+        stopping: asks between batches; true keeps what is done and ends the run.
 
     Raises:
         Requeue: it was asked to stop; the same call goes on.
@@ -63,7 +72,7 @@ def execute(
     with files.claimed(plan.output, wait=plan.wait):
         if plan.output.exists() and not plan.overwrite:
             return _finished(plan, begun)
-        resumed = _draw_all(plan, command, progress, should_stop)
+        resumed = _draw_all(plan, command, progress, stopping)
     return Summary(plan.output, plan.total, resumed, time.monotonic() - begun)
 
 
@@ -80,7 +89,7 @@ def _draw_all(
     plan: Plan,
     command: str,
     progress: Progress | None,
-    should_stop: Callable[[], bool] | None,
+    stopping: Stopping,
 ) -> int:
     """Draw what is missing, then join; how many fields an earlier run had drawn."""
     store = stream.PartStore.open(
@@ -99,7 +108,8 @@ def _draw_all(
     if missing:
         worker = Worker.of(plan, store)
         units = stream.plan_units(missing, plan.members, plan.batch_size, plan.field_bytes)
-        _sample(units, worker, store, _counting(plan, resumed, progress), should_stop)
+        with stopping() as should_stop:
+            _sample(units, worker, store, _counting(plan, resumed, progress), should_stop)
     stream.join(store, output_template(plan, command), plan.output)
     store.remove()
     return resumed
@@ -123,13 +133,13 @@ def _sample(
     worker: Worker,
     store: stream.PartStore,
     count: Callable[[int], str],
-    should_stop: Callable[[], bool] | None,
+    should_stop: Callable[[], bool],
 ) -> None:
     """Sample units batch by batch; what is done is placed when a unit or the time is full."""
     for unit in units:
         part = _Part(store, unit.batches[0].start)
         for batch in unit.batches:
-            if should_stop is not None and should_stop():
+            if should_stop():
                 part.place()
                 raise Requeue(
                     f"stopped by a signal after {count(0)}; the same command goes on from there"
