@@ -109,12 +109,13 @@ def claimed(output: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def owned(output: Path, *, overwrite: bool) -> Iterator[None]:
+def owned(output: Path, inputs: Iterable[str | Path], *, overwrite: bool) -> Iterator[None]:
     """Hold an output that may be written, from the first look at it to its last byte.
 
     Raises:
-        OutputError: as of `check_output` and `claimed`.
+        ConfigError, OutputError: as of `refuse_inputs`, `check_output` and `claimed`.
     """
+    refuse_inputs(output, inputs)
     check_output(output, overwrite=overwrite)
     with claimed(output):
         check_output(output, overwrite=overwrite)

@@ -135,7 +135,7 @@ def wet(dates: Dates, seed: int) -> Floats:
     ("good", "factor", "shift", "words"),
     [
         ({}, 1.0, -273.15, "unbelievable for tas"),
-        ({}, 0.0, -999.0, "unbelievable for tas"),
+        ({}, 0.0, -999.0, "has no other value than -999"),
         ({}, 1.0, 1e20, "has 1e+20 values"),
         ({**PR, "units": "mm day-1", "data": wet}, 86400.0, 0.0, "unbelievable for pr"),
         ({**PR, "units": "mm day-1", "data": wet}, 1.0 / 86400.0, 0.0, "units of one must be"),

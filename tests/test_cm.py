@@ -160,7 +160,7 @@ def test_a_method_refuses_a_prior_of_the_other_kind(
 def test_spectra_that_are_no_row_of_numbers_are_refused(cm_prior: Prior, tmp_path: Path) -> None:
     broken = {**cm_prior.fields, "spectrum_tas": np.ones((2, 2), np.float32)}
     weights = cm_prior.denoiser().state_dict()
-    with pytest.raises(PriorError, match=r"'spectrum_tas' has shape \(2, 2\); expected finite"):
+    with pytest.raises(PriorError, match=r"'spectrum_tas' has shape \(2, 2\); expected one"):
         write_prior(tmp_path / "broken", cm_prior.card, weights, broken, "# tiny\n")
     assert (tmp_path / "broken" / FIELDS_FILE).is_file()
     with pytest.raises(PriorError, match="spectrum_tas"):

@@ -72,11 +72,16 @@ UNDECODABLE = {
     fill_in_time: "('time': step 2 of 3 has 9.96921e+36, a fill value)",
     declared_fill_in_time: "('time': step 2 of 3 has -999, a fill value)",
     nan_in_time: "('time': step 3 of 3 has nan, a fill value)",
-    fill_in_bounds: "('time_bnds': step 1 of 3 has 1e+20, 1, a fill value)",
 }
 CASES = pytest.mark.parametrize(
     ("make", "words"), UNDECODABLE.items(), ids=[make.__name__ for make in UNDECODABLE]
 )
+
+
+def test_stamps_are_believed_where_bounds_hold_a_fill(path: Path) -> None:
+    fill_in_bounds(path)
+    (doubt,) = cf.open_field(path, TAS).doubts
+    assert "the bounds of time are not those of their steps at 1 of 3" in doubt
 
 
 @CASES

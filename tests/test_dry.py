@@ -135,7 +135,10 @@ def test_only_adjusted_cells_count_in_the_report(shell: Shell) -> None:
     write_rain("hist.nc", DAYS, hist)
     write_rain("sim.nc", DAYS, hist)
     result, _ = adjust(shell)
-    shares = [float(part.split()[1][:-1]) for part in result.err.split("s-1): ")[1].split(", ")]
+    shares = [
+        float(part.split()[1][:-1])
+        for part in result.err.split("s-1): ")[1].split("\n")[0].split(", ")
+    ]
     np.testing.assert_allclose(shares, 50.0, atol=2.0)
 
 

@@ -90,16 +90,16 @@ def test_stamps_outside_of_their_bounds_are_counted(path: Path) -> None:
     dataset = make_dataset(bounds=True)
     dataset["time_bnds"][1] += 7.0
     (message,) = suspicious(dataset, path)
-    assert message == "1 of 3 stamps of time lie outside of their bounds"
+    assert message.startswith("the bounds of time are not those of their steps at 1 of 3, first at")
 
 
 def test_bounds_of_time_in_units_of_their_own_are_named(path: Path) -> None:
     dataset = make_dataset(bounds=True)
     dataset["time_bnds"].attrs = {"units": "hours since 2001-01-01", "calendar": "standard"}
-    (message,) = suspicious(dataset, path)
-    assert message == (
+    message = (
         "bounds of time are in 'hours since 2001-01-01', their axis in 'days since 2001-01-01'"
     )
+    assert message in suspicious(dataset, path)
 
 
 def test_accumulations_of_forecasts_are_named(path: Path) -> None:

@@ -303,8 +303,6 @@ def read_time_axis(array: xr.DataArray, dataset: xr.Dataset) -> TimeAxis:
         )
     units, calendar = str(axis.encoding["units"]), str(axis.encoding.get("calendar", "standard"))
     bounds_name = str(axis.attrs.get("bounds", ""))
-    if problem := why_undecoded(dataset, bounds_name):
-        raise InputError(problem)
     bounded = bounds_name in dataset.variables
     return TimeAxis(
         dates=axis.values,

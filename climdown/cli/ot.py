@@ -68,7 +68,7 @@ def ot(
     from climdown.adjust.ot import ot_file
 
     inputs, output = split_sim_and_out(sim)
-    with owned(Path(output), overwrite=overwrite):
+    with owned(Path(output), [*inputs, *ref, *hist], overwrite=overwrite):
         summary = ot_file(
             inputs,
             output,

@@ -95,7 +95,10 @@ def qdm(
     from climdown.adjust.qdm import qdm_file
 
     inputs, output = split_sim_and_out(sim)
-    with owned(Path(output), overwrite=overwrite), progress_bar("blocks") as bar:
+    with (
+        owned(Path(output), [*inputs, *(ref or ()), *(hist or ())], overwrite=overwrite),
+        progress_bar("blocks") as bar,
+    ):
         summary = qdm_file(
             inputs,
             output,

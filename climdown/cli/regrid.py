@@ -74,7 +74,7 @@ def regrid(
     from climdown.regrid import file
 
     command = command_line()
-    with owned(output, overwrite=overwrite):
+    with owned(output, [source], overwrite=overwrite):
         for report in file.regrid_file(
             source,
             output,
