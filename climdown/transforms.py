@@ -152,4 +152,4 @@ def _build(entry: Mapping[str, Any], fields: Mapping[str, Float64]) -> Transform
         raise ConfigError(f"transform '{kind}' lacks {error}") from None
     except (TypeError, ValueError):
         raise ConfigError(f"transform '{kind}' has parameters that are not numbers") from None
-    raise ConfigError(f"unknown transform '{kind}'; expected log, standardise or anomaly")
+    raise ConfigError(f"unknown transform {str(kind)!r}; expected log, standardise or anomaly")

@@ -139,6 +139,7 @@ def test_standardise_refuses_a_spread_that_is_not_positive(std: float) -> None:
     [
         ({"kind": "logit"}, "unknown transform 'logit'; expected log, standardise or anomaly"),
         ({"offset": 1.0}, "unknown transform 'None'"),
+        ({"kind": "\n"}, r"unknown transform '\\n'; expected"),
         ({"kind": "log"}, "transform 'log' lacks 'offset'"),
         ({"kind": "standardise", "mean": 0.0}, "transform 'standardise' lacks 'std'"),
         ({"kind": "anomaly", "field": "nowhere"}, "transform 'anomaly' lacks 'nowhere'"),
