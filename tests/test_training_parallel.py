@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -184,22 +183,16 @@ main()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def test_two_processes_end_in_the_weights_of_one(training_data: Path, tmp_path: Path) -> None:
     path, program, output = (tmp_path / name for name in ("tiny.toml", "program.py", "two"))
     path.write_text(TOML, encoding="utf-8")
     program.write_text(PROGRAM, encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    place = ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    # Standing alone, the launcher finds a free port by itself.
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
     words = ["train", "diffusion", path, "--data", training_data, "--output", output]
     done = subprocess.run(
-        [*launcher, *place, program, *map(str, words), "--device", "cpu"],
+        [*launcher, program, *map(str, words), "--device", "cpu"],
         capture_output=True,
         text=True,
         check=False,
