@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -29,6 +30,10 @@ from tests.factories import Floats, make_dataset
 from tests.hub import REPO, LoopbackHub, serving, write_named_prior
 from tests.priors import write_tiny_prior
 from tests.training_data import LAT, LON, write_statics
+
+# How long an example takes says something of the machine alone.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

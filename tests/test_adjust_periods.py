@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from climdown.adjust.periods import moving_periods
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     first=st.integers(1850, 2100),
     count=st.integers(1, 150),

@@ -208,7 +208,7 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_card_changed_anywhere_is_read_or_refused_as_a_prior_error(
     data: st.DataObject, tiny_prior: Prior, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -240,7 +240,7 @@ def test_a_card_changed_anywhere_is_read_or_refused_as_a_prior_error(
 
 
 @given(cut=st.integers(0, 4000), text=st.text(max_size=5), length=st.integers(0, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_card_with_some_characters_replaced_never_raises_anything_else(
     cut: int, text: str, length: int, tiny_prior: Prior
 ) -> None:

@@ -56,7 +56,7 @@ def test_dates_follow_the_calendar_and_bounds_come_along(
     assert (axis.step_days, axis.gaps) == (1.0, 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     start=st.integers(0, 60000),
     divisor=st.sampled_from([1, 2, 3, 8, 24]),
@@ -248,7 +248,7 @@ def test_stored_times_are_kept_to_the_last_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(field.time.values, np.array(thirds))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     calendar=st.sampled_from(CALENDARS),
     start=st.integers(-60000, 60000),

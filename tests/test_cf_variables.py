@@ -348,7 +348,7 @@ def test_spellings_of_a_daily_depth_are_one(path: Path, units: str) -> None:
     assert_holds_truth(open_field(path, PR))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     pair=st.sampled_from(
         [("kg m-2 s-1", "mm day-1"), ("K", "degF"), ("m2 s-2", "dam"), ("hPa", "Pa"), ("1", "%")]

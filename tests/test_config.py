@@ -103,7 +103,7 @@ def test_configurations_are_immutable() -> None:
         NetworkConfig().blocks = 2  # type: ignore[misc]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     channels=st.lists(st.sampled_from([8, 16, 64]), min_size=1, max_size=4),
     blocks=st.integers(1, 4),

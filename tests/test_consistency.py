@@ -302,7 +302,7 @@ def test_tuning_begins_with_the_loss_of_diffusion_where_noise_is_small() -> None
     np.testing.assert_allclose(pairs.low[small], 0.002, rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     recipe=st.sampled_from([Tuned(), Tuned(stages=1), Improved(), Original()]),
     progress=st.floats(0.0, 1.0),

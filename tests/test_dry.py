@@ -30,7 +30,7 @@ def amounts(seed: int, *, share: float, scale: float = 5.0, dates: Any = DAYS) -
     return np.where(rng.uniform(size=shape) < share, 0.0, wet)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31 - 1),
     first=st.integers(0, 10**6),

@@ -45,7 +45,7 @@ def test_gaussian_areas_are_the_quadrature_weights() -> None:
     np.testing.assert_allclose(grid.areas.sum(axis=1), 2 * np.pi * quadrature, rtol=1e-11)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     south=st.floats(-89, 60),
     height=st.floats(2, 28),
@@ -125,7 +125,7 @@ def test_isel_keeps_cells_with_their_edges() -> None:
     np.testing.assert_array_equal(part.areas, grid.areas[2:5, -4:])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lat=st.lists(st.integers(-8000, 8000), min_size=2, max_size=8, unique=True),
     lon=st.lists(st.integers(-17000, 17000), min_size=2, max_size=8, unique=True),

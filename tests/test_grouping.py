@@ -83,7 +83,7 @@ def test_no_grouping_has_everything_in_one_group() -> None:
     np.testing.assert_array_equal(Grouping("none").group_of(dates), np.zeros(7))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     calendar=st.sampled_from(CALENDARS),
     window=st.sampled_from([1, 3, 31, 89, 365]),

@@ -76,7 +76,7 @@ def test_a_pattern_of_zeros_makes_bilinear_interpolation_of_physical_values(log:
 
 @pytest.mark.parametrize("log", [False, True], ids=["linear", "log"])
 @pytest.mark.parametrize("ratio", [False, True])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(amount=st.floats(0.2, 5.0), seed=st.integers(0, 1000))
 def test_the_same_change_of_all_means_is_that_of_every_cell(
     log: bool, ratio: bool, amount: float, seed: int

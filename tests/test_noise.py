@@ -28,7 +28,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(order=st.permutations(list(itertools.product(range(3), STAMPS))), size=st.integers(1, 6))
 def test_noise_of_a_field_is_the_same_in_any_batch(order: list[tuple[int, str]], size: int) -> None:
     batch = KeyedNoise(seed=3, keys=tuple(order[:size]), shape=(1, 3, 4), device=CPU)(step=5)
@@ -107,7 +107,7 @@ def coherent(
 
 
 @given(st.floats(1e-6, 0.95))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_red_weights_have_unit_variance_and_the_correlation_that_they_say(a: float) -> None:
     weights = red_weights(a).numpy()
     last = len(weights) - 1
@@ -135,7 +135,7 @@ def test_coherent_noise_is_a_moving_average_of_keyed_numbers() -> None:
         torch.testing.assert_close(drawn[channel].double(), sum(terms), rtol=0, atol=5e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     order=st.permutations(list(itertools.product(range(2), (10, 11, 12, 40)))),
     size=st.integers(1, 8),

@@ -244,7 +244,7 @@ def test_a_seasonal_bias_goes_whatever_the_calendars() -> None:
 
 # Symmetries.
 
-shapes = settings(max_examples=15, deadline=None)
+shapes = settings(max_examples=15)
 seeds = st.integers(0, 1000)
 groupings = st.sampled_from(GROUPINGS)
 kinds = st.sampled_from(["additive", "multiplicative"])

@@ -71,7 +71,7 @@ def test_t85_and_a_quarter_degree_conserve_both_ways(quarter: Grid) -> None:
         assert field.min() <= result.min() <= result.max() <= field.max()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(source=random_grids(), target=random_grids(low=-360.0))
 def test_nearest_takes_the_nearest_centre_of_each_axis(source: Grid, target: Grid) -> None:
     field = noise(source)
@@ -103,7 +103,7 @@ def test_forward_and_backward_conservative_weights_are_adjoint_under_cell_areas(
     assert left == pytest.approx(right, abs=1e-12 * 4 * np.pi)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(source=random_grids(), target=random_grids())
 def test_overlap_areas_are_symmetric_between_any_two_grids(source: Grid, target: Grid) -> None:
     there = weights(source, target, "conservative").matrix.toarray()
@@ -121,7 +121,7 @@ def test_constants_stay_constant(method: Method, target: Grid) -> None:
     np.testing.assert_allclose(regridded.apply(np.full(source.shape, 287.5)), 287.5, rtol=1e-13)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(source=random_grids(), target=random_grids(low=-360.0))
 def test_bilinear_agrees_with_scipy_inside_the_hull(source: Grid, target: Grid) -> None:
     """The target is written a whole circle further west than the source."""
@@ -135,7 +135,7 @@ def test_bilinear_agrees_with_scipy_inside_the_hull(source: Grid, target: Grid) 
     np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(source=random_grids(), slope=st.tuples(st.floats(-5, 5), st.floats(-5, 5)))
 def test_bilinear_is_exact_for_linear_fields(source: Grid, slope: tuple[float, float]) -> None:
     def plane(grid: Grid) -> Floats:
@@ -232,7 +232,7 @@ def test_partly_covered_cells_keep_their_value_and_show_in_coverage() -> None:
         np.testing.assert_array_equal(np.isfinite(result), [kept])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), fraction=st.floats(0.0, 1.0))
 def test_missing_cells_leave_the_mean_of_the_valid_ones(seed: int, fraction: float) -> None:
     fine = Grid.regular(30, 36, 0, 8, 0.5)

@@ -168,7 +168,7 @@ def test_a_rectilinear_grid_written_as_a_mesh_gives_almost_the_same(target: Grid
     assert np.abs(mesh.matrix - exact.matrix).max() < width**2 / 16 / height
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pole=st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
     corner=st.tuples(st.floats(-85, 60), st.floats(-180, 180)),

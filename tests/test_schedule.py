@@ -22,7 +22,7 @@ from climdown.diffusion.schedule import (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     steps=st.integers(2, 200),
     low=st.floats(1e-3, 0.5),

@@ -15,7 +15,7 @@ from climdown.bias.scratch import Scratch
 from climdown.errors import OutputError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), times=st.integers(1, 7), cells=st.integers(1, 9), width=st.integers(1, 10))
 def test_any_order_of_writing_and_reading_gives_the_values_back(
     tmp_path_factory: pytest.TempPathFactory,

@@ -60,7 +60,7 @@ def apply(tiles: Tiles, network: nn.Module, x: Tensor) -> Tensor:
     return tiles.apply(network, x, NOISE, torch.zeros(0, *x.shape[-2:]), CALENDAR)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ny=st.integers(3, 40),
     nx=st.integers(3, 40),
@@ -128,7 +128,7 @@ def test_an_overlap_larger_than_the_tile_is_refused() -> None:
         Tiles(8, 8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     ny=st.integers(4, 30),
     nx=st.integers(4, 30),

@@ -45,7 +45,7 @@ def standard(chain: Chain) -> Standardise:
     return last
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     mean=st.sampled_from([0.0, 280.0, 1e5]),
@@ -75,7 +75,7 @@ def test_one_pass_gives_the_deviation_of_two_passes_even_for_pressures(
     assert standard(chain).mean == 0.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     offset=st.sampled_from([0.1, 1.0]),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -67,7 +67,6 @@ def team_of(size: int, config: PriorConfig, dataset: Dataset) -> list[Trainer]:
     return [Trainer(config, dataset, CPU, team=team) for team in teams]
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 9), count=st.integers(0, 40))
 def test_each_place_of_a_batch_lies_with_one_process(size: int, count: int) -> None:
     shares = [Team(rank, size).share(count) for rank in range(size)]

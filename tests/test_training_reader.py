@@ -53,7 +53,7 @@ def truth(fields: list[cf.Field]) -> Float32:
     return np.stack([field.read(slice(None)) for field in fields], axis=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     index=st.lists(st.integers(0, 19), max_size=30),
     block=st.integers(1, 25),
@@ -172,7 +172,7 @@ ORDERS = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**ORDERS, size=st.integers(1, 70))
 def test_every_field_comes_once_an_epoch(
     count: int, block: int, window: int | None, seed: int, size: int
@@ -187,7 +187,7 @@ def test_every_field_comes_once_an_epoch(
         np.testing.assert_array_equal(np.sort(part), np.arange(count))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(**ORDERS, size=st.integers(1, 20), steps=st.lists(st.integers(0, 200), max_size=12))
 def test_a_batch_depends_on_seed_and_step_alone(
     count: int, block: int, window: int | None, seed: int, size: int, steps: list[int]
@@ -206,7 +206,7 @@ def test_seeds_and_epochs_are_shuffled_differently(window: int | None) -> None:
     assert not np.array_equal(one.batch(0, 100), np.arange(100))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     block=st.integers(2, 4),
     kept=st.integers(2, 12),

@@ -63,7 +63,7 @@ def test_gradient_of_the_log_inverse_is_its_closed_form() -> None:
     torch.testing.assert_close(z.grad, 0.5 * torch.exp(z.detach()), rtol=1e-14, atol=0.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(x=st.floats(0, 1e4), offset=st.floats(1e-3, 1e2))
 def test_log_round_trip_holds_for_any_amount_and_offset(x: float, offset: float) -> None:
     log = Log(offset=offset)

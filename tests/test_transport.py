@@ -154,7 +154,7 @@ def test_map_on_the_samples_is_the_projection(batch_size: int | None) -> None:
     np.testing.assert_allclose(fitted(fitted.source), fitted.project(), atol=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**16), st.integers(2, 12), st.integers(2, 12), st.booleans())
 def test_order_and_place_do_not_matter(seed: int, n: int, m: int, blocked: bool) -> None:
     rng = np.random.default_rng(seed)
