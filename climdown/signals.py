@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 _NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
+# So long an end may take before it is asked for again.
+_SECONDS_TO_CLEAN_UP = 2.0
+
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -26,18 +29,36 @@ class Terminated(BaseException):
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise `Terminated` wherever the process is; later signals leave the cleaning up alone."""
+    """Raise `Terminated` wherever the process is; for the whole of a process.
+
+    Later signals leave the cleaning up alone, and so do signals that come when all is done.
+    """
     numbers = _heeded()
+    told = ""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        for one in numbers:
-            signal.signal(one, signal.SIG_IGN)
-        raise Terminated(
+        nonlocal told
+        _ignore(numbers)
+        # Some libraries swallow whatever is raised while they are imported: tell them again.
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_CLEAN_UP, _SECONDS_TO_CLEAN_UP)
+        told = told or (
             f"stopped by {signal.Signals(number).name}; the same command goes on from what is done"
         )
+        raise Terminated(told)
 
-    with _handled(numbers, end):
+    for number in [*numbers, signal.SIGALRM] if numbers else []:
+        signal.signal(number, end)
+    try:
         yield
+    finally:
+        if numbers:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        _ignore([*numbers, signal.SIGINT])
+
+
+def _ignore(numbers: Iterable[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
