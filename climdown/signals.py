@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 # So long an end may take before it is asked for again.
-_SECONDS_TO_CLEAN_UP = 2.0
+_SECONDS_TO_CLEAN_UP = 0.5
 
 _Handler = Callable[[int, FrameType | None], None]
 

@@ -236,7 +236,8 @@ def test_signals_end_with_their_codes(
     number: signal.Signals, moment: Callable[[Path], bool] | None, code: int, folder: Path
 ) -> None:
     if moment is None:
-        process = start(folder, program=("-m", "climdown"))
+        # So many steps that it cannot have ended before the signal is heeded.
+        process = start(folder, "--steps", "1000", program=("-m", "climdown"))
         time.sleep(1.0)  # while it loads what it needs
     else:
         process = start(folder)
