@@ -82,15 +82,28 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(f".{name}.{ending}")
 
 
+def parts_folder(output: Path) -> Path:
+    """Where the parts of an output lie."""
+    return beside(output, "parts")
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder; a process killed meanwhile leaves no half of it under its name."""
+    gone = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.tmp")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
 @contextmanager
-def claimed(output: Path, *, wait: bool = False) -> Iterator[None]:
+def claimed(output: Path, *, wait: bool | None = False) -> Iterator[None]:
     """Hold an output alone, by an advisory lock beside it; leftovers of killed processes go.
 
     The lock ends with the process, however that ends, and holds on shared file systems that know
     locks (NFS, Lustre mounted with flock, GPFS).
 
     Args:
-        wait: until another process lets go of it, instead of refusing.
+        wait: until another process lets go of it, instead of refusing; None where the command
+            has no such option to be offered.
 
     Raises:
         OutputError: another process holds it, or its folder cannot be written.
@@ -117,27 +130,28 @@ def owned(output: Path, inputs: Iterable[str | Path], *, overwrite: bool) -> Ite
     """
     refuse_inputs(output, inputs)
     check_output(output, overwrite=overwrite)
-    with claimed(output):
+    with claimed(output, wait=None):
         check_output(output, overwrite=overwrite)
         yield
 
 
-def _locked(path: Path, output: Path, *, wait: bool) -> int:
+def _locked(path: Path, output: Path, *, wait: bool | None) -> int:
     """A descriptor that holds the lock of a file under its name."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _lock(descriptor, wait=wait):
+        if not _lock(descriptor, wait=bool(wait)):
             holder = os.read(descriptor, 200).decode(errors="replace")
             os.close(descriptor)
+            option = "" if wait is None else " give --wait,"
             raise OutputError(
                 f"{output} is being written by another process ({holder or 'unknown'}); wait for "
-                "it, give --wait, or write another output"
+                f"it,{option} or write another output"
             )
         # Whoever held it may have removed the name in the meantime.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()} on {_machine()}".encode())
+                os.write(descriptor, f"{os.getpid()} on {os.uname().nodename}".encode())
                 return descriptor
         os.close(descriptor)
 
@@ -156,11 +170,6 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
             error.strerror,
         )
     return True
-
-
-def _machine() -> str:
-    """The name of this machine."""
-    return os.uname().nodename
 
 
 def place_text(path: Path, text: str) -> None:
@@ -251,6 +260,11 @@ def file_fingerprint(path: Path | str, *, verify: bool = False) -> str:
             stream.seek(last * number // (_SAMPLES - 1))
             digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def fingerprints(paths: Iterable[Path | str], *, verify: bool) -> tuple[tuple[str, str], ...]:
+    """Name and fingerprint of each path."""
+    return tuple((Path(path).name, file_fingerprint(path, verify=verify)) for path in paths)
 
 
 def _folder_fingerprint(folder: Path, *, verify: bool) -> str:

@@ -20,8 +20,6 @@ _NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # So long an end may take before it is asked for again.
 _SECONDS_TO_CLEAN_UP = 0.5
 
-_Handler = Callable[[int, FrameType | None], None]
-
 
 class Terminated(BaseException):
     """A signal arrived. No `Exception`: nothing that goes on after an error may catch it."""
@@ -70,8 +68,12 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         received.append(number)
         log.warning("%s: finishing the unit under way", signal.Signals(number).name)
 
-    with _handled(_heeded(), remember):
+    before = {number: signal.signal(number, remember) for number in _heeded()}
+    try:
         yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _heeded() -> list[signal.Signals]:
@@ -79,13 +81,3 @@ def _heeded() -> list[signal.Signals]:
     if threading.current_thread() is not threading.main_thread():
         return []  # only the main thread can set handlers
     return [number for number in _NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
-
-
-@contextmanager
-def _handled(numbers: Iterable[signal.Signals], handler: _Handler) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

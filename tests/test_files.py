@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from climdown import files
+from climdown.adjust.ot import ot_file
+from climdown.adjust.qdm import qdm_file
 from climdown.errors import OutputError
 from climdown.files import check_output, claimed, file_fingerprint
+from climdown.grid import Grid
+from climdown.regrid.file import regrid_file
+from tests.commands import write_tas
 
 # Holds an output until its standard input ends.
 HOLD = (
@@ -202,3 +208,24 @@ def test_a_byte_that_no_sample_reads_is_found_by_reading_all(tmp_path: Path) -> 
         for verify, digests in found.items():
             digests.add(file_fingerprint(path, verify=verify))
     assert {verify: len(digests) for verify, digests in found.items()} == {False: 1, True: 2}
+
+
+def test_every_file_that_is_written_is_held(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the functions, and also the map of `qdm`."""
+    write_tas(output.with_name("tas.nc"))
+    monkeypatch.chdir(output.parent)
+    tas, other = ["tas.nc"], output.with_name("other.nc")
+    calls: list[Callable[[], object]] = [
+        lambda: regrid_file(Path("tas.nc"), output, target=lambda _: Grid.regular(40, 42, 0, 1, 1)),
+        lambda: ot_file(tas, output, ref=tas, hist=tas),
+        lambda: qdm_file(tas, output, ref=tas, hist=tas),
+        lambda: qdm_file(tas, other, ref=tas, hist=tas, save_map=output),
+    ]
+    process = hold(output)
+    for call in calls:
+        match = rf"out\.nc is being written by another process \({process.pid} on"
+        with pytest.raises(OutputError, match=match) as error:
+            call()
+        assert "--wait" not in str(error.value), "only `climdown run` has it"
+    process.communicate("")
+    assert [path.name for path in output.parent.iterdir()] == ["tas.nc"]

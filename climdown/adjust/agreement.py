@@ -78,10 +78,6 @@ def _span(years: Sequence[int]) -> str:
     return f"{years[0]} to {years[-1]}" if len(years) > 1 else str(years[0])
 
 
-def _where(field: cf.Field) -> str:
-    return f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
-
-
 def _step(sample: cf.Field | Climatology) -> float:
     """Days; NaN where a single step does not say."""
     if isinstance(sample, Climatology):
@@ -98,10 +94,10 @@ def _check_steps(one: Series) -> None:
             name = (
                 f"the quantiles of prior {other.prior}"
                 if isinstance(other, Climatology)
-                else _where(other)
+                else other.where
             )
             raise InputError(
-                f"{_where(one.hist)} has a time step of {_length(first)}, {name} one of "
+                f"{one.hist.where} has a time step of {_length(first)}, {name} one of "
                 f"{_length(second)}; their quantiles do not compare: give both the same step, for "
                 "example with `cdo daymean` or `cdo monmean`"
             )
@@ -150,7 +146,7 @@ def _mean_of(one: Series, name: str) -> str:
     sample = getattr(one, name)
     if isinstance(sample, Climatology):
         return f"the mean of the quantiles of prior {sample.prior} is"
-    return f"{_where(sample)} has a mean of"
+    return f"{sample.where} has a mean of"
 
 
 def _warnings(one: Series, *, ranked: bool) -> Iterator[str]:

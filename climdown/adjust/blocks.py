@@ -209,10 +209,7 @@ def _spill(field: cf.Field, scratch: Scratch) -> None:
     for start in range(0, len(field.time), steps):
         values = field.read(slice(start, start + steps)).reshape(-1, scratch.cells)
         if np.isinf(values).any():
-            raise InputError(
-                f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' has infinite "
-                "values; set them to missing"
-            )
+            raise InputError(f"{field.where} has infinite values; set them to missing")
         scratch.write_times(start, values)
     field.refuse_undeclared_fill()
 

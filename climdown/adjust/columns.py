@@ -119,7 +119,7 @@ class Columns:
         return [
             AmountColumns(field.source_name, span, transform, _trace(field))
             for field, span, transform in zip(fields, self.spans, self.transforms, strict=True)
-            if (family := _family(field)) is not None and family.kind == "multiplicative"
+            if (family := cf.family_of_field(field)) is not None and family.kind == "multiplicative"
         ]
 
     def _check(self, series: Sequence[Series]) -> None:
@@ -169,10 +169,7 @@ class Columns:
                 block_rows = rows[start : start + steps]
                 block = field.read(slice(start, start + steps)).reshape(-1, cells)[block_rows >= 0]
                 if np.isinf(block).any():
-                    raise InputError(
-                        f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' has "
-                        "infinite values; set them to missing"
-                    )
+                    raise InputError(f"{field.where} has infinite values; set them to missing")
                 transform = self.transforms[i]
                 block = block if transform is None else _forward(transform, block)
                 values[block_rows[block_rows >= 0], i * cells : (i + 1) * cells] = block
@@ -200,17 +197,12 @@ def _sample(name: str, fields: Sequence[cf.Field]) -> _Sample:
     return _Sample(tuple(fields), rows, fields[0].time.centres[rows[0] >= 0])
 
 
-def _family(field: cf.Field) -> cf.VariableFamily | None:
-    return cf.family_of_array(cf.like_array(field)) or cf.family_of(field.quantity)
-
-
 def _trace(field: cf.Field) -> float | None:
     """Less is none, in the field's units."""
-    family = _family(field)
+    family = cf.family_of_field(field)
     if family is None or family.trace is None:
         return None
-    units = family.quantity.units, field.quantity.units
-    return float(cf.convert_units(np.array([family.trace]), *units)[0])
+    return family.in_units(family.trace, field.quantity.units)
 
 
 def _transform(field: cf.Field) -> Log | None:

@@ -28,7 +28,7 @@ from climdown.adjust.shared_days import share_days
 from climdown.arrays import Float32, Index
 from climdown.compute.device import check_device, plain_errors
 from climdown.errors import ConvergenceError, InputError
-from climdown.files import check_output, refuse_inputs
+from climdown.files import owned
 from climdown.inputs import matching
 
 
@@ -62,31 +62,32 @@ def ot_file(
         ClimdownError: one of its other kinds.
     """
     output, options = Path(output), options or OTOptions()
-    check_output(output, overwrite=overwrite)
-    refuse_inputs(output, [*sim, *ref, *hist])
-    check_device(device)
-    sources = open_variables(cf.Sources.open(sim), variables, select)
-    first = sources[0]
-    written = matching.select_period(first, period)
-    series = open_series(sources, ref, hist, grid, ref_period, hist_period, select)
-    for source in sources:
-        if not is_known(source):
-            warn_of_unknown(source)
-    _, samples = agree(series, options.group, ranked=False)
-    adjusted, lines = transport_series(series, options, device=device)
-    lines += samples
-    by_name = {source.source_name: values for source, values in zip(sources, adjusted, strict=True)}
-    description = describe(options)
-    stream.write_series(
-        output,
-        grid=series[0].grid,
-        time=first.time.isel(written),
-        variables=[output_variable(source, description) for source in sources],
-        attributes=global_attributes(first, command, lines),
-        read=lambda name, part: by_name[name][written][part],
-        scalars=first.scalars,
-    )
-    return Summary(output, tuple(lines))
+    with owned(output, [*sim, *ref, *hist], overwrite=overwrite):
+        check_device(device)
+        sources = open_variables(cf.Sources.open(sim), variables, select)
+        first = sources[0]
+        written = matching.select_period(first, period)
+        series = open_series(sources, ref, hist, grid, ref_period, hist_period, select)
+        for source in sources:
+            if not is_known(source):
+                warn_of_unknown(source)
+        _, samples = agree(series, options.group, ranked=False)
+        adjusted, lines = transport_series(series, options, device=device)
+        lines += samples
+        by_name = {
+            source.source_name: values for source, values in zip(sources, adjusted, strict=True)
+        }
+        description = describe(options)
+        stream.write_series(
+            output,
+            grid=series[0].grid,
+            time=first.time.isel(written),
+            variables=[output_variable(source, description) for source in sources],
+            attributes=global_attributes(first, command, lines),
+            read=lambda name, part: by_name[name][written][part],
+            scalars=first.scalars,
+        )
+        return Summary(output, tuple(lines))
 
 
 def describe(options: OTOptions) -> str:

@@ -58,7 +58,7 @@ def warn_of_unknown(sim: cf.Field) -> None:
 
 def is_known(sim: cf.Field) -> bool:
     """Whether a quantity is of a known family, or has known limits."""
-    family = cf.family_of_array(cf.like_array(sim)) or cf.family_of(sim.quantity)
+    family = cf.family_of_field(sim)
     return family is not None or cf.physical_limits(sim.quantity) is not None
 
 

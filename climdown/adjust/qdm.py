@@ -28,7 +28,7 @@ from climdown.bias.stored_map import HIST, REF, StoredMap, map_attributes, read_
 from climdown.cf.recognition import mismatch
 from climdown.compute.engine import Engine, open_engine
 from climdown.errors import ConfigError, InputError
-from climdown.files import check_output, refuse_inputs
+from climdown.files import owned
 from climdown.inputs import matching
 from climdown.inputs.checks import check_values
 from climdown.inputs.onto import regridded_to
@@ -76,26 +76,27 @@ def qdm_file(
     """
     output, options = Path(output), options or QDMOptions()
     inputs = [*sim, *(ref or ()), *(hist or ()), *([] if load_map is None else [load_map])]
-    _check_outputs(output, save_map, inputs, overwrite)
-    (source,) = open_variables(
-        cf.Sources.open(sim), () if variable is None else (variable,), select, most=1
-    )
-    written = matching.select_period(source, period)
-    stored = None
-    if load_map is None:
-        (series,) = open_series([source], ref, hist, grid, ref_period, hist_period, select)
-        shared, samples = agree([series], options.group, ranked=options.ranks == "sim")
-        settings = choose_settings(shared.series[0], options)
-    else:
-        _refuse_training(ref, hist, grid, ref_period, hist_period, save_map)
-        stored = read_map(Path(cf.expand_paths([load_map])[0]))
-        series = _with_map(source, stored)
-        settings = settings_of_map(stored, options, series.sim)
-        check_values(series.sim, empty_steps=True)
-        shared, samples = share_months(series, stored.settings.months), []
-        warn_of_lost_days(series.sim, shared.steps)
-    log.info("%s", settings.describe())
     with ExitStack() as stack:
+        for path in _outputs(output, save_map):
+            stack.enter_context(owned(path, inputs, overwrite=overwrite))
+        (source,) = open_variables(
+            cf.Sources.open(sim), () if variable is None else (variable,), select, most=1
+        )
+        written = matching.select_period(source, period)
+        stored = None
+        if load_map is None:
+            (series,) = open_series([source], ref, hist, grid, ref_period, hist_period, select)
+            shared, samples = agree([series], options.group, ranked=options.ranks == "sim")
+            settings = choose_settings(shared.series[0], options)
+        else:
+            _refuse_training(ref, hist, grid, ref_period, hist_period, save_map)
+            stored = read_map(Path(cf.expand_paths([load_map])[0]))
+            series = _with_map(source, stored)
+            settings = settings_of_map(stored, options, series.sim)
+            check_values(series.sim, empty_steps=True)
+            shared, samples = share_months(series, stored.settings.months), []
+            warn_of_lost_days(series.sim, shared.steps)
+        log.info("%s", settings.describe())
         engine = stack.enter_context(open_engine(scheduler, device))
         scratch, report = _adjust(
             shared.series[0],
@@ -129,15 +130,13 @@ def _refuse_training(*entries: object) -> None:
         )
 
 
-def _check_outputs(
-    output: Path, save_map: Path | None, inputs: list[str | Path], overwrite: bool
-) -> None:
-    for path in (output, save_map):
-        if path is not None:
-            check_output(path, overwrite=overwrite)
-            refuse_inputs(path, inputs)
-    if save_map is not None and save_map.resolve() == output.resolve():
+def _outputs(output: Path, save_map: Path | None) -> list[Path]:
+    """The files to write, which must be two."""
+    if save_map is None:
+        return [output]
+    if save_map.resolve() == output.resolve():
         raise ConfigError(f"{output} is both output and map; choose another --save-map")
+    return [output, save_map]
 
 
 def _adjust(

@@ -69,7 +69,7 @@ def choose_settings(series: Series, options: QDMOptions) -> Settings:
         ConfigError: a grouping, tail or number of quantiles that the prior does not have.
     """
     sim = series.sim
-    family = cf.family_of_array(cf.like_array(sim)) or cf.family_of(sim.quantity)
+    family = cf.family_of_field(sim)
     trace = None if family is None else family.trace
     limits = cf.physical_limits(sim.quantity)
     kind = options.kind
@@ -78,8 +78,7 @@ def choose_settings(series: Series, options: QDMOptions) -> Settings:
     dry = None
     if family is not None and trace is not None and kind == "multiplicative":
         threshold = trace if options.dry_threshold is None else options.dry_threshold
-        units = family.quantity.units, sim.quantity.units
-        dry = float(cf.convert_units(np.array([threshold]), *units)[0])
+        dry = family.in_units(threshold, sim.quantity.units)
     nodes = options.quantiles or (_QUANTILES if trace is None else _RAIN_QUANTILES)
     if isinstance(series.ref, Climatology):
         nodes = series.ref.quantiles.shape[1]

@@ -25,6 +25,7 @@ from climdown.cf.decoding import is_undecoded_time
 from climdown.cf.fields import Field
 from climdown.cf.fills import FillWatch, refuse_undeclared_fill
 from climdown.cf.limits import Limits, physical_limits
+from climdown.cf.missing import is_packed
 from climdown.cf.opening import (
     Location,
     Url,
@@ -38,6 +39,7 @@ from climdown.cf.quantities import (
     VariableFamily,
     family_of,
     family_of_array,
+    family_of_field,
     like_array,
     quantity_like,
 )
@@ -80,12 +82,14 @@ __all__ = [
     "extreme",
     "family_of",
     "family_of_array",
+    "family_of_field",
     "global_attributes",
     "gridded_variables",
     "has_time",
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "is_packed",
     "is_undecoded_time",
     "is_zarr",
     "labels",

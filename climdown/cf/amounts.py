@@ -19,19 +19,9 @@ _HOURS_IN_NAME = re.compile(r"_(\d+)_?(?:h|hrs?|hours?)(?![a-z0-9])", re.IGNOREC
 _MOST_HOURS = 31 * 24  # more than a month in a name is a year or a number of another kind
 _MONTH = 365.2425 / 12.0
 # ECMWF's names of amounts; its monthly means of them are scaled to a day.
-_ECMWF_NAMES = {"total_precipitation"} | {
-    "tp",
-    "cp",
-    "lsp",
-    "sf",
-    "e",
-    "ro",
-    "sro",
-    "ssro",
-    "ssrd",
-    "strd",
-    "ssr",
-    "str",
+_ECMWF_NAMES = {
+    *("total_precipitation", "tp", "cp", "lsp", "sf", "e", "ro", "sro", "ssro"),
+    *("ssrd", "strd", "ssr", "str"),
 }
 _LEADS = {"step", "forecast_period", "leadtime", "lead_time"}
 _ADVICE = "add bounds of time that span the hours of each amount, or give it as a rate"

@@ -11,6 +11,7 @@ import xarray as xr
 
 from climdown.arrays import AnyArray, Float32, Float64, Index
 from climdown.cf.amounts import Lead
+from climdown.cf.axes import as_slice
 from climdown.cf.fills import FillWatch, refuse_undeclared_fill
 from climdown.cf.opening import (
     Location,
@@ -79,9 +80,14 @@ class Field:
         if isinstance(self.cells, Grid):
             return self.cells
         raise GridError(
-            f"{self._where()}: variable '{self.source_name}' lies on a mesh "
+            f"{self.where} lies on a mesh "
             f"({self.cells.describe()}); regrid it first, with `climdown regrid` or --grid"
         )
+
+    @property
+    def where(self) -> str:
+        """Its files and its name there, for people."""
+        return f"{describe_paths(self.paths)}: variable '{self.source_name}'"
 
     def read(self, part: slice) -> Float32:
         """Values of a block of time steps in the quantity's units, shape (time, *cells.shape).
@@ -134,7 +140,7 @@ class Field:
         grid = turned.isel(slice(rows[0], rows[-1] + 1), slice(0, columns.size))
         if self._maps:
             return self.regridded(grid, lambda values: values[..., rows, :][..., columns])
-        index = {"lat": _as_slice(rows), "lon": _as_slice(columns)}
+        index = {"lat": as_slice(rows), "lon": as_slice(columns)}
         segments = tuple(segment.isel(index) for segment in self.segments)
         return replace(self, cells=grid, segments=segments)
 
@@ -220,9 +226,3 @@ def _touching_longitudes(grid: Grid, target: Grid) -> tuple[Index | None, Grid]:
     centres = low + (grid.lon - grid.lon_edges[:-1])[columns]
     edges = np.append(low, low[-1] + width[-1])
     return columns, Grid(grid.lat, centres, grid.lat_edges, edges, point=grid.point)
-
-
-def _as_slice(index: Index) -> slice | Index:
-    """Contiguous positions as a slice: files are read many times faster."""
-    contiguous = bool((np.diff(index) == 1).all())
-    return slice(int(index[0]), int(index[-1]) + 1) if contiguous else index

@@ -52,6 +52,10 @@ class VariableFamily:
             return -np.inf, np.inf
         return float(low), float(high)
 
+    def in_units(self, value: float, units: str) -> float:
+        """A number in the quantity's units, in others that these convert to."""
+        return float(convert_units(np.array([value]), self.quantity.units, units)[0])
+
 
 # What ERA5's public archives, ARCO-ERA5 and WeatherBench 2, call them.
 _ARCHIVE_NAMES = {
@@ -181,6 +185,11 @@ def family_of(quantity: Quantity) -> VariableFamily | None:
         and rate_units(quantity.units, family.quantity.units) == quantity.units
     )
     return _at_level(next(fitting, None), quantity.level)
+
+
+def family_of_field(field: Field) -> VariableFamily | None:
+    """The family that a field belongs to, by its file, else by what was asked for; None if none."""
+    return family_of_array(like_array(field)) or family_of(field.quantity)
 
 
 def like_array(field: Field) -> xr.DataArray:

@@ -274,7 +274,7 @@ def _join(pieces: Sequence[Field]) -> Field:
 def _with_step_days(field: Field) -> Field:
     """The lengths of the steps for a field of amounts; one of rates as it is."""
     written = str(field.segments[0].attrs["units"])
-    where = f"{describe_paths(field.paths)}: variable '{field.source_name}'"
+    where = field.where
     if readable_units(written) == field.source_units:
         return _with_doubts(field, where)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +27,6 @@ from climdown.cli.parameters import (
     print_adjusted,
     split_sim_and_out,
 )
-from climdown.files import owned
 
 EXAMPLES = examples(
     "climdown ot --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
@@ -68,21 +66,20 @@ def ot(
     from climdown.adjust.ot import ot_file
 
     inputs, output = split_sim_and_out(sim)
-    with owned(Path(output), [*inputs, *ref, *hist], overwrite=overwrite):
-        summary = ot_file(
-            inputs,
-            output,
-            ref=ref,
-            hist=hist,
-            options=options,
-            variables=variable or (),
-            grid=grid,
-            ref_period=ref_period,
-            hist_period=hist_period,
-            period=time,
-            select=dict(parse_selection(select)),
-            device=device,
-            overwrite=overwrite,
-            command=command_line(),
-        )
+    summary = ot_file(
+        inputs,
+        output,
+        ref=ref,
+        hist=hist,
+        options=options,
+        variables=variable or (),
+        grid=grid,
+        ref_period=ref_period,
+        hist_period=hist_period,
+        period=time,
+        select=dict(parse_selection(select)),
+        device=device,
+        overwrite=overwrite,
+        command=command_line(),
+    )
     print_adjusted(summary.output, summary.lines)

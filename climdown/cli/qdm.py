@@ -30,7 +30,6 @@ from climdown.cli.parameters import (
     print_adjusted,
     split_sim_and_out,
 )
-from climdown.files import owned
 
 EXAMPLES = examples(
     "climdown qdm --ref obs.nc --hist hist.nc ssp585.nc adjusted.nc",
@@ -95,10 +94,7 @@ def qdm(
     from climdown.adjust.qdm import qdm_file
 
     inputs, output = split_sim_and_out(sim)
-    with (
-        owned(Path(output), [*inputs, *(ref or ()), *(hist or ())], overwrite=overwrite),
-        progress_bar("blocks") as bar,
-    ):
+    with progress_bar("blocks") as bar:
         summary = qdm_file(
             inputs,
             output,

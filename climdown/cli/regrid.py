@@ -10,7 +10,6 @@ import typer
 from climdown.cli.console import command_line, log, out
 from climdown.cli.help import examples
 from climdown.cli.parameters import INPUT, METHOD, OUTPUT, Overwrite
-from climdown.files import owned
 
 EXAMPLES = examples(
     "climdown regrid in.nc out.nc --grid 0.5",
@@ -74,22 +73,21 @@ def regrid(
     from climdown.regrid import file
 
     command = command_line()
-    with owned(output, [source], overwrite=overwrite):
-        for report in file.regrid_file(
-            source,
-            output,
-            target=named_grid(grid),
-            method=method,
-            backend=backend,
-            min_coverage=min_coverage,
-            overwrite=overwrite,
-            command=command,
-        ):
-            log.info(
-                "%s: %s; weights %s, %.1f %% of the target's cells covered",
-                report.name,
-                report.source,
-                report.backend,
-                100 * report.covered,
-            )
+    for report in file.regrid_file(
+        source,
+        output,
+        target=named_grid(grid),
+        method=method,
+        backend=backend,
+        min_coverage=min_coverage,
+        overwrite=overwrite,
+        command=command,
+    ):
+        log.info(
+            "%s: %s; weights %s, %.1f %% of the target's cells covered",
+            report.name,
+            report.source,
+            report.backend,
+            100 * report.covered,
+        )
     out.print(str(output), highlight=False, markup=False)

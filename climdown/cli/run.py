@@ -29,10 +29,9 @@ from climdown.cli.parameters import (
 )
 from climdown.config import DEFAULT_METHOD, RunConfig
 from climdown.errors import ConfigError
-from climdown.files import beside, check_output
 from climdown.methods.registry import all_options, listed, methods
 from climdown.options import Option
-from climdown.pipeline.choices import choose
+from climdown.pipeline.choices import check_output, choose
 from climdown.signals import stop_requested
 
 if TYPE_CHECKING:
@@ -172,9 +171,7 @@ def run(
     )
     *inputs, output = files
     choose(config)
-    check_output(
-        Path(output), overwrite=overwrite or wait or beside(Path(output), "parts").is_dir()
-    )
+    check_output(Path(output), config)
     # Slow imports come after all that can be refused without them.
     from climdown.pipeline.plan import describe
     from climdown.pipeline.planning import make_plan

@@ -41,7 +41,7 @@ def check_values(
         InputError: infinite values, an undeclared fill value, values that the quantity cannot
             have or that are nothing like the typical ones, or time steps without any value.
     """
-    where = f"{cf.describe_paths(field.paths)}: variable '{field.source_name}'"
+    where = field.where
     family = cf.family_of(field.quantity) or cf.family_of_array(cf.like_array(field))
     tally = Tally(family, field.quantity.units)
     steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
@@ -144,9 +144,8 @@ def _refuse_running_sums(field: cf.Field) -> None:
     how = _growing(amounts) or _resetting(amounts, field.time.dates[: len(values)])
     if how is not None:
         raise InputError(
-            f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' holds sums that "
-            f"{how}; expected amounts of each step: take differences first, or the last sums of "
-            "each day with bounds of time"
+            f"{field.where} holds sums that {how}; expected amounts of each step: take "
+            "differences first, or the last sums of each day with bounds of time"
         )
 
 

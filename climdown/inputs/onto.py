@@ -32,7 +32,7 @@ def _at(field: cf.Field, place: Grid, grid: Grid) -> cf.Field:
     """A field of one place as one of the same place; equal points need no cells."""
     if not place.is_at(grid):
         raise GridError(
-            f"{cf.describe_paths(field.paths)}: variable '{field.source_name}' is of "
+            f"{field.where} is of "
             f"{place.describe()}; expected {grid.describe()}: give files of the same point, or "
             "bounds of latitude and longitude to average over cells"
         )

@@ -6,7 +6,6 @@ resumed run reads it, and so can every process that takes part.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,15 +25,13 @@ from climdown.adjust.series import (
 )
 from climdown.arrays import Float32, Float64
 from climdown.errors import InputError
-from climdown.files import file_fingerprint, flush_folder, placed
+from climdown.files import fingerprints, flush_folder, placed
 from climdown.grid import Grid
 from climdown.inputs.matching import Matched, quantity
 from climdown.inputs.onto import regridded_to
 from climdown.priors.card import Variable
 from climdown.priors.prior import Prior
-from climdown.stream import is_intact, seal
-
-log = logging.getLogger(__name__)
+from climdown.stream import is_usable, seal
 
 _BLOCK_BYTES = 64 << 20
 
@@ -58,9 +55,9 @@ class Reference:
     def identity(self) -> dict[str, Any]:
         """Fingerprints and periods, as JSON values."""
         return {
-            "historical": _fingerprints(self.historical, verify=self.verify),
+            "historical": fingerprints(cf.expand_paths(self.historical), verify=self.verify),
             "historical_period": self.historical_period,
-            "reference": _fingerprints(self.observed, verify=self.verify),
+            "reference": fingerprints(cf.expand_paths(self.observed), verify=self.verify),
             "reference_period": self.observed_period,
         }
 
@@ -256,18 +253,9 @@ def _open_series(
     return series
 
 
-def _fingerprints(names: Sequence[str], *, verify: bool) -> list[list[str]]:
-    return [[path.name, file_fingerprint(path, verify=verify)] for path in cf.expand_paths(names)]
-
-
 def _is_there(path: Path, key: str) -> bool:
     """Whether a variable has been adjusted; a damaged part is adjusted anew, and said so."""
-    if not path.is_file():
-        return False
-    if intact := is_intact(path, key):
-        return intact
-    log.warning("%s is damaged, or no part of this run: it is adjusted anew", path)
-    return False
+    return path.is_file() and is_usable(path, key, otherwise="adjusted")
 
 
 def _part_reader(path: Path) -> Reader:

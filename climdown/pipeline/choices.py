@@ -6,8 +6,10 @@ Light to import: the command line refuses what does not fit before anything slow
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from climdown import files
 from climdown.adjust.options import OPTIONS
 from climdown.config.run import RunConfig
 from climdown.methods.method import Method
@@ -58,6 +60,18 @@ def choose(config: RunConfig) -> Choices:
     )
 
 
+def check_output(output: Path, config: RunConfig) -> None:
+    """Refuse an output that a run cannot write.
+
+    Where parts lie, or another process is waited for, it may be there: the one of this very run.
+
+    Raises:
+        OutputError: says why, and the remedy.
+    """
+    resumed = config.wait or files.parts_folder(output).is_dir()
+    files.check_output(output, overwrite=config.overwrite or resumed)
+
+
 def _adjustment(method: Method, config: RunConfig) -> str | None:
     names = ("none", *OPTIONS)
     require(
@@ -76,10 +90,10 @@ def _adjustment(method: Method, config: RunConfig) -> str | None:
 
 def _check_reference(method: Method, config: RunConfig, adjustment: str | None) -> None:
     """Files and periods that an adjustment needs, or that nothing needs."""
-    files = config.historical or config.reference
+    given = config.historical or config.reference
     periods = config.historical_period or config.reference_period
     require(
-        adjustment is not None or not (files or periods or config.bias_options),
+        adjustment is not None or not (given or periods or config.bias_options),
         "--historical, --reference and their periods are for bias adjustment; give --bias "
         f"{listed(list(OPTIONS), 'or')}",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -81,7 +80,8 @@ def _finished(plan: Plan, begun: float) -> Summary:
     if not is_output_of(plan, plan.output):
         files.check_output(plan.output, overwrite=False)
     log.info("%s is finished", plan.output)
-    shutil.rmtree(stream.parts_folder(plan.output), ignore_errors=True)
+    if (parts := files.parts_folder(plan.output)).is_dir():
+        files.remove_folder(parts)
     return Summary(plan.output, plan.total, plan.total, time.monotonic() - begun)
 
 

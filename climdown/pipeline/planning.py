@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from climdown import cf, files, stream
+from climdown import cf, files
 from climdown.arrays import Float64
 from climdown.compute.device import choose_batch_size, choose_device
 from climdown.config import RunConfig
@@ -23,7 +23,7 @@ from climdown.methods.method import GuidedVariable, Problem
 from climdown.pipeline import effective_resolution
 from climdown.pipeline.adjustment import AdjustedInput, Reference, plan_adjustment
 from climdown.pipeline.autocorrelation import Autocorrelation, choose_autocorrelation
-from climdown.pipeline.choices import Choices, choose
+from climdown.pipeline.choices import Choices, check_output, choose
 from climdown.pipeline.observer import Observer
 from climdown.pipeline.plan import Plan
 from climdown.priors.build import make_tiles
@@ -43,9 +43,7 @@ def make_plan(
         ClimdownError: one of its kinds.
     """
     output, choices = Path(output), choose(config)
-    # Where parts lie, an output may be the one that they were joined into.
-    resumed = stream.parts_folder(output).is_dir() or config.wait
-    files.check_output(output, overwrite=config.overwrite or resumed)
+    check_output(output, config)
     paths = cf.expand_paths(inputs)
     files.refuse_inputs(output, [*paths, *config.historical, *config.reference])
     sources = cf.Sources.open(paths)
@@ -56,9 +54,7 @@ def make_plan(
     grid = _filter_grid(prior, matched, choices, config)
     problem = _problem(prior, matched.fields, grid, device)
     plan = Plan(
-        inputs=tuple(
-            (path.name, files.file_fingerprint(path, verify=config.verify)) for path in paths
-        ),
+        inputs=files.fingerprints(paths, verify=config.verify),
         period=config.period,
         select=dict(config.select),
         prior=prior,
@@ -85,7 +81,7 @@ def make_plan(
 
 def _check_room(plan: Plan) -> None:
     """Refuse, before anything is computed, what the disk cannot hold."""
-    parts = stream.parts_folder(plan.output)
+    parts = files.parts_folder(plan.output)
     there = sum(path.stat().st_size for path in parts.glob("*.npy"))
     free = shutil.disk_usage(plan.output.resolve().parent).free + there
     wanted = plan.total * plan.field_bytes

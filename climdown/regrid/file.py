@@ -86,10 +86,10 @@ def regrid_file(
     source = Path(first)
     if not source.is_file():
         raise InputError(f"{first}: is a Zarr store; expected a NetCDF file to regrid")
-    if output.exists() and source.samefile(output):
-        raise ConfigError(f"{output} is both input and output; choose another output")
-    files.check_output(output, overwrite=overwrite)
-    with cf.open_dataset(source) as dataset:
+    with (
+        files.owned(output, [source], overwrite=overwrite),
+        cf.open_dataset(source) as dataset,
+    ):
         plan = _FilePlan(source, dataset, target, method, backend)
         plan.warn_of_losses()
         stream.write_on_grid(
@@ -266,7 +266,7 @@ def _variable_attributes(
     dropped = _STORAGE_ATTRIBUTES | _CELL_ATTRIBUTES
     attributes = {k: v for k, v in array.attrs.items() if k not in dropped}
     typed = {n: np.asarray(attributes.pop(n)) for n in _TYPED_ATTRIBUTES if n in attributes}
-    if not _is_packed(array):
+    if not cf.is_packed(array.encoding):
         kind = "f8" if _needs_double(array) else "f4"
         converted = _TYPED_ATTRIBUTES if method == "nearest" else _TYPED_ATTRIBUTES[:3]
         attributes |= {n: value.astype(kind) for n, value in typed.items() if n in converted}
@@ -291,12 +291,8 @@ def _is_field(array: xr.DataArray) -> bool:
     return numeric and not dates and array.attrs.get("standard_name") != "cell_area"
 
 
-def _is_packed(array: xr.DataArray) -> bool:
-    return bool({"scale_factor", "add_offset"} & set(array.encoding))
-
-
 def _needs_double(array: xr.DataArray) -> bool:
     """Whether single precision would lose digits that the file has."""
     stored = np.dtype(array.encoding.get("dtype", array.dtype))
     digits = stored.itemsize > (4 if stored.kind == "f" else 2)
-    return digits and not _is_packed(array)
+    return digits and not cf.is_packed(array.encoding)

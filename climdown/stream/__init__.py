@@ -3,11 +3,12 @@
 Files appear under their names when they are whole, or not at all.
 """
 
+from climdown.files import parts_folder
 from climdown.stream.ensemble import Template, join
-from climdown.stream.parts import PartStore, Unit, parts_folder, plan_units
+from climdown.stream.parts import PartStore, Unit, plan_units
 from climdown.stream.quantile_map import map_writer, rows_of
 from climdown.stream.regridded import GriddedVariable, write_on_grid
-from climdown.stream.seals import is_intact, seal
+from climdown.stream.seals import is_usable, seal
 from climdown.stream.time_series import write_fields, write_series
 from climdown.stream.writing import FILL_VALUE, OutputVariable
 
@@ -18,7 +19,7 @@ __all__ = [
     "PartStore",
     "Template",
     "Unit",
-    "is_intact",
+    "is_usable",
     "join",
     "map_writer",
     "parts_folder",

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +20,8 @@ import numpy as np
 
 from climdown.arrays import Float32, Index
 from climdown.errors import OutputError, ResumeError
-from climdown.files import beside, place_text, placed
-from climdown.stream.seals import is_intact, seal
-
-log = logging.getLogger(__name__)
+from climdown.files import parts_folder, place_text, placed, remove_folder
+from climdown.stream.seals import is_usable, seal
 
 # A unit is about so large: a parallel file system suffers from many small files.
 UNIT_BYTES = 64 << 20
@@ -178,14 +174,9 @@ class PartStore:
         return np.concatenate(blocks)
 
     def remove(self) -> None:
-        """Delete the parts, after they have been joined.
-
-        Under another name, so that a process killed meanwhile leaves no half of them.
-        """
+        """Delete the parts, after they have been joined."""
         self._open = None
-        gone = self.folder.with_name(f"{self.folder.name}.{secrets.token_hex(4)}.tmp")
-        self.folder.rename(gone)
-        shutil.rmtree(gone)
+        remove_folder(self.folder)
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes left half written; nobody else writes here."""
@@ -197,10 +188,9 @@ class PartStore:
         for _, _, path in self._parts():
             if path.name in self._intact:
                 continue
-            if is_intact(path, self._key(path.name)):
+            if is_usable(path, self._key(path.name), otherwise="drawn"):
                 self._intact.add(path.name)
             else:
-                log.warning("%s is damaged, or no part of this run: it is drawn anew", path)
                 path.unlink()
 
     def _key(self, name: str) -> str:
@@ -217,11 +207,6 @@ class PartStore:
             start, stop, path = next(p for p in self._parts() if p[0] <= field < p[1])
             self._open = start, stop, _mapped(path, stop - start)
         return self._open
-
-
-def parts_folder(output: Path) -> Path:
-    """Where the parts of an output lie."""
-    return beside(output, "parts")
 
 
 def _mapped(path: Path, fields: int) -> Float32:

@@ -7,7 +7,10 @@ that belong to another run or to another place in this one.
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _MARK = b"climdown part\0"
 _DIGEST_BYTES = 32
@@ -26,7 +29,19 @@ def seal(path: Path, key: str) -> None:
         stream.write(_MARK + digest)
 
 
-def is_intact(path: Path, key: str) -> bool:
+def is_usable(path: Path, key: str, *, otherwise: str) -> bool:
+    """Whether a part is whole and the one of this key; what is not is named in the log.
+
+    Args:
+        otherwise: what is done with such a part anew, for people.
+    """
+    intact = _is_intact(path, key)
+    if not intact:
+        log.warning("%s is damaged, or no part of this run: it is %s anew", path, otherwise)
+    return intact
+
+
+def _is_intact(path: Path, key: str) -> bool:
     """Whether a file ends in the seal of what it holds, under this key."""
     size = path.stat().st_size - _SEAL_BYTES
     if size < 0:
