@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -35,14 +35,34 @@ class Engine:
     threads: int
     device: str
 
-    def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    def map(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], *, abreast: bool = False
+    ) -> Iterator[Result]:
         """Results in order.
+
+        Args:
+            abreast: here, too, several tasks at once, each by one thread, while the next is made.
 
         Raises:
             ConfigError: the cluster lost a block, or the device ran out of memory.
         """
         with plain_errors():
-            yield from map(work, tasks) if self.client is None else self._submit(work, tasks)
+            if self.client is not None:
+                yield from self._submit(work, tasks)
+            elif abreast and self.threads > 1:
+                yield from self._abreast(work, tasks)
+            else:
+                yield from map(work, tasks)
+
+    def _abreast(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        waiting: deque[Future[Result]] = deque()
+        with ThreadPoolExecutor(self.threads) as pool:
+            for task in tasks:
+                waiting.append(pool.submit(work, task))
+                if len(waiting) >= self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def _submit(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         waiting: deque[Any] = deque()

@@ -1,0 +1,119 @@
+"""Where steps lie in time: in units of work, and in the blocks that the bootstrap resamples.
+
+A unit is a year, or the season of a year where the files hold some months only: spells, sums over
+days and yearly extremes are counted within it. Sums of single steps are kept by blocks of some
+days, sums of maps by groups of blocks, and what needs consecutive steps by units.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from climdown import cf
+from climdown.arrays import Index, Int64
+
+Along = Literal["blocks", "groups", "units"]
+
+_BLOCK_DAYS = 10.0
+# With fewer units groups are cut within them.
+_FEWEST_UNITS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Steps of a time axis that are judged, and the segments that each lies in.
+
+    Attributes:
+        steps: positions on the axis, ascending, shape (n,).
+        unit, block, group: of each step, counted from 0, ascending, shape (n,).
+        month: of each step, 0 to 11, shape (n,).
+        number: of each step; grows by one from step to step, shape (n,).
+        step_days: length of a step.
+    """
+
+    steps: Index
+    unit: Index
+    block: Index
+    group: Index
+    month: Index
+    number: Int64
+    step_days: float
+
+    def count(self, along: Along) -> int:
+        """Number of segments of a kind."""
+        labels = {"blocks": self.block, "groups": self.group, "units": self.unit}[along]
+        return int(labels[-1]) + 1
+
+    @cached_property
+    def units(self) -> tuple[slice, ...]:
+        """The steps of each unit, as positions among those judged."""
+        return tuple(runs(self.unit))
+
+    def take(self, part: slice) -> Segments:
+        """A stretch of the steps, with the labels that they have."""
+        return replace(
+            self,
+            steps=self.steps[part],
+            unit=self.unit[part],
+            block=self.block[part],
+            group=self.group[part],
+            month=self.month[part],
+            number=self.number[part],
+        )
+
+
+def runs(labels: Index) -> list[slice]:
+    """Stretches of equal neighbours."""
+    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def segments(axis: cf.TimeAxis, steps: Index, *, most_groups: int = 24) -> Segments:
+    """Cut the steps of an axis that are judged into units, blocks and groups.
+
+    Args:
+        steps: positions, ascending, at least one.
+        most_groups: bounds the memory of sums of maps.
+    """
+    dates = axis.centres[steps]
+    step_days = axis.step_days if len(axis) > 1 else 1.0
+    month = np.array([d.month - 1 for d in dates], dtype=np.intp)
+    first = _first_month(month)
+    year = np.array([d.year for d in dates]) - (month < first)
+    unit = np.cumsum(np.append(0, np.diff(year) != 0))
+    number = cf.step_numbers(dates, step_days)
+    block = _blocks(unit, number, step_days)
+    return Segments(steps, unit, block, _groups(unit, block, most_groups), month, number, step_days)
+
+
+def _first_month(month: Index) -> int:
+    """With which month a season of the year begins: the one after the longest gap; 0 for all."""
+    present = np.isin(np.arange(12), month)
+    gaps = [_months_missing_before(present, m) if present[m] else 0 for m in range(12)]
+    return int(np.argmax(gaps))
+
+
+def _months_missing_before(present: np.typing.NDArray[np.bool_], month: int) -> int:
+    back = np.roll(present[::-1], month)  # the month before, the one before that, ...
+    return int(np.argmax(back))
+
+
+def _blocks(unit: Index, number: Int64, step_days: float) -> Index:
+    length = max(1, round(_BLOCK_DAYS / step_days))
+    labels = np.zeros(len(unit), dtype=np.intp)
+    for part in runs(unit):
+        labels[part] = (number[part] - number[part][0]) // length
+    changes = (np.diff(unit) != 0) | (np.diff(labels) != 0)
+    return np.asarray(np.cumsum(np.append(0, changes)), dtype=np.intp)
+
+
+def _groups(unit: Index, block: Index, most: int) -> Index:
+    """At most so many runs of blocks; of whole units where there are enough of them."""
+    labels = unit if unit[-1] + 1 >= min(_FEWEST_UNITS, most) else block
+    count = int(labels[-1]) + 1
+    return np.asarray(labels * min(most, count) // count, dtype=np.intp)

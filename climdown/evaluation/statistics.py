@@ -1,0 +1,47 @@
+"""What statistics are: functions that give sums, which add over time, shards and workers.
+
+A statistic of a *source* sees its values alone, a statistic of *pairs* sees members and the
+reference of the same steps. Each returns sums by name, one set for each step (`STEP`), for a
+stretch of steps (`STRETCH`), or for a whole unit of consecutive steps (`UNIT`). All arrays of sums
+are float64; missing values are NaN in what comes in, and have weight 0 in what goes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from climdown.arrays import Float32, Float64
+from climdown.evaluation.scene import Scene
+from climdown.evaluation.segments import Segments
+
+Sums: TypeAlias = dict[str, Float64]
+"""Sums by name. Of a STEP statistic each has shape (time, ...); of others (...)."""
+
+OfSource: TypeAlias = Callable[[Scene, Float32, Segments], Sums]
+"""Fields of one source: values of shape (time, member, ny, nx)."""
+OfSeries: TypeAlias = Callable[[Scene, Float32, Segments], Sums]
+"""Series of some cells (`Scene.cells`): values of shape (time, member, cells)."""
+OfPairs: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
+"""Members, shape (time, member, ny, nx), and the reference of the same steps, (time, ny, nx)."""
+OfInput: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
+"""Coarse means of members, shape (time, member, cy, cx), and the input, (time, cy, cx)."""
+OfVariables: TypeAlias = Callable[[Mapping[str, Scene], Mapping[str, Float32], Segments], Sums]
+"""Series of several variables of one source by name, each of shape (time, member, cells)."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All statistics by what they see and what they sum over."""
+
+    step_of_source: tuple[OfSource, ...] = ()
+    stretch_of_source: tuple[OfSource, ...] = ()
+    stretch_of_series: tuple[OfSeries, ...] = ()
+    unit_of_series: tuple[OfSeries, ...] = ()
+    step_of_pairs: tuple[OfPairs, ...] = ()
+    stretch_of_pairs: tuple[OfPairs, ...] = ()
+    step_of_input: tuple[OfInput, ...] = ()
+    stretch_of_input: tuple[OfInput, ...] = ()
+    unit_of_input: tuple[OfInput, ...] = ()
+    stretch_of_variables: tuple[OfVariables, ...] = ()
