@@ -6,6 +6,7 @@ units asked for, on a grid with ascending axes, and the input's time axis is kep
 written.
 """
 
+from climdown.cf.amounts import lead_coordinates
 from climdown.cf.attributes import (
     CONVENTIONS,
     global_attributes,
@@ -15,6 +16,7 @@ from climdown.cf.attributes import (
     with_units_metadata,
 )
 from climdown.cf.coordinates import (
+    cells_and_remarks,
     gridded_variables,
     horizontal_cells,
     horizontal_dims,
@@ -43,9 +45,9 @@ from climdown.cf.quantities import (
     like_array,
     quantity_like,
 )
-from climdown.cf.recognition import Quantity, extreme
+from climdown.cf.recognition import Quantity, extreme, is_amount
 from climdown.cf.selection import labels
-from climdown.cf.sources import Sources, VariableNotFoundError, open_field
+from climdown.cf.sources import Sources, VariableNotFoundError, open_field, read_field
 from climdown.cf.time import (
     TimeAxis,
     calendar_conditions,
@@ -72,6 +74,7 @@ __all__ = [
     "VariableFamily",
     "VariableNotFoundError",
     "calendar_conditions",
+    "cells_and_remarks",
     "check_ascending",
     "convert_units",
     "date_keys",
@@ -89,10 +92,12 @@ __all__ = [
     "horizontal_cells",
     "horizontal_dims",
     "horizontal_names",
+    "is_amount",
     "is_packed",
     "is_undecoded_time",
     "is_zarr",
     "labels",
+    "lead_coordinates",
     "like_array",
     "open_dataset",
     "open_field",
@@ -100,6 +105,7 @@ __all__ = [
     "output_units",
     "physical_limits",
     "quantity_like",
+    "read_field",
     "read_time_axis",
     "refuse_undeclared_fill",
     "statistic_attributes",

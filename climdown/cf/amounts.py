@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cftime
 import numpy as np
 import xarray as xr
 
@@ -50,21 +52,38 @@ class Lengths:
     doubt: str | None = None
 
 
+def lead_coordinates(array: xr.DataArray) -> Iterator[xr.DataArray]:
+    """The coordinates of a variable that say how far ahead of its start a forecast is."""
+    for name, coordinate in array.coords.items():
+        named = coordinate.attrs.get("standard_name") == "forecast_period" or name in _LEADS
+        if named and np.issubdtype(coordinate.dtype, np.number):
+            yield coordinate
+
+
 def forecast_lead(array: xr.DataArray, selected: xr.DataArray, step_days: float) -> Lead | None:
     """The forecast step of a variable of which one entry was selected; None if there is none.
 
     Args:
         step_days: of the time axis.
     """
-    for name, coordinate in selected.coords.items():
-        is_lead = coordinate.attrs.get("standard_name") == "forecast_period" or name in _LEADS
-        if not is_lead or not np.issubdtype(coordinate.dtype, np.number):
-            continue
+    for coordinate in lead_coordinates(selected):
         if coordinate.ndim == 0:
-            return _lead(array.coords[name], coordinate)
+            return _lead(array.coords[coordinate.name], coordinate)
         if coordinate.dims == ("time",):
             return _leads(coordinate, step_days)
     return None
+
+
+def lead_by_valid_time(selected: xr.DataArray, axis: TimeAxis) -> Lead | None:
+    """The forecast step of a variable by the times that it is for; None if these say none."""
+    valid = selected.coords.get("valid_time")
+    if valid is None or valid.dims != ("time",) or not isinstance(valid.values[0], cftime.datetime):
+        return None
+    pairs = zip(valid.values, axis.dates, strict=True)
+    days = np.array([(one - other).total_seconds() / 86400.0 for one, other in pairs])
+    if not days.min() > 0:
+        return None
+    return Lead(float(days.max()), None, along_time=bool(np.ptp(days) > 1e-6))
 
 
 def _leads(steps: xr.DataArray, step_days: float) -> Lead | None:
@@ -169,9 +188,10 @@ def _of_forecast(lead: Lead) -> float:
     if lead.days > 0 and lead.since is not None and abs(lead.days - lead.since) < 1e-6:
         return lead.days
     since = "the entry before it" if lead.since is None else f"{24 * lead.since:g} hours before"
+    first = "take differences from step to step" if lead.along_time else "select the first step"
     raise InputError(
         f"at forecast step {24 * lead.days:g} hours it may be the sum since the start of the "
-        f"forecast or since {since}; select the first step, or {_ADVICE}"
+        f"forecast or since {since}; {first}, or {_ADVICE}"
     )
 
 

@@ -35,12 +35,14 @@ class Axis:
         bounds: low and high, degrees, shape (n, 2); None where they are to be inferred.
         gapless: whether each cell ends where the next one begins.
         problem: what is wrong with the bounds of the file, where midpoints took their place.
+        hole: what the axis leaves out, where bounds say that it does.
     """
 
     centres: Float64
     bounds: Float64 | None
     gapless: bool = True
     problem: str | None = None
+    hole: str | None = None
 
     @property
     def edges(self) -> Float64 | None:
@@ -98,10 +100,11 @@ def checked_axis(
     low_high = np.sort(bounds[:, [0, -1]], axis=1) if bounds.shape[1] == 2 else None
     problem = _problem(name, centres, low_high, gaps, scale)
     if problem is None and low_high is not None:
-        return Axis(centres, low_high, gapless=not gaps.any() or _touch(low_high / scale))
+        hole = _hole(name, centres, gaps) if gaps.any() else None
+        return Axis(centres, low_high, hole is None or _touch(low_high / scale), hole=hole)
     if gaps.any() or (centres.size > 2 and not _smooth(centres)) or centres.size == 1:
-        hole = f", and {_hole(name, centres, gaps)}" if gaps.any() else ""
-        raise GridError(f"{problem}{hole}; correct the bounds, for example with `ncap2`")
+        also = f", and {_hole(name, centres, gaps)}" if gaps.any() else ""
+        raise GridError(f"{problem}{also}; correct the bounds, for example with `ncap2`")
     return Axis(centres, None, problem=f"{problem}; cells end midway between centres instead")
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import TypeAlias
 
 import numpy as np
 import xarray as xr
 
-from climdown.arrays import Float64
+from climdown.arrays import Float64, Index
 from climdown.cf.axes import Axis, as_slice, checked_axis, ordered
 from climdown.cf.projection import with_projected_cells
 from climdown.errors import InputError
 from climdown.grid import Grid
 from climdown.mesh import Mesh
+
+# Cells, the variable on them, and what is wrong with the axes and what is unusual.
+_Located: TypeAlias = tuple[Grid | Mesh, xr.DataArray, tuple[str, ...], tuple[str, ...]]
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +86,25 @@ def horizontal_cells(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | M
         InputError: a coordinate is missing, moves in time, or could be one of several.
         GridError: the coordinates do not form a grid.
     """
-    cells, array = cells_as_stored(array, dataset)
+    return _cells_last(*cells_as_stored(array, dataset))
+
+
+def cells_and_remarks(
+    array: xr.DataArray, dataset: xr.Dataset
+) -> tuple[Grid | Mesh, tuple[str, ...]]:
+    """The cells of a variable, and what looks wrong with its axes, one line each.
+
+    What is told here is no more warned of when fields are taken from the dataset.
+
+    Raises:
+        InputError, GridError: as `horizontal_cells`.
+    """
+    cells, array, problems, remarks = _located(array, dataset)
+    _named_problems(dataset).update(problems)
+    return _cells_last(cells, array)[0], (*problems, *remarks)
+
+
+def _cells_last(cells: Grid | Mesh, array: xr.DataArray) -> tuple[Grid | Mesh, xr.DataArray]:
     names = ("lat", "lon") if isinstance(cells, Grid) else ("y", "x")
     return cells, array.transpose(..., *(names if len(cells.shape) == 2 else ("cell",)))
 
@@ -95,14 +117,21 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     Raises:
         InputError, GridError: as `horizontal_cells`.
     """
+    cells, array, problems, _ = _located(array, dataset)
+    for problem in problems:
+        _warn_once(dataset, problem)
+    return cells, array
+
+
+def _located(array: xr.DataArray, dataset: xr.Dataset) -> _Located:
     lat, lon = _coordinate(array, "latitude"), _coordinate(array, "longitude")
     dims = tuple(str(d) for d in lat.dims)
     if lat.size == lon.size == 1 and not _has_bounds(lat, lon, dataset):
-        return _point(array, lat, lon)
+        return (*_point(array, lat, lon), (), ())
     if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
         bounds = _bounds(lat, dims, dataset), _bounds(lon, (str(lon.dims[0]),), dataset)
         axes = (dims[0], str(lon.dims[0]))
-        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds, dataset)
+        return _rectilinear(array, axes, (_degrees(lat), _degrees(lon)), bounds)
     if set(dims) != {str(d) for d in lon.dims} or len(dims) not in (1, 2):
         raise InputError(
             f"variable '{array.name}' has latitude along ({', '.join(dims)}) and longitude along "
@@ -112,8 +141,8 @@ def cells_as_stored(array: xr.DataArray, dataset: xr.Dataset) -> tuple[Grid | Me
     centres = _degrees(lat), _degrees(lon)
     corners = _bounds(lat, dims, dataset), _bounds(lon, dims, dataset)
     if len(dims) == 2 and (order := _axes_order(*centres)) is not None:
-        return _written_out(array, dims, centres, corners, order, dataset)
-    return _mesh(array, dims, centres, corners)
+        return _written_out(array, dims, centres, corners, order)
+    return (*_mesh(array, dims, centres, corners), (), ())
 
 
 def horizontal_dims(array: xr.DataArray) -> tuple[str, ...]:
@@ -217,8 +246,7 @@ def _rectilinear(
     dims: tuple[str, str],
     centres: tuple[Float64, Float64],
     bounds: tuple[Float64 | None, Float64 | None],
-    dataset: xr.Dataset,
-) -> tuple[Grid | Mesh, xr.DataArray]:
+) -> _Located:
     lat, rows = ordered(centres[0], circular=False)
     lon, columns = ordered(centres[1], circular=True)
     array = array.isel({dims[0]: as_slice(rows), dims[1]: as_slice(columns)})
@@ -229,12 +257,20 @@ def _rectilinear(
     if lon_bounds is not None:
         lon_bounds = lon_bounds + 360.0 * np.round((lon[:, None] - lon_bounds) / 360.0)
     y, x = checked_axis("latitude", lat, lat_bounds), checked_axis("longitude", lon, lon_bounds)
-    for axis in (y, x):
-        _warn_once(dataset, axis.problem)
+    problems = tuple(axis.problem for axis in (y, x) if axis.problem is not None)
+    remarks = tuple(filter(None, (y.hole, x.hole, _turned(lon, columns))))
     if y.gapless and x.gapless:
         grid = Grid.from_centres(y.centres, x.centres, lat_edges=y.edges, lon_edges=x.edges)
-        return grid, _renamed(array, dims, ("lat", "lon"))
-    return _with_holes(y, x), _renamed(array, dims, ("y", "x")).transpose(..., "y", "x")
+        return grid, _renamed(array, dims, ("lat", "lon")), problems, remarks
+    array = _renamed(array, dims, ("y", "x")).transpose(..., "y", "x")
+    return _with_holes(y, x), array, problems, remarks
+
+
+def _turned(lon: Float64, columns: Index) -> str | None:
+    """That longitudes begin in the middle of the file; None if they do not."""
+    if isinstance(as_slice(columns), slice):
+        return None
+    return f"longitude is sorted across its seam: read from {lon[0]:.6g} to {lon[-1]:.6g}"
 
 
 def _has_bounds(lat: xr.DataArray, lon: xr.DataArray, dataset: xr.Dataset) -> bool:
@@ -268,10 +304,16 @@ def _low_high(axis: Axis) -> Float64:
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
-def _warn_once(dataset: xr.Dataset, problem: str | None) -> None:
+def _named_problems(dataset: xr.Dataset) -> set[str]:
+    """What has been said of a file."""
+    named: set[str] = dataset.encoding.setdefault("named_problems", set())
+    return named
+
+
+def _warn_once(dataset: xr.Dataset, problem: str) -> None:
     """Name what is wrong with a file, once however many variables have it."""
-    named = dataset.encoding.setdefault("named_problems", set())
-    if problem is not None and problem not in named:
+    named = _named_problems(dataset)
+    if problem not in named:
         named.add(problem)
         log.warning("%s: %s", dataset.encoding.get("source", "input"), problem)
 
@@ -305,8 +347,7 @@ def _written_out(
     centres: tuple[Float64, Float64],
     corners: tuple[Float64 | None, Float64 | None],
     order: tuple[int, int],
-    dataset: xr.Dataset,
-) -> tuple[Grid | Mesh, xr.DataArray]:
+) -> _Located:
     """Two-dimensional coordinates of a rectilinear grid as its two axes."""
     axes: list[Float64] = []
     bounds: list[Float64 | None] = []
@@ -315,7 +356,7 @@ def _written_out(
         axes.append(values[line])
         bounds.append(None if vertices is None else _outer(vertices[line], axes[-1]))
     names = (dims[order[0]], dims[order[1]])
-    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]), dataset)
+    return _rectilinear(array, names, (axes[0], axes[1]), (bounds[0], bounds[1]))
 
 
 def _outer(vertices: Float64, centres: Float64) -> Float64:

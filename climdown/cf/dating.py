@@ -131,21 +131,23 @@ def encoded(dates: AnyArray, units: str, calendar: str, dtype: np.dtype[Any]) ->
 def bounds_in_units(
     bounds: AnyArray, units: str, calendar: str, wanted: tuple[str, str]
 ) -> AnyArray:
-    """Bounds of time encoded as the axis is; bit for bit as they are where they already are.
+    """Bounds of time encoded in other units; bit for bit as they are where they already are.
 
     Args:
-        units, calendar: that the bounds state; units without an epoch count from the axis' own.
-        wanted: units and calendar of the axis.
+        units, calendar: of the bounds; units without an epoch count from that of `wanted`.
+        wanted: units and calendar, as a rule those of the axis.
 
     Raises:
-        InputError: the units cannot be read, or the axis' calendar lacks one of the dates.
+        InputError: the units cannot be read, or the calendar wanted lacks one of the dates.
     """
     if " since " not in units:
         units = f"{units} since {re.split(' since ', wanted[0])[-1]}"
     if _meaning(units, calendar) == _meaning(*wanted):
         return bounds
     dates = cftime.num2date(bounds, units, calendar)
-    return encoded(in_calendar(np.asarray(dates), wanted[1]), *wanted, np.dtype(np.float64))
+    whole = np.issubdtype(bounds.dtype, np.integer)
+    dtype = bounds.dtype if whole else np.dtype(np.float64)
+    return encoded(in_calendar(np.asarray(dates), wanted[1]), *wanted, dtype)
 
 
 def _meaning(units: str, calendar: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,8 @@ from climdown.mesh import Mesh
 
 # Source values held at once while they are read.
 _READ_BYTES = 64 << 20
+# Over how many places in space a sample of cells is spread.
+_BANDS = 16
 # The order in which values are handed out; files have them in any.
 _ORDER = ("time", "lat", "lon", "y", "x", "cell")
 
@@ -50,6 +52,7 @@ class Field:
             stored.
         step_days: days by which amounts over a step are divided, shape (time,); None for rates.
         lead: of a forecast that is so far ahead, or None.
+        from_start: whether the file's stamps are starts of forecasts; `time` is what these are for.
         doubts: what may be meant otherwise than it is read, one line each.
         watch: has seen all values that were read of this field, and of parts and copies of it.
     """
@@ -67,6 +70,7 @@ class Field:
     step_days: Float64 | None = None
     doubts: tuple[str, ...] = ()
     lead: Lead | None = None
+    from_start: bool = False
     watch: FillWatch = field(default_factory=FillWatch)
     _maps: tuple[Callable[[AnyArray], AnyArray], ...] = ()
 
@@ -111,6 +115,25 @@ class Field:
                 result[rows] = values
             done = rows.stop
         return result
+
+    def first_steps(self, steps: int, most: int) -> Float64:
+        """The first steps in the file's own units, of some cells in bands spread over the field.
+
+        Args:
+            most: how many values to read, about.
+
+        Returns:
+            shape (steps, cells).
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        pieces: list[Float64] = []
+        for segment in self._cut(slice(0, steps)):
+            bands = (self._values(segment.isel(rows)) for rows in _bands(segment, steps, most))
+            flat = [band.reshape(len(band), -1) for band in bands]
+            pieces.append(np.concatenate(flat, axis=1))
+        return np.concatenate(pieces)
 
     def refuse_undeclared_fill(self) -> None:
         """To be called when values have been read, before anything is made of them.
@@ -201,6 +224,18 @@ class Field:
 
     def _where(self) -> str:
         return describe_paths(self.paths)
+
+
+def _bands(segment: xr.DataArray, steps: int, most: int) -> Iterator[dict[Hashable, slice]]:
+    """Slices of a segment's first dimension in space that hold so many values in so many steps."""
+    along = next(name for name in segment.dims if name != "time")
+    count = segment.sizes[along]
+    in_row = steps * segment.size // (segment.sizes["time"] * count)
+    rows = max(1, min(count, most // max(1, in_row)))
+    pieces = 1 if rows == count else min(rows, _BANDS)
+    each = rows // pieces
+    for start in np.linspace(0, count - each, pieces).round().astype(int).tolist():
+        yield {along: slice(start, start + each)}
 
 
 def _touching(edges: Float64, low: float, high: float) -> Index | None:

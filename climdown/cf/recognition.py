@@ -99,6 +99,12 @@ def rate_units(source: str, target: str) -> str | None:
     return next((u for u in candidates if units_convertible(u, target)), None)
 
 
+def is_amount(array: xr.DataArray, quantity: Quantity) -> bool:
+    """Whether a variable is an amount over its step where a rate is asked for."""
+    written = readable_units(str(array.attrs["units"]))
+    return (rate_units(written, quantity.units) or written) != written
+
+
 def per_month(units: str) -> str | None:
     """Units of the amount where units are those of an amount in a month; None if they are not.
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from climdown.cf.amounts import Lead, amount_lengths, forecast_lead
+from climdown.cf.amounts import Lead, amount_lengths, forecast_lead, lead_by_valid_time
 from climdown.cf.coordinates import cells_as_stored, gridded_variables, horizontal_dims
 from climdown.cf.fields import Field
 from climdown.cf.opening import Location, describe_paths, expand_paths, open_dataset
-from climdown.cf.recognition import Mismatch, Quantity, mismatch, rate_units
+from climdown.cf.recognition import Mismatch, Quantity, is_amount, mismatch, rate_units
 from climdown.cf.selection import refuse_open_dimensions, select_entries
 from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
 from climdown.cf.units import readable_units
@@ -117,6 +117,17 @@ def open_field(
     return Sources.open(inputs).field(quantity, select=select)
 
 
+def read_field(
+    path: Location, dataset: xr.Dataset, name: str, quantity: Quantity, select: Mapping[str, str]
+) -> Field:
+    """A variable of one file, as `Sources.field` reads it.
+
+    Raises:
+        InputError, GridError: as `Sources.field`.
+    """
+    return _join([_read_structure(dataset, name, quantity, path, select)])
+
+
 def _not_found(
     paths: Sequence[Location], quantity: Quantity, others: Mapping[str, bool]
 ) -> VariableNotFoundError:
@@ -182,7 +193,10 @@ def _structure(
     cells, array = cells_as_stored(array, dataset)
     array = _with_time_dimension(array, along_time)
     lead = forecast_lead(dataset[name], array, time.step_days)
-    if lead is not None and _is_start(time, lead, array):
+    if lead is None:
+        lead = lead_by_valid_time(array, time)
+    from_start = lead is not None and _is_start(time, lead, array)
+    if lead is not None and from_start:
         time = time.later(lead.days)
     units, attributes = _as_read(array, quantity)
     return Field(
@@ -197,6 +211,7 @@ def _structure(
         paths=(path,),
         segments=(array,),
         lead=lead,
+        from_start=from_start,
     )
 
 
@@ -235,8 +250,10 @@ def _is_start(time: TimeAxis, lead: Lead, array: xr.DataArray) -> bool:
     """Whether an axis has the starts of forecasts, not the times that they are for."""
     if lead.along_time or time.bounded:
         return False
-    axis = array.coords.get("time", array)
-    named = axis.attrs.get("standard_name") == "forecast_reference_time"
+    described = array.coords.get("time", array).attrs
+    named = described.get("standard_name") == "forecast_reference_time"
+    # As cfgrib has it.
+    named |= "initial time" in str(described.get("long_name", ""))
     return named or ("valid_time" in array.coords and time.name != "valid_time")
 
 
@@ -245,7 +262,7 @@ def _as_read(array: xr.DataArray, quantity: Quantity) -> tuple[str, dict[str, An
     written = readable_units(str(array.attrs["units"]))
     units = rate_units(written, quantity.units) or written
     attributes = dict(array.attrs)
-    if units != written:
+    if is_amount(array, quantity):
         methods = str(attributes.get("cell_methods", "")).replace("time: sum", "time: mean")
         attributes |= {"units": units, "cell_methods": methods or "time: mean"}
         if quantity.standard_names:
@@ -274,25 +291,24 @@ def _join(pieces: Sequence[Field]) -> Field:
 def _with_step_days(field: Field) -> Field:
     """The lengths of the steps for a field of amounts; one of rates as it is."""
     written = str(field.segments[0].attrs["units"])
-    where = field.where
-    if readable_units(written) == field.source_units:
-        return _with_doubts(field, where)
+    if not _is_amount(field):
+        return _with_doubts(field)
     try:
         lengths = amount_lengths(field.segments[0], field.time, field.lead)
     except InputError as error:
-        raise InputError(f"{where} holds amounts per step ('{written}'), and {error}") from None
+        raise InputError(
+            f"{field.where} holds amounts per step ('{written}'), and {error}"
+        ) from None
     time = field.time
-    if field.lead is not None and _is_start(time, field.lead, field.segments[0]):
-        # A sum belongs to the middle of its hours, not to their end.
-        time = time.later(field.lead.days - 0.5 * float(lengths.days[0]))
-    result = replace(field, time=time, step_days=lengths.days)
-    return _with_doubts(result, where, lengths.doubt)
+    if field.from_start:
+        time = time.ending(float(lengths.days[0]))
+    return _with_doubts(replace(field, time=time, step_days=lengths.days), lengths.doubt)
 
 
-def _with_doubts(field: Field, where: str, *others: str | None) -> Field:
+def _with_doubts(field: Field, *others: str | None) -> Field:
     methods = str(field.segments[0].attrs.get("cell_methods", ""))
     doubts = (*others, field.time.doubt, field.time.month_doubt(methods))
-    return replace(field, doubts=tuple(f"{where}: {doubt}" for doubt in doubts if doubt))
+    return replace(field, doubts=tuple(doubt for doubt in doubts if doubt))
 
 
 def _check_alike(field: Field, first: Field) -> None:
@@ -313,6 +329,23 @@ def _check_alike(field: Field, first: Field) -> None:
             f"{path}: its units '{field.source_units}' differ from "
             f"'{first.source_units}' of {first.paths[0]}"
         )
+    _check_leads(field, first)
+
+
+def _check_leads(field: Field, first: Field) -> None:
+    """Check that amounts of forecasts are those of steps as far ahead as in the first file."""
+    if not _is_amount(field) or field.lead == first.lead:
+        return
+    hours = ("none" if f.lead is None else f"{24 * f.lead.days:g} hours" for f in (field, first))
+    own, other = hours
+    raise InputError(
+        f"{field.paths[0]}: its forecast step ({own}) differs from that of {first.paths[0]} "
+        f"({other}), and so may the lengths of its amounts; expected one step"
+    )
+
+
+def _is_amount(field: Field) -> bool:
+    return is_amount(field.segments[0], field.quantity)
 
 
 def _same_cells(cells: Grid | Mesh, others: Grid | Mesh) -> bool:

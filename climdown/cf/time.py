@@ -78,7 +78,13 @@ class TimeAxis:
 
     def later(self, days: float) -> TimeAxis:
         """The axis of forecasts that start at the stamps and are for so many days later."""
-        dates = dating.to_the_minute(self.dates) + timedelta(days=days)
+        dates = dating.to_the_minute(dating.to_the_minute(self.dates) + timedelta(days=days))
+        values = dating.encoded(dates, self.units, self.calendar, self.values.dtype)
+        return replace(self, dates=dates, values=values, bounds=None, _centres=None)
+
+    def ending(self, days: float) -> TimeAxis:
+        """The axis of sums over so many days up to the stamps: they belong to the middle."""
+        dates = dating.to_the_minute(self.dates) - timedelta(days=0.5 * days)
         return replace(self, _centres=dating.to_the_minute(dates))
 
     @property
@@ -112,6 +118,17 @@ class TimeAxis:
         return (
             "monthly steps are stamped at midnight of the first of a month and have no bounds of "
             "time: taken as the months that begin there; if they end there, add bounds"
+        )
+
+    def day_doubt(self, cell_methods: str) -> str | None:
+        """Why the days of daily means may be other ones, for people; None if they may not."""
+        if self.bounded or not 0.99 <= self.step_days <= 1.01 or "time: " not in cell_methods:
+            return None
+        if "time: point" in cell_methods or any(d.hour or d.minute for d in self.centres):
+            return None
+        return (
+            "daily steps are stamped at midnight and have no bounds of time: taken as the days "
+            "that begin there; if they end there, add bounds"
         )
 
     @cached_property
@@ -215,22 +232,19 @@ class TimeAxis:
         """
         if (self.units, self.calendar) == (units, calendar):
             return self
-        dates = dating.in_calendar(self.dates, calendar)
+        dates, bounds = dating.in_calendar(self.dates, calendar), self.bounds
+        if bounds is not None:
+            own = self.units, self.calendar
+            bounds = dating.bounds_in_units(bounds, *own, (units, calendar))
         return replace(
             self,
             dates=dates,
             values=dating.encoded(dates, units, calendar, self.values.dtype),
             units=units,
             calendar=calendar,
-            bounds=None if self.bounds is None else self._encoded_bounds(units, calendar),
+            bounds=bounds,
             _centres=dating.in_calendar(self.centres, calendar),
         )
-
-    def _encoded_bounds(self, units: str, calendar: str) -> AnyArray:
-        assert self.bounds is not None
-        stamps = np.asarray(cftime.num2date(self.bounds, self.units, self.calendar))
-        dates = dating.in_calendar(stamps, calendar)
-        return dating.encoded(dates, units, calendar, self.bounds.dtype)
 
     def describe(self) -> str:
         """One line for people."""
@@ -325,12 +339,25 @@ def _time_name(array: xr.DataArray) -> str:
     """
     names = _time_names(array)
     if not names:
+        _refuse_times_along_two(array)
         dimensions = ", ".join(map(str, array.dims)) or "none"
         raise InputError(
             f"variable '{array.name}' has no time axis, only dimensions {dimensions}; expected a "
             "dimension with dates"
         )
     return names[0]
+
+
+def _refuse_times_along_two(array: xr.DataArray) -> None:
+    """Refuse forecasts that say for what times they are, but of no dimension what it is."""
+    for name, coordinate in array.coords.items():
+        if coordinate.ndim == 2 and isinstance(coordinate.values.flat[0], cftime.datetime):
+            one, two = map(str, coordinate.dims)
+            raise InputError(
+                f"variable '{array.name}' has its times in '{name}' along {one} and {two}; "
+                "expected dates along one dimension: keep one entry of the other, for example "
+                f"with `ncwa -a {two} -d {two},0`"
+            )
 
 
 def _bounds(dataset: xr.Dataset, name: str, units: str, calendar: str) -> AnyArray:
@@ -357,7 +384,9 @@ def _time_names(array: xr.DataArray) -> list[str]:
     # ECMWF's files name neither standard_name nor axis: units of time are enough for CF.
     dated = [str(name) for name in array.coords if _dates(array, name)]
     undecoded = [str(n) for n in array.coords if n in array.dims and _is_undecoded(array, n)]
-    return axes or sorted(dated, key=lambda name: name not in array.dims) or undecoded
+    named = sorted(dated, key=lambda name: name not in array.dims) or undecoded
+    starts = [str(n) for n in array.dims if n in array.coords and _has_dates(array.coords[n])]
+    return axes or named or starts
 
 
 def check_ascending(axis: TimeAxis) -> None:
@@ -405,9 +434,12 @@ def _joined_values(axes: Sequence[TimeAxis], dates: Dates) -> AnyArray:
 
 def _dates(array: xr.DataArray, name: Hashable) -> bool:
     coordinate = array.coords[name]
+    starts = coordinate.attrs.get("standard_name") == "forecast_reference_time"
+    return _has_dates(coordinate) and not starts
+
+
+def _has_dates(coordinate: xr.DataArray) -> bool:
     if coordinate.ndim != 1 or coordinate.size == 0 or coordinate.dtype != object:
-        return False
-    if coordinate.attrs.get("standard_name") == "forecast_reference_time":
         return False
     return isinstance(coordinate.values[0], cftime.datetime)
 

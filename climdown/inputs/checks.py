@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _CHECK_BYTES = 64 << 20
 _WATCHED_STEPS = 240  # ten days of hours
+_WATCHED_VALUES = 1 << 23
 _FEWEST_STEPS = 8  # amounts may grow over a few steps by chance
 # No quantity comes near it: a fill value that the file does not declare.
 FILL = 1e15
@@ -129,24 +130,39 @@ def check_reading(fields: Iterable[cf.Field]) -> None:
     """
     for field in fields:
         for doubt in field.doubts:
-            log.warning("%s", doubt)
-        _refuse_running_sums(field)
+            log.warning("%s: %s", field.where, doubt)
+        if (sums := running_sums(field)) is not None:
+            raise InputError(f"{field.where} {sums}")
 
 
-def _refuse_running_sums(field: cf.Field) -> None:
-    """Refuse amounts since midnight, as ERA5-Land's, by their first days of several steps."""
-    if field.step_days is None or not field.time.step_days < 0.51:
-        return
-    bytes_a_step = 8 * math.prod(field.cells.shape)
-    steps = min(_WATCHED_STEPS, max(1, _CHECK_BYTES // bytes_a_step))
-    values = field.read(slice(0, steps)).reshape(-1, math.prod(field.cells.shape))
-    amounts = values * field.step_days[: len(values), None]
-    how = _growing(amounts) or _resetting(amounts, field.time.dates[: len(values)])
-    if how is not None:
-        raise InputError(
-            f"{field.where} holds sums that {how}; expected amounts of each step: take "
-            "differences first, or the last sums of each day with bounds of time"
-        )
+def running_sums(field: cf.Field, steps: int = _WATCHED_STEPS) -> str | None:
+    """Why amounts are taken for sums since midnight, as ERA5-Land's, or since an earlier start.
+
+    Whether they are since midnight, no attribute says: GRIB_stepType is accum for those of ERA5
+    too, which are over an hour.
+
+    Args:
+        steps: how many are looked at, from the first one.
+
+    Returns:
+        a line to follow the variable's name; None for amounts of each step.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if field.step_days is None or not field.time.step_days <= 1.01:
+        return None
+    amounts = field.first_steps(steps, _WATCHED_VALUES)
+    # Evaporation and the like may be counted downwards.
+    amounts = amounts if np.nansum(amounts) >= 0 else -amounts
+    dates = field.time.dates[: len(amounts)]
+    how, remedy = _growing(amounts), "take differences from step to step first"
+    if how is None and (last := _last_hour(amounts, dates)) is not None:
+        how = f"grow through the day and begin anew after {last:02d} UTC"
+        remedy += f", or the sums of each day: `cdo shifttime,-12hour -selhour,{last} IN OUT`"
+    if how is None:
+        return None
+    return f"holds sums that {how}; expected amounts of each step: {remedy}"
 
 
 def _growing(amounts: Floats) -> str | None:
@@ -160,17 +176,21 @@ def _growing(amounts: Floats) -> str | None:
     return "grow from step to step" if grown > 0.5 * max(wet.sum(), 1) else None
 
 
-def _resetting(amounts: Floats, dates: Dates) -> str | None:
-    """Says so where amounts fall at one hour of the day alone, and there wherever there are any.
+def _last_hour(amounts: Floats, dates: Dates) -> int | None:
+    """The hour after which amounts begin anew; None if they do so at other hours too.
+
+    They fall there wherever there are any, and nowhere else.
 
     Args:
         amounts: shape (steps, cells).
         dates: of the steps.
     """
     least = 1e-3 * np.nanmax(amounts, initial=0.0)
+    if len(amounts) < 2 or len({date.hour for date in dates}) < 2:
+        return None
     full = amounts[:-1] > least
     falls = full & (np.diff(amounts, axis=0) < -least)
-    hours = np.array([date.hour for date in dates[1:]])
+    hours = np.array([date.hour for date in dates[:-1]])
     resets = np.unique(hours[falls.any(axis=1)])
     if resets.size != 1:
         return None
@@ -178,7 +198,7 @@ def _resetting(amounts: Floats, dates: Dates) -> str | None:
     days = int(falls[at].any(axis=1).sum())
     if days < 2 or falls[at].sum() <= 0.9 * full[at].sum():
         return None
-    return f"grow through the day and begin anew at {resets[0]:02d} UTC"
+    return int(resets[0])
 
 
 def _refuse_fill(where: str, values: Float32, dates: Dates) -> None:

@@ -15,11 +15,8 @@ from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
 from climdown.inputs.checks import FILL
 from climdown.inputs.sampling import blocks, sample
-from climdown.inputs.suspicions import (
-    suspicions_of_amounts,
-    suspicions_of_axes,
-    suspicions_of_time,
-)
+from climdown.inputs.suspicions import suspicions_of_reading, suspicions_of_time
+from climdown.mesh import Mesh
 
 T = TypeVar("T")
 
@@ -166,13 +163,16 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str, *, full: bool) -
     array = dataset[name]
     family = cf.family_of_array(array)
     problems: list[str] = []
-    grid = _attempt(partial(_grid, array, dataset), "grid", problems)
-    suspicious = [*suspicions_of_axes(array, dataset)]
+    cells = _attempt(partial(cf.cells_and_remarks, array, dataset), "grid", problems)
+    suspicious = [] if cells is None else [*cells[1]]
     axis = _attempt(partial(cf.read_time_axis, array, dataset), "time", problems)
     time = None if axis is None else _attempt(partial(_time, axis), "time", problems)
     if axis is not None and time is not None:
-        doubts = (axis.doubt, axis.month_doubt(str(array.attrs.get("cell_methods", ""))))
+        methods = str(array.attrs.get("cell_methods", ""))
+        doubts = (axis.doubt, axis.month_doubt(methods), axis.day_doubt(methods))
         suspicious += [*suspicions_of_time(axis, dataset), *filter(None, doubts)]
+    if not problems and "units" in array.attrs:
+        suspicious += suspicions_of_reading(path, dataset, name, full=full)
     values = _readable_values(array, family, problems, full=full)
     described = {*map(str, cf.horizontal_dims(array)), *cf.time_dims(array)}
     others = [str(d) for d in array.dims if str(d) not in described]
@@ -184,11 +184,11 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str, *, full: bool) -
         quantity=family.quantity.name if family is not None else "",
         dimensions={str(d): n for d, n in array.sizes.items()},
         other_dimensions={name: cf.labels(array, name) for name in others},
-        grid=grid,
+        grid=None if cells is None else _grid(cells[0]),
         time=time,
         values=values,
         problems=tuple(problems),
-        suspicious=(*_suspicions(array, family, time, values), *suspicious),
+        suspicious=tuple(dict.fromkeys((*_suspicions(array, family, time, values), *suspicious))),
     )
 
 
@@ -212,8 +212,7 @@ def _readable_values(
         return None
 
 
-def _grid(array: xr.DataArray, dataset: xr.Dataset) -> GridReport:
-    cells, _ = cf.horizontal_cells(array, dataset)
+def _grid(cells: Grid | Mesh) -> GridReport:
     if isinstance(cells, Grid):
         kind, corners = "rectilinear", True
     else:
@@ -333,7 +332,6 @@ def _suspicions(
     if values.infinite:
         yield _count(values.infinite, "infinite value")
     yield from _implausible(array, family, values)
-    yield from suspicions_of_amounts(array)
     if values.low is not None and values.low == values.high and array.size > 1:
         yield "all values are equal"
     if time is not None and time.gaps and len(time.months) == 12:
