@@ -12,7 +12,7 @@ import pytest
 
 from climdown import cf
 from climdown.cf import FillWatch
-from climdown.cf.fills import refuse_undeclared_fill
+from climdown.cf.fills import refuse_misread
 from climdown.errors import InputError
 from climdown.priors.prior import Prior
 from tests.commands import Shell, write_tas
@@ -107,7 +107,7 @@ def test_what_counts_is_all_that_was_read_in_whatever_order() -> None:
 def test_what_may_be_a_value_is_named(
     values: Any, encoding: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refuse_undeclared_fill(watched(values, encoding), "x.nc", "x")
+    refuse_misread(watched(values, encoding), "x.nc", "x")
     assert f"x.nc: variable 'x' has values of {words}" in caplog.text
     assert "taken for a value; if it is a fill value, declare it: `ncatted -a" in caplog.text
 
@@ -118,7 +118,7 @@ def test_what_is_no_value_is_refused() -> None:
         r"value that the file does not declare; declare it: `ncatted -a missing_value,x,o,d,-999`"
     )
     with pytest.raises(InputError, match=expected):
-        refuse_undeclared_fill(watched([*WARM, -999.0]), "x.nc", "x")
+        refuse_misread(watched([*WARM, -999.0]), "x.nc", "x")
 
 
 def write_filled(path: Path, fill: float, **options: Any) -> None:
@@ -184,11 +184,11 @@ def test_parts_of_a_field_that_are_not_read_may_hold_anything(tmp_path: Path) ->
     write_filled(tmp_path / "tas.nc", -999.0)
     field = cf.open_field(tmp_path / "tas.nc", TAS).isel(slice(0, 2))
     field.read(slice(None))
-    field.refuse_undeclared_fill()
+    field.refuse_misread()
     whole = cf.open_field(tmp_path / "tas.nc", TAS)
     whole.read(slice(None))
     with pytest.raises(InputError, match="has values of -999 where"):
-        whole.refuse_undeclared_fill()
+        whole.refuse_misread()
 
 
 def test_fills_are_seen_before_units_are_converted(tmp_path: Path) -> None:
@@ -200,4 +200,4 @@ def test_fills_are_seen_before_units_are_converted(tmp_path: Path) -> None:
     field = cf.open_field(path, PR)
     field.read(slice(None))
     with pytest.raises(InputError, match=r"has values of -999 where .* 0\.0001 and 0\.0001"):
-        field.refuse_undeclared_fill()
+        field.refuse_misread()

@@ -211,7 +211,7 @@ def _spill(field: cf.Field, scratch: Scratch) -> None:
         if np.isinf(values).any():
             raise InputError(f"{field.where} has infinite values; set them to missing")
         scratch.write_times(start, values)
-    field.refuse_undeclared_fill()
+    field.refuse_misread()
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,7 +173,7 @@ class Columns:
                 transform = self.transforms[i]
                 block = block if transform is None else _forward(transform, block)
                 values[block_rows[block_rows >= 0], i * cells : (i + 1) * cells] = block
-            field.refuse_undeclared_fill()
+            field.refuse_misread()
         return values
 
 

@@ -25,7 +25,7 @@ from climdown.cf.coordinates import (
 from climdown.cf.dating import date_keys, exactness
 from climdown.cf.decoding import is_undecoded_time
 from climdown.cf.fields import Field
-from climdown.cf.fills import FillWatch, refuse_undeclared_fill
+from climdown.cf.fills import FillWatch, refuse_misread, refuse_misread_range
 from climdown.cf.limits import Limits, physical_limits
 from climdown.cf.missing import is_packed
 from climdown.cf.opening import (
@@ -107,7 +107,8 @@ __all__ = [
     "quantity_like",
     "read_field",
     "read_time_axis",
-    "refuse_undeclared_fill",
+    "refuse_misread",
+    "refuse_misread_range",
     "statistic_attributes",
     "step_numbers",
     "stored_values",

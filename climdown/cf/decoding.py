@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from climdown.arrays import Float64
-from climdown.cf.missing import masked_outside_valid_range, with_typed_missing_values
+from climdown.cf.missing import with_typed_missing_values
+from climdown.cf.valid_range import masked_outside_valid_range
 
 # Where a dataset keeps the reasons why times are left undecoded, by name of the variable.
 _UNDECODED = "undecoded"

@@ -12,7 +12,7 @@ import xarray as xr
 from climdown.arrays import AnyArray, Float32, Float64, Index
 from climdown.cf.amounts import Lead
 from climdown.cf.axes import as_slice
-from climdown.cf.fills import FillWatch, refuse_undeclared_fill
+from climdown.cf.fills import FillWatch, refuse_misread
 from climdown.cf.opening import (
     Location,
     Url,
@@ -135,13 +135,14 @@ class Field:
             pieces.append(np.concatenate(flat, axis=1))
         return np.concatenate(pieces)
 
-    def refuse_undeclared_fill(self) -> None:
+    def refuse_misread(self) -> None:
         """To be called when values have been read, before anything is made of them.
 
         Raises:
-            InputError: among the values is a fill that the file does not declare.
+            InputError: among the values is a fill that the file does not declare, or a valid range
+                leaves out nearly all of them.
         """
-        refuse_undeclared_fill(self.watch, self._where(), self.source_name)
+        refuse_misread(self.watch, self._where(), self.source_name)
 
     def regridded(self, grid: Grid, apply: Callable[[AnyArray], AnyArray]) -> Field:
         """The field on another grid: `apply` maps values as they are read, still lazily."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from climdown.cf.missing import is_packed, packing
+from climdown.cf.valid_range import WATCHED, RangeWatch
 from climdown.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -59,11 +60,15 @@ class FillWatch:
     Attributes:
         candidates: extreme values that look like fills, and whether they are plain integers.
         low, high: of all other values.
+        ranges: what watches over the valid ranges of the values, one for each file.
+        said: limits of the ranges that were warned of.
     """
 
     candidates: dict[float, bool] = field(default_factory=dict)
     low: float = np.inf
     high: float = -np.inf
+    ranges: list[RangeWatch] = field(default_factory=list)
+    said: set[tuple[float, float]] = field(default_factory=set)
 
     def add(self, values: npt.NDArray[Any], encoding: Mapping[Any, Any]) -> None:
         """Look at unpacked values.
@@ -71,6 +76,8 @@ class FillWatch:
         Args:
             encoding: of the variable: the type it is stored in, and how it is packed.
         """
+        if (watch := encoding.get(WATCHED)) is not None and watch not in self.ranges:
+            self.ranges.append(watch)
         if values.size == 0 or {"flag_values", "flag_masks"} & set(encoding):
             return
         low, high = (float(f.reduce(values, axis=None)) for f in (np.fmin, np.fmax))
@@ -90,6 +97,14 @@ class FillWatch:
         suspected = [fill for fill in judged if fill is not None]
         return max(suspected, key=lambda fill: (fill.certain, abs(fill.value)), default=None)
 
+    def valid_ranges(self) -> list[RangeWatch]:
+        """What each valid range left out, of all files that state it."""
+        merged: dict[str, RangeWatch] = {}
+        for watch in self.ranges:
+            key = f"{watch.stated} {watch.limits}"
+            merged[key] = merged[key] + watch if key in merged else watch
+        return list(merged.values())
+
     def _judge(self, value: float, integer: bool) -> UndeclaredFill | None:
         if self.low > self.high:
             alone = value < 0 or value >= _LARGE
@@ -104,16 +119,19 @@ class FillWatch:
         return UndeclaredFill(value, self.low, self.high, certain=certain)
 
 
-def refuse_undeclared_fill(watch: FillWatch, where: str, name: str) -> None:
-    """Refuse what is a fill value that the file does not declare; warn of what may be one.
+def refuse_misread(watch: FillWatch, where: str, name: str) -> None:
+    """Refuse fill values that the file does not declare, and valid ranges in other units.
+
+    What may be a fill value, and what a valid range leaves out, is warned of.
 
     Args:
         where: the file, for people.
         name: of the variable.
 
     Raises:
-        InputError: values that are means would be made of it.
+        InputError: values are there or missing that should not be.
     """
+    refuse_misread_range(watch, where, name)
     if (fill := watch.undeclared()) is None:
         return
     text = f"{where}: variable '{name}' {fill.describe()}"
@@ -123,6 +141,24 @@ def refuse_undeclared_fill(watch: FillWatch, where: str, name: str) -> None:
             f"{text}: a fill value that the file does not declare; declare it: {remedy}"
         )
     log.warning("%s: taken for a value; if it is a fill value, declare it: %s", text, remedy)
+
+
+def refuse_misread_range(watch: FillWatch, where: str, name: str) -> None:
+    """Refuse valid ranges that are in other units than CF has them in; say what others leave out.
+
+    Raises:
+        InputError: most values would be missing.
+    """
+    for valid_range in watch.valid_ranges():
+        if (text := valid_range.describe(name)) is None:
+            continue
+        line = f"{where}: variable '{name}' {text}"
+        if valid_range.misread:
+            raise InputError(line)
+        # Shares change while blocks are read; one is enough.
+        if valid_range.limits not in watch.said:
+            watch.said.add(valid_range.limits)
+            log.warning("%s", line)
 
 
 def _looks_like_fill(value: float, encoding: Mapping[Any, Any]) -> bool:

@@ -53,7 +53,7 @@ def check_values(
         _refuse_fill(where, values, dates)
         empty.extend(dates[np.isnan(values).all(axis=(1, 2))])
         tally.add(values)
-    field.refuse_undeclared_fill()
+    field.refuse_misread()
     if not empty_steps or len(empty) == len(field.time):
         _refuse_empty(where, empty, len(field.time))
     if tally.impossible:

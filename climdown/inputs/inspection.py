@@ -173,7 +173,9 @@ def _inspect(path: cf.Location, dataset: xr.Dataset, name: str, *, full: bool) -
         suspicious += [*suspicions_of_time(axis, dataset), *filter(None, doubts)]
     if not problems and "units" in array.attrs:
         suspicious += suspicions_of_reading(path, dataset, name, full=full)
-    values = _readable_values(array, family, problems, full=full)
+    watch = cf.FillWatch()
+    values = _readable_values(array, family, watch, problems, full=full)
+    suspicious += filter(None, (one.describe(name) for one in watch.valid_ranges()))
     described = {*map(str, cf.horizontal_dims(array)), *cf.time_dims(array)}
     others = [str(d) for d in array.dims if str(d) not in described]
     names = ("long_name", "standard_name", "units", "cell_methods")
@@ -202,11 +204,16 @@ def _attempt(read: Callable[[], T], label: str, problems: list[str]) -> T | None
 
 
 def _readable_values(
-    array: xr.DataArray, family: cf.VariableFamily | None, problems: list[str], *, full: bool
+    array: xr.DataArray,
+    family: cf.VariableFamily | None,
+    watch: cf.FillWatch,
+    problems: list[str],
+    *,
+    full: bool,
 ) -> ValueReport | None:
     """The report on values; where they cannot be read, None, and one more problem."""
     try:
-        return _values(array, family, full=full)
+        return _values(array, family, watch, full=full)
     except (OSError, RuntimeError) as error:
         problems.append(f"values: {error}; the file may be damaged")
         return None
@@ -282,13 +289,13 @@ def _values_text(values: ValueReport) -> str:
 
 
 def _values(
-    array: xr.DataArray, family: cf.VariableFamily | None, *, full: bool
+    array: xr.DataArray, family: cf.VariableFamily | None, watch: cf.FillWatch, *, full: bool
 ) -> ValueReport | None:
     """Range and share of missing values, read in blocks; None for what are no numbers."""
     if not np.issubdtype(array.dtype, np.number) or array.size == 0:
         return None
     low, high, total, count, infinite, implausible = np.inf, -np.inf, 0.0, 0, 0, 0
-    read, watch, limits = 0, cf.FillWatch(), _limits(array, family)
+    read, limits = 0, _limits(array, family)
     for block in blocks(array) if full else sample(array):
         finite = block[np.isfinite(block)]
         read += block.size

@@ -100,7 +100,7 @@ def regrid_file(
             copied=plan.copied(),
             attributes=_attributes(dataset, plan, command),
             read=lambda name, block: plan.read(name, block, min_coverage),
-            check=plan.refuse_undeclared_fills,
+            check=plan.refuse_misread,
         )
         return plan.reports(min_coverage)
 
@@ -203,15 +203,16 @@ class _FilePlan:
         values = np.where(np.isfinite(values), values, np.nan)
         return self.weights[name].apply(values, min_coverage=min_coverage)
 
-    def refuse_undeclared_fills(self) -> None:
-        """Say where a fill value was taken for a value; nearest cells are taken as they are.
+    def refuse_misread(self) -> None:
+        """Say where a fill value was taken for a value, or values for missing.
 
         Raises:
-            InputError: means were made of one.
+            InputError: means were made of it.
         """
-        if self.method != "nearest":
-            for name, watch in self.watches.items():
-                cf.refuse_undeclared_fill(watch, str(self.source), name)
+        # Nearest cells are taken as they are, fill values too.
+        refuse = cf.refuse_misread_range if self.method == "nearest" else cf.refuse_misread
+        for name, watch in self.watches.items():
+            refuse(watch, str(self.source), name)
 
     def reports(self, min_coverage: float) -> list[RegriddedVariable]:
         """What was done to each variable."""

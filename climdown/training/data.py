@@ -176,7 +176,7 @@ def _collect(
         for variable, collected in enumerate(statistics):
             collected.add(values[:, variable])
     for field in reader.fields:
-        field.refuse_undeclared_fill()
+        field.refuse_misread()
     return statistics
 
 
