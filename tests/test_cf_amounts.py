@@ -259,6 +259,12 @@ def test_sums_since_the_start_of_a_forecast_are_refused(path: Path) -> None:
         check_reading([open_field(path, RAIN)])
 
 
+def test_sums_of_days_since_the_start_are_refused(path: Path) -> None:
+    amounts(path, values=since_the_start, times=tuple(range(1, 12)))
+    with pytest.raises(InputError, match=r"holds sums that grow from step to step; .* differences"):
+        check_reading([open_field(path, RAIN)])
+
+
 @pytest.mark.parametrize(("leads", "refused"), [([6, 12, 18], True), ([6, 6, 6], False)])
 def test_forecast_steps_along_time_are_one_step_each_or_refused(
     path: Path, leads: list[int], refused: bool

@@ -524,6 +524,14 @@ def test_output_can_be_piped(path: Path) -> None:
         ({"lon": (100.5, 101.5, 102.5, 103.5)}, "does not fit: the grid (3 x 4 cells of 1 deg"),
         ({"lat": (40.5, 41.5), "lon": (-3.5, -2.5)}, "does not fit: the grid (2 x 2 cells"),
         ({"units": "m"}, "found 'tas' (units 'm')"),
+        (
+            {"values": lambda y, x, step: 10.0 + 0.0 * y * x},
+            "does not fit: variable 'tas' has a mean of -263.1 degC over the region",
+        ),
+        (
+            {"values": lambda y, x, step: np.where(y > 42.0, -999.0, 280.0 + 0.1 * x)},
+            "does not fit: variable 'tas' has values of -999 where all others lie",
+        ),
     ],
 )
 def test_a_priors_verdict_gives_its_reason(

@@ -231,3 +231,20 @@ def test_forecasts_along_time_are_named_as_commands_refuse_them(path: Path) -> N
     with pytest.raises(InputError, match="at forecast step 18 hours it may be the sum") as refused:
         cf.open_field(path, PR)
     assert any(line in str(refused.value) for line in told if line.startswith("holds amounts"))
+
+
+def test_stamps_a_rounding_error_before_midnight_are_named(path: Path) -> None:
+    times = [float(np.float32(day + 1.0) - 1e-7) for day in range(3)]
+    (message,) = suspicious(make_dataset(times=times), path)
+    assert message.startswith(
+        "stamps of time lie a rounding error beside the minute: 2001-01-01 23"
+    )
+    assert message.endswith("is taken for 2001-01-02 00:00:00")
+
+
+def test_a_flux_called_a_daily_amount_is_named(path: Path) -> None:
+    flux = rain("pr", "mm day-1", values=lambda y, x, t: 3e-5 + 1e-6 * np.sin(y + x))
+    assert (
+        "no value is larger than 3.085e-05 mm day-1, a trace: are the units right?"
+        in suspicious(flux, path)
+    )

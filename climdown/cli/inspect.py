@@ -170,11 +170,16 @@ def _bundled() -> dict[str, Prior | ClimdownError]:
 def _verdict(prior: Prior | ClimdownError, sources: Sources) -> str:
     """What a bundled prior would make of a file."""
     from climdown.inputs import matching
+    from climdown.inputs.checks import check_sample
+    from climdown.inputs.typical import typical
 
     if isinstance(prior, ClimdownError):
         return f"cannot be read: {prior}"
     try:
         fields = matching.match(prior, sources, None).region
+        for variable in prior.card.variables:
+            if variable.name in fields:
+                check_sample(fields[variable.name], typical(prior, variable))
     except ClimdownError as error:
         return _UNFIT + str(error).removeprefix(f"{sources.paths[0]}: ")
     free = [v.name for v in prior.card.variables if v.name not in fields]

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _CHECK_BYTES = 64 << 20
 _WATCHED_STEPS = 240  # ten days of hours
 _WATCHED_VALUES = 1 << 23
+_SAMPLED_STEPS = 8
 _FEWEST_STEPS = 8  # amounts may grow over a few steps by chance
 # No quantity comes near it: a fill value that the file does not declare.
 FILL = 1e15
@@ -64,6 +65,21 @@ def check_values(
     if like is not None:
         like.refuse_unlike(where, field, mean=tally.mean, high=tally.high)
     return tally
+
+
+def check_sample(field: cf.Field, like: Typical) -> None:
+    """Check a few steps, spread over the field, as `check_values` checks all.
+
+    Raises:
+        InputError: a fill value that is not declared, a valid range in other units, or values
+            that are nothing like the typical ones.
+    """
+    tally = Tally(None, field.quantity.units)
+    for step in cf.evenly(np.arange(len(field.time)), _SAMPLED_STEPS).tolist():
+        tally.add(field.read(slice(step, step + 1)))
+    field.refuse_misread()
+    if tally.count:
+        like.refuse_unlike(field.where, field, mean=tally.mean, high=tally.high)
 
 
 class Tally:

@@ -321,6 +321,15 @@ def _limits(array: xr.DataArray, family: cf.VariableFamily | None) -> tuple[floa
     return family.range_in(str(array.attrs["units"]))
 
 
+def _trace(array: xr.DataArray, family: cf.VariableFamily | None) -> float | None:
+    """Below what values count as none, in the variable's own units; None if that is not known."""
+    units = str(array.attrs.get("units", ""))
+    if family is None or family.trace is None:
+        return None
+    convertible = cf.units_convertible(family.quantity.units, units)
+    return family.in_units(family.trace, units) if convertible else None
+
+
 def _suspicions(
     array: xr.DataArray,
     family: cf.VariableFamily | None,
@@ -357,6 +366,11 @@ def _implausible(
         if abs(value) > FILL:
             yield f"values of {value:.4g}: a fill value that the file does not declare?"
             return
+    if (trace := _trace(array, family)) is not None and 0.0 < extremes[-1] < trace:
+        yield (
+            f"no value is larger than {extremes[-1]:.4g} {array.attrs['units']}, a trace: are the "
+            "units right?"
+        )
     if values.unbelievable > 0 and family is not None:
         low, high = _limits(array, family)
         cause = "are the units right?" if values.unbelievable > _MANY else "a fill value?"

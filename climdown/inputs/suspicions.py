@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import xarray as xr
 
@@ -12,10 +13,12 @@ from climdown.inputs.checks import running_sums
 
 # Steps that are looked at for sums since midnight: three days of hours; all that commands look at.
 _FEW_STEPS = 72
+_ROUNDING = timedelta(seconds=1)
 
 
 def suspicions_of_time(axis: cf.TimeAxis, dataset: xr.Dataset) -> Iterator[str]:
-    """Stamps at the end of their bounds, and bounds in units of their own."""
+    """Stamps beside the minute, stamps at the end of their bounds, bounds in units of their own."""
+    yield from _rounded(axis)
     if axis.bounds is None or axis.bounds.shape != (len(axis), 2):
         return
     bounds = dataset.variables[axis.bounds_name]
@@ -60,6 +63,17 @@ def suspicions_of_reading(
         return
     if sums is not None:
         yield sums
+
+
+def _rounded(axis: cf.TimeAxis) -> Iterator[str]:
+    """Stamps that are taken for the minute beside them, as 23:59:59.991 for midnight."""
+    for stamp, centre in zip(axis.dates, axis.centres, strict=True):
+        if stamp != centre and abs(stamp - centre) < _ROUNDING:
+            yield (
+                f"stamps of time lie a rounding error beside the minute: {stamp} is taken for "
+                f"{centre}"
+            )
+            return
 
 
 def _dimensions_ahead(array: xr.DataArray) -> Iterator[str]:
