@@ -248,3 +248,17 @@ def test_a_flux_called_a_daily_amount_is_named(path: Path) -> None:
         "no value is larger than 3.085e-05 mm day-1, a trace: are the units right?"
         in suspicious(flux, path)
     )
+
+
+@pytest.mark.parametrize("order", [("lat", "lon", "time"), ("lon", "time", "lat")])
+def test_sums_are_found_whatever_the_order_of_dimensions(
+    path: Path, order: tuple[str, ...]
+) -> None:
+    hours = [float(hour) for hour in range(1, 97)]
+    units = "hours since 2001-01-01"
+    dataset = rain(times=hours, time_units=units, values=since_midnight)
+    told = suspicious(dataset.transpose(*order), path)
+    assert any(line.startswith("holds sums that grow through the day") for line in told)
+    amounts = cf.open_field(path, PR).first_steps(96, 96 * 10)
+    assert amounts.shape[0] == 96
+    assert amounts.shape[1] < 20

@@ -28,8 +28,6 @@ from climdown.mesh import Mesh
 
 # Source values held at once while they are read.
 _READ_BYTES = 64 << 20
-# Over how many places in space a sample of cells is spread.
-_BANDS = 16
 # The order in which values are handed out; files have them in any.
 _ORDER = ("time", "lat", "lon", "y", "x", "cell")
 
@@ -117,7 +115,7 @@ class Field:
         return result
 
     def first_steps(self, steps: int, most: int) -> Float64:
-        """The first steps in the file's own units, of some cells in bands spread over the field.
+        """The first steps in the file's own units, of cells spread evenly over the field.
 
         Args:
             most: how many values to read, about.
@@ -128,12 +126,9 @@ class Field:
         Raises:
             InputError: the file is damaged.
         """
-        pieces: list[Float64] = []
-        for segment in self._cut(slice(0, steps)):
-            bands = (self._values(segment.isel(rows)) for rows in _bands(segment, steps, most))
-            flat = [band.reshape(len(band), -1) for band in bands]
-            pieces.append(np.concatenate(flat, axis=1))
-        return np.concatenate(pieces)
+        parts = self._cut(slice(steps))
+        blocks = [self._values(part.isel(_thinned(part, steps, most))) for part in parts]
+        return np.concatenate([block.reshape(len(block), -1) for block in blocks])
 
     def refuse_misread(self) -> None:
         """To be called when values have been read, before anything is made of them.
@@ -227,16 +222,16 @@ class Field:
         return describe_paths(self.paths)
 
 
-def _bands(segment: xr.DataArray, steps: int, most: int) -> Iterator[dict[Hashable, slice]]:
-    """Slices of a segment's first dimension in space that hold so many values in so many steps."""
+def _thinned(segment: xr.DataArray, steps: int, most: int) -> dict[Hashable, slice]:
+    """Every so many rows of a segment, that so many steps hold about so many values.
+
+    Rows are read as one, so that no chunk of a file is read twice.
+    """
     along = next(name for name in segment.dims if name != "time")
-    count = segment.sizes[along]
-    in_row = steps * segment.size // (segment.sizes["time"] * count)
-    rows = max(1, min(count, most // max(1, in_row)))
-    pieces = 1 if rows == count else min(rows, _BANDS)
-    each = rows // pieces
-    for start in np.linspace(0, count - each, pieces).round().astype(int).tolist():
-        yield {along: slice(start, start + each)}
+    in_row = segment.size // (segment.sizes["time"] * segment.sizes[along])
+    rows = max(1, most // max(1, steps * in_row))
+    every = -(-segment.sizes[along] // rows)
+    return {along: slice((every - 1) // 2, None, every)}
 
 
 def _touching(edges: Float64, low: float, high: float) -> Index | None:

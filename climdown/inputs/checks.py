@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _CHECK_BYTES = 64 << 20
 _WATCHED_STEPS = 240  # ten days of hours
-_WATCHED_VALUES = 1 << 23
+_WATCHED_VALUES = 1 << 22
 _SAMPLED_STEPS = 8
 _FEWEST_STEPS = 8  # amounts may grow over a few steps by chance
 # No quantity comes near it: a fill value that the file does not declare.

@@ -11,8 +11,8 @@ from climdown import cf
 from climdown.errors import ClimdownError
 from climdown.inputs.checks import running_sums
 
-# Steps that are looked at for sums since midnight: three days of hours; all that commands look at.
-_FEW_STEPS = 72
+# Steps that are looked at for sums since midnight, where commands look at more: two days of hours.
+_FEW_STEPS = 50
 _ROUNDING = timedelta(seconds=1)
 
 
