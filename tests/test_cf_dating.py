@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cftime
 import netCDF4
@@ -254,3 +256,27 @@ def test_gregorian_calendars_are_two_before_the_reform(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="its calendar proleptic_gregorian differs from standard"):
         open_field(tmp_path / "*.nc", TAS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "units", "expected", "kind"),
+    [
+        (np.int64, "hours since 2001-01-01", [[0, 24], [24, 48]], "i"),
+        (np.int64, "days since 2000-12-31 12:00", [[0.5, 1.5], [1.5, 2.5]], "f"),
+        (np.float32, "days since 2000-12-31", [[1, 2], [2, 3]], "f"),
+    ],
+)
+def test_bounds_follow_their_axis_into_other_units(
+    dtype: Any, units: str, expected: list[list[float]], kind: str
+) -> None:
+    axis = cf.time_axis(
+        [cftime.datetime(2001, 1, day, calendar="standard") for day in (1, 2)],
+        units="days since 2001-01-01",
+        bounded=True,
+    )
+    assert axis.bounds is not None
+    other = replace(axis, bounds=axis.bounds.astype(dtype)).encoded_as(units, "standard")
+    assert other.bounds is not None
+    np.testing.assert_allclose(other.bounds, expected, rtol=1e-12)
+    assert other.bounds.dtype.kind == kind
+    assert [date.day for date in other.centres] == [1, 2]
