@@ -81,6 +81,30 @@ def middles(dates: Dates, ends: Float64, units: str, calendar: str) -> Dates:
     return dates
 
 
+def month_doubt(stamps: Dates, cell_methods: str) -> str | None:
+    """That months without bounds may end at their stamps, for people; None if they do not."""
+    if "time: " not in cell_methods:
+        return None
+    if any((date.day, date.hour, date.minute) != (1, 0, 0) for date in stamps):
+        return None
+    return (
+        "monthly steps are stamped at midnight of the first of a month and have no bounds of "
+        "time: taken as the months that begin there; if they end there, add bounds"
+    )
+
+
+def day_doubt(stamps: Dates, cell_methods: str) -> str | None:
+    """That days without bounds may end at their stamps, for people; None if they do not."""
+    if "time: " not in cell_methods or "time: point" in cell_methods:
+        return None
+    if any(date.hour or date.minute for date in stamps):
+        return None
+    return (
+        "daily steps are stamped at midnight and have no bounds of time: taken as the days that "
+        "begin there; if they end there, add bounds"
+    )
+
+
 def exactness(step_days: float) -> int:
     """How many of (year, month, day, hour, minute) tell steps of this length apart."""
     return 2 if step_days > 27.0 else 3 if step_days > 0.99 else 5

@@ -111,25 +111,15 @@ class TimeAxis:
 
     def month_doubt(self, cell_methods: str) -> str | None:
         """Why the months of monthly means may be other ones, for people; None if they may not."""
-        if self.bounded or not 27.5 <= self.step_days <= 31.5 or "time: " not in cell_methods:
+        if self.bounded or not 27.5 <= self.step_days <= 31.5:
             return None
-        if any((d.day, d.hour, d.minute) != (1, 0, 0) for d in self.centres):
-            return None
-        return (
-            "monthly steps are stamped at midnight of the first of a month and have no bounds of "
-            "time: taken as the months that begin there; if they end there, add bounds"
-        )
+        return dating.month_doubt(self.centres, cell_methods)
 
     def day_doubt(self, cell_methods: str) -> str | None:
         """Why the days of daily means may be other ones, for people; None if they may not."""
-        if self.bounded or not 0.99 <= self.step_days <= 1.01 or "time: " not in cell_methods:
+        if self.bounded or not 0.99 <= self.step_days <= 1.01:
             return None
-        if "time: point" in cell_methods or any(d.hour or d.minute for d in self.centres):
-            return None
-        return (
-            "daily steps are stamped at midnight and have no bounds of time: taken as the days "
-            "that begin there; if they end there, add bounds"
-        )
+        return dating.day_doubt(self.centres, cell_methods)
 
     @cached_property
     def _ends(self) -> Float64:
