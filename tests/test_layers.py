@@ -38,7 +38,7 @@ BELOW_PLANS = {
     *("cf", "stream", "regrid", "bias", "priors", "methods", "inputs"),
 }
 PLANS = {"adjust", "training", "evaluation", "pipeline"}
-EDGE = {"demo", "cli", "__main__", "__init__"}
+EDGE = {"demo", "trial", "cli", "__main__", "__init__"}
 
 # The rooms that each room may import, beside itself.
 ROOMS: dict[str, set[str]] = {

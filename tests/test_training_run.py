@@ -26,6 +26,7 @@ from climdown.priors.card import CARD_FILE, MODEL_FILE, README_FILE
 from climdown.training import CHECKPOINT, LOG, Dataset, Step, Trainer, prepare, train_diffusion
 from climdown.training.objectives import VALIDATION_SIGMAS
 from climdown.training.reader import FieldReader
+from climdown.trial import judge_prior
 from tests.commands import Shell
 from tests.training import advance, assert_same_bits, state_of, with_training
 from tests.training_data import rewrite
@@ -385,11 +386,13 @@ checkpoint_every = 5
 
 @pytest.fixture(scope="module")
 def whole(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration file, and beside it the prior of an uninterrupted run."""
+    """A configuration file, and beside it the prior of an uninterrupted run, judged."""
     folder = tmp_path_factory.mktemp("commands")
     path = folder / "tiny.toml"
     path.write_text(TOML, encoding="utf-8")
-    train_diffusion(load_config(path), data=training_data, output=folder / "whole")
+    config = load_config(path)
+    train_diffusion(config, data=training_data, output=folder / "whole")
+    judge_prior(folder / "whole", config, training_data, device="cpu")
     return path
 
 

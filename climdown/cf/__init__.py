@@ -60,6 +60,7 @@ from climdown.cf.time import (
     time_dims,
 )
 from climdown.cf.units import convert_units, units_convertible
+from climdown.cf.water import fitting_name
 
 __all__ = [
     "CONVENTIONS",
@@ -86,6 +87,7 @@ __all__ = [
     "family_of",
     "family_of_array",
     "family_of_field",
+    "fitting_name",
     "global_attributes",
     "gridded_variables",
     "has_time",

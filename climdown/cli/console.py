@@ -147,6 +147,17 @@ def each_line_once() -> Iterator[None]:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Log warnings alone, of what runs as a part of something else."""
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
 def progress_bar(unit: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar with rate and time left on a terminal, a line now and then elsewhere.
 

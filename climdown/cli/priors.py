@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,6 +10,9 @@ from rich.table import Table
 from climdown.cli.console import log, out
 from climdown.cli.help import Command, Commands, examples
 from climdown.cli.parameters import INPUT, CacheDir
+
+if TYPE_CHECKING:
+    from climdown.priors.skill import Skill
 
 app = typer.Typer(cls=Commands, help="Look at priors.", no_args_is_help=True)
 
@@ -66,6 +69,7 @@ def show(name: Name, cache_dir: CacheDir = None) -> None:
     """Show a prior's card: what it needs, what it was trained on."""
     from climdown.priors import store
     from climdown.priors.card import read_card
+    from climdown.priors.skill import ENTRY, skill_of
 
     folder = store.find_prior(name, cache_dir)
     card = read_card(folder)
@@ -82,7 +86,8 @@ def show(name: Name, cache_dir: CacheDir = None) -> None:
         ("months", ", ".join(map(str, card.months))),
         ("time step", f"{card.step_days:g} days"),
         ("licence", card.licence),
-        *((label, _short(value)) for label, value in card.training.items()),
+        *((label, _short(value)) for label, value in card.training.items() if label != ENTRY),
+        *((f"CRPS of {name}", _skill(one)) for name, one in skill_of(card).items()),
     ]
     table = Table("", "", show_header=False)
     for label, text in rows:
@@ -97,9 +102,12 @@ def show(name: Name, cache_dir: CacheDir = None) -> None:
 )
 def verify(name: Name, cache_dir: CacheDir = None) -> None:
     """Check every hash and shape of a prior, and that its weights load."""
+    from climdown.priors.skill import weaknesses
     from climdown.priors.store import load_prior
 
     prior = load_prior(name, cache_dir)
+    for line in weaknesses(prior.card):
+        log.warning("%s", line)
     _ = prior.transforms
     parameters = sum(p.numel() for p in prior.denoiser().parameters())
     out.print(
@@ -146,6 +154,12 @@ def remove(
 
     removed = remove_prior(name, cache_dir)
     log.info("removed %s (%s)", name, removed.repo_id)
+
+
+def _skill(skill: Skill) -> str:
+    """How well a prior does beside methods without a network."""
+    others = ", ".join(f"{name} {error:.3g}" for name, error in skill.baselines.items())
+    return f"{skill.crps:.3g} {skill.units} on {skill.days} validation days; {others}"
 
 
 def _short(value: object) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from climdown.cli.console import log, out, progress_bar
+from climdown.cli.console import log, out, progress_bar, quiet
 from climdown.cli.help import Command, Commands, examples
 from climdown.cli.parameters import INPUT, OUTPUT, AnyDevice
+from climdown.errors import ClimdownError
 from climdown.signals import stop_requested
 
 if TYPE_CHECKING:
+    from climdown.config import PriorConfig
     from climdown.training import Step
 
 app = typer.Typer(
@@ -64,6 +66,12 @@ CONSISTENCY_EXAMPLES = examples(
 )
 
 
+JUDGE_EXAMPLES = examples(
+    "climdown train judge prior.toml my-prior --data /data/eobs",
+    "climdown train judge prior.toml my-prior --device cpu",
+)
+
+
 @app.command("diffusion", cls=Command, epilog=DIFFUSION_EXAMPLES)
 def diffusion(
     config: Config,
@@ -95,12 +103,39 @@ def consistency(
     _train(train_consistency, config, data, output, device, changes)
 
 
+@app.command("judge", cls=Command, epilog=JUDGE_EXAMPLES)
+def judge(
+    config: Config,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PRIOR",
+            help="Folder of a finished prior; its card gets an entry, its README a section.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    data: Data = Path(),
+    changes: Set = None,
+    device: AnyDevice = "auto",
+) -> None:
+    """Judge a finished prior on its validation days, as training does at its end.
+
+    The days are averaged over coarse cells and downscaled again by the prior, by the delta method
+    and by interpolation. What comes out is written on the prior's card.
+    """
+    from climdown.config import load_config
+
+    _judge(folder, load_config(config, changes or ()), data, device)
+    out.print(str(folder), highlight=False, markup=False)
+
+
 def _train(
     train: Callable[..., Any],
     config: Path,
     data: Path,
     output: Path | None,
-    device: str,
+    device: Literal["auto", "cpu", "cuda"],
     changes: list[str] | None,
 ) -> None:
     from climdown.compute.device import choose_device
@@ -109,7 +144,7 @@ def _train(
 
     settings = load_config(config, changes or ())
     folder = output or Path(settings.name)
-    where = choose_device(device).type
+    where: Any = choose_device(device).type
     if not own_rank().leads:  # one process of a team reports for all
         log.setLevel("WARNING")
         with stop_requested() as should_stop:
@@ -125,7 +160,33 @@ def _train(
             should_stop=should_stop,
         )
     log.info("best validation %.4f", prior.card.training["validation_loss"])
+    try:
+        _judge(folder, settings, data, where)
+    except ClimdownError as error:
+        # Trained it is; that its days cannot be used again is no reason to lose it.
+        log.warning("the prior is finished, but could not be judged: %s", error)
     out.print(str(folder), highlight=False, markup=False)
+
+
+def _judge(
+    folder: Path, settings: PriorConfig, data: Path, device: Literal["auto", "cpu", "cuda"]
+) -> None:
+    """Compare a finished prior with what it has to beat, and say so where it does not."""
+    from climdown.priors.skill import skill_of, weaknesses
+    from climdown.trial import judge_prior
+
+    with progress_bar("methods") as bar, quiet():
+        prior = judge_prior(
+            folder, settings, data, device=device, progress=lambda d, t: bar(d, t, "")
+        )
+    for name, skill in skill_of(prior.card).items():
+        others = ", ".join(f"{k} {x:.3g}" for k, x in skill.baselines.items())
+        log.info(
+            "%s: CRPS %.3g %s on %d validation days; %s",
+            *(name, skill.crps, skill.units, skill.days, others),
+        )
+    for line in weaknesses(prior.card):
+        log.warning("%s", line)
 
 
 def _reporter(bar: Callable[[int, int, str], None], steps: int) -> Callable[[Step], None]:

@@ -39,6 +39,11 @@ def methods() -> tuple[Method, ...]:
     return tuple(_METHODS.values())
 
 
+def plain_baselines() -> tuple[str, ...]:
+    """Names of the methods that draw nothing and need no more than the input."""
+    return tuple(one.name for one in methods() if one.members == 1 and not one.bias)
+
+
 def find_method(name: str) -> Method:
     """The method of a name.
 

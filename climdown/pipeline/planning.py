@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,9 @@ from climdown.pipeline.plan import Plan
 from climdown.priors.build import make_tiles
 from climdown.priors.card import Variable
 from climdown.priors.prior import Prior
+from climdown.priors.skill import weaknesses
+
+log = logging.getLogger(__name__)
 
 
 def make_plan(
@@ -51,6 +55,7 @@ def make_plan(
     prior, matched = _matched(prior, sources, choices, config)
     check_reading(matched.fields.values())
     _check(prior, matched, config)
+    _warn_of_weakness(prior, matched, choices)
     grid = _filter_grid(prior, matched, choices, config)
     problem = _problem(prior, matched.fields, grid, device)
     plan = Plan(
@@ -111,6 +116,13 @@ def _check(prior: Prior, matched: Matched, config: RunConfig) -> None:
     variables = {variable.name: variable for variable in prior.card.variables}
     for name, field in matched.fields.items():
         check_values(field, typical(prior, variables[name]))
+
+
+def _warn_of_weakness(prior: Prior, matched: Matched, choices: Choices) -> None:
+    """Say again what training said: this prior is no better than methods without a network."""
+    if choices.method.members > 1:
+        for line in weaknesses(prior.card, matched.fields):
+            log.warning("%s", line)
 
 
 def _autocorrelation(

@@ -32,6 +32,7 @@ from climdown.transforms import Chain
 GRAVITY = 9.80665  # m s-2, the constant of CF and ECMWF
 _SIGMA_DATA = 1.0
 _SPECTRUM_FIELDS = 256
+_STRETCH = 5  # days that are judged one after the other
 
 
 def prepare(config: PriorConfig, data: Path) -> Dataset:
@@ -81,6 +82,35 @@ def prepare(config: PriorConfig, data: Path) -> Dataset:
             fields |= to_fields(entry.name, part)
     card = _card(config, grid, step_days, train_dates, chains, lags)
     return Dataset(card, fields, train, samples(validation_days), patterns)
+
+
+def validation_days(
+    config: PriorConfig, data: Path, most: int
+) -> tuple[cf.TimeAxis, dict[str, Float32]]:
+    """Fields that were kept from training, at most so many, in stretches over their period.
+
+    Returns:
+        their time axis, and by variable values in its units, shape (time, ny, nx).
+
+    Raises:
+        InputError, ConfigError: as of `prepare`.
+    """
+    opened = _open_all(config.data, data)
+    dates = _chosen_dates(config.data, opened)
+    _, kept_back = _split(config, opened[0], dates)
+    chosen = kept_back[_stretches(len(kept_back), most)]
+    values = FieldReader(opened, dates, cache_bytes=0).read(chosen)
+    axis = cf.time_axis([dates[i] for i in chosen], units="days since 1850-01-01")
+    return axis, {entry.name: values[:, i] for i, entry in enumerate(config.data.variables)}
+
+
+def _stretches(count: int, most: int) -> Index:
+    """At most so many of some steps, in stretches of consecutive ones, evenly spread."""
+    if count <= most:
+        return np.arange(count)
+    length = min(_STRETCH, most)
+    starts = np.linspace(0, count - length, most // length).round().astype(np.intp)
+    return np.unique(starts[:, None] + np.arange(length))
 
 
 def _masks(config: DataConfig, statistics: Sequence[VariableStatistics]) -> Mask:
