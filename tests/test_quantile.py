@@ -212,6 +212,32 @@ def test_negative_quantiles_of_a_multiplicative_map_count_as_zero() -> None:
     assert not bounded.any()
 
 
+@pytest.mark.parametrize("zero", [0.0, -1e-12])
+def test_a_missing_reference_has_no_ratio_whatever_the_history(zero: float) -> None:
+    """0/0 is 1, but what is unknown over nothing is unknown."""
+    ref = np.array([[[np.nan], [np.nan], [np.nan], [0.0]]])
+    hist = np.array([[[zero], [2.0], [np.nan], [zero]]])
+    trained = QuantileMap("multiplicative", Grouping("none"), nodes(4), ref, hist)
+    ratio, bounded = trained.corrections(10.0)
+    np.testing.assert_array_equal(ratio, [[[np.nan, np.nan, np.nan, 1.0]]])
+    assert not bounded.any()
+
+
+def test_a_dry_history_without_a_reference_is_left_missing() -> None:
+    dates = days(40)
+    trained = train(
+        np.full((40, 1), np.nan),
+        np.zeros((40, 1)),
+        ref_dates=dates,
+        hist_dates=dates,
+        kind="multiplicative",
+        grouping=Grouping("none"),
+    )
+    adjusted = adjust(trained, np.zeros((40, 1)), dates)
+    assert np.isnan(adjusted.values).all()
+    assert adjusted.unmapped == 40
+
+
 def test_a_seasonal_bias_goes_whatever_the_calendars() -> None:
     """Three calendars with one climate: the model is 3 K too warm and will warm by 2 K."""
     made = {

@@ -133,10 +133,11 @@ class QuantileMap:
             return ref - hist, xp.zeros_like(ref, dtype=xp.bool)
         zero, one = xp.zeros_like(ref), xp.ones_like(ref)
         ref, hist = xp.where(ref < 0, zero, ref), xp.where(hist < 0, zero, hist)
-        # As a product x/0 exceeds the bound without a division; 0/0 does not, and is set to 1.
+        # As a product x/0 exceeds the bound without a division; 0/0 does not, and is set to 1;
+        # where the reference is missing, so is its ratio.
         bounded, zero_hist = ref > max_ratio * hist, hist == 0
         ratio = ref / xp.where(bounded | zero_hist, one, hist)
-        ratio = xp.where(zero_hist, one, ratio)
+        ratio = xp.where(zero_hist & (ref == 0), one, ratio)
         return xp.where(bounded, max_ratio * one, ratio), bounded
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from climdown.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -30,9 +32,30 @@ class Rank:
 
 
 def own_rank() -> Rank:
-    """The rank of this process, from the variables that `torchrun` sets."""
+    """The rank of this process, from the variables that `torchrun` sets.
 
-    def number(name: str, default: int) -> int:
-        return int(os.environ.get(name, default))
+    Raises:
+        ConfigError: a variable holds no whole number, or a rank is none of the team's.
+    """
+    rank = Rank(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0))
+    if max(rank.number, rank.local) >= rank.size:
+        raise ConfigError(
+            f"the environment has RANK {rank.number} and LOCAL_RANK {rank.local} of WORLD_SIZE "
+            f"{rank.size}; expected ranks from 0 below the size: start with torchrun, or unset them"
+        )
+    return rank
 
-    return Rank(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0))
+
+def number(name: str, default: int) -> int:
+    """A whole number from a variable of the launcher; what is unset or empty is the default.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    text = os.environ.get(name, "").strip() or str(default)
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(
+            f"the environment variable {name} is '{text}'; expected a whole number from 0: start "
+            "with torchrun, or unset it"
+        )
+    return int(text)
