@@ -52,16 +52,18 @@ def write_tiny_prior(
     grid: Grid = FINE,
     seed: int = 0,
     quantiles: bool = False,
+    variables: tuple[Variable, ...] = (TAS, PR),
 ) -> Prior:
     """Write a prior of tas and pr with random weights; the south-west corner is sea.
 
     Args:
+        variables: others than tas and pr; with quantiles as of tas if they are in degC.
         quantiles: whether it carries quantiles at p, the same in all coarse cells: of tas 5 + p
             plus the number of the month in degC, the mean of these over all months, of pr
             20 (p - 0.5) mm/day and at least 0.
     """
     ny, nx = grid.shape
-    mask = np.ones((2, ny, nx), dtype=np.float32)
+    mask = np.ones((len(variables), ny, nx), dtype=np.float32)
     mask[:, : ny // 4, : nx // 4] = 0.0
     rng = np.random.default_rng(seed)
     height = rng.uniform(0.0, 2.0, (ny, nx)).astype(np.float32)
@@ -75,7 +77,7 @@ def write_tiny_prior(
         name="tiny",
         title="A prior for tests",
         kind="diffusion",
-        variables=(TAS, PR),
+        variables=variables,
         months=tuple(sorted(months)),
         step_days=1.0,
         coarse_factor=4,
@@ -104,8 +106,9 @@ def _quantiles(card: Card) -> dict[str, npt.NDArray[np.float32]]:
     wet = np.maximum(20.0 * (nodes(500) - 0.5) + 0.0 * numbers, 0.0)
     shape = card.coarse_grid.shape
     return {
-        quantiles_field(name): np.broadcast_to(
+        quantiles_field(variable.name): np.broadcast_to(
             values[..., None, None], (*values.shape, *shape)
         ).astype(np.float32)
-        for name, values in (("tas", warm), ("pr", wet))
+        for variable in card.variables
+        for values in (warm if variable.units == "degC" else wet,)
     }

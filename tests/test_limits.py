@@ -167,4 +167,4 @@ def test_minimum_and_maximum_out_of_order_are_changed_for_one_another(tmp_path: 
     (upper, lower), lines = within_limits(series, [high, low])
     np.testing.assert_allclose(upper, [[[10.0, 10.0]]], atol=1e-4)
     np.testing.assert_allclose(lower, [[[278.15, 278.15]]], atol=1e-4)
-    assert lines == ["1 values of tasmin lay above tasmax: the two were changed for one another"]
+    assert lines == ["1 values of tasmin and tasmax out of order, changed for one another"]

@@ -37,6 +37,7 @@ from climdown.cf.opening import (
     open_dataset,
     stored_values,
 )
+from climdown.cf.order import DailyOrder, daily_order
 from climdown.cf.quantities import (
     VariableFamily,
     family_of,
@@ -64,6 +65,7 @@ from climdown.cf.water import fitting_name
 
 __all__ = [
     "CONVENTIONS",
+    "DailyOrder",
     "Field",
     "FillWatch",
     "Limits",
@@ -78,6 +80,7 @@ __all__ = [
     "cells_and_remarks",
     "check_ascending",
     "convert_units",
+    "daily_order",
     "date_keys",
     "describe_paths",
     "evenly",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def check_values(
     where = field.where
     family = cf.family_of(field.quantity) or cf.family_of_array(cf.like_array(field))
     tally = Tally(family, field.quantity.units)
-    steps = max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
+    steps = _steps_at_once(field)
     empty: list[Any] = []
     for start in range(0, len(field.time), steps):
         values = field.read(slice(start, start + steps))
@@ -179,6 +179,37 @@ def running_sums(field: cf.Field, steps: int = _WATCHED_STEPS) -> str | None:
     if how is None:
         return None
     return f"holds sums that {how}; expected amounts of each step: {remedy}"
+
+
+def warn_of_disorder(fields: Mapping[str, cf.Field]) -> None:
+    """Count what an input has out of the order of a day's temperatures: it is used as it is.
+
+    Variables on grids of their own are not compared.
+
+    Args:
+        fields: by variable, with the same steps.
+    """
+    order = cf.daily_order(fields)
+    if order is None or len({fields[name].grid.digest for name in order.names}) > 1:
+        return
+    first = fields[order.names[0]]
+    steps, changed = _steps_at_once(first), 0
+    for start in range(0, len(first.time), steps):
+        part = slice(start, start + steps)
+        changed += order.restore({name: fields[name].read(part) for name in order.names})[1]
+    if changed:
+        paths = [path for name in order.names for path in fields[name].paths]
+        log.warning(
+            "%s: %d values of %s are out of order, of which none is ever above the next; they are "
+            "used as they are: adjust these variables together, with `climdown ot` or --bias",
+            cf.describe_paths(list(dict.fromkeys(paths))),
+            changed,
+            order.listed,
+        )
+
+
+def _steps_at_once(field: cf.Field) -> int:
+    return max(1, _CHECK_BYTES // (8 * math.prod(field.grid.shape)))
 
 
 def _growing(amounts: Floats) -> str | None:

@@ -6,6 +6,7 @@ resumed run reads it, and so can every process that takes part.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ from climdown.inputs.onto import regridded_to
 from climdown.priors.card import Variable
 from climdown.priors.prior import Prior
 from climdown.stream import is_usable, seal
+
+log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 64 << 20
 
@@ -117,7 +120,20 @@ class AdjustedInput:
             flush_folder(folder)
             for name, read in self.decided.apply(self.series, wanted, folder=folder, device=device):
                 self._place(paths[name], name, read, keys[name])
-        return {name: _part_reader(path) for name, path in paths.items()}
+        readers = {name: _part_reader(path) for name, path in paths.items()}
+        order = cf.daily_order({name: one.sim for name, one in self.series.items()})
+        if order is None:
+            return readers
+        if wanted:
+            self._report(order, readers)
+        return readers | {name: _ordered_reader(order, readers, name) for name in order.names}
+
+    def _report(self, order: cf.DailyOrder, readers: Mapping[str, Reader]) -> None:
+        """Say how many adjusted temperatures are out of their order."""
+        blocks = self._blocks(next(iter(self.series.values())).grid)
+        parts = ({name: readers[name](part) for name in order.names} for part, _ in blocks)
+        for line in order.line(sum(order.restore(values)[1] for values in parts)):
+            log.info("bias adjustment: %s", line)
 
     def _place(self, path: Path, name: str, read: Reader, key: str) -> None:
         """Write the run's steps of an adjusted variable, block by block of time."""
@@ -256,6 +272,18 @@ def _open_series(
 def _is_there(path: Path, key: str) -> bool:
     """Whether a variable has been adjusted; a damaged part is adjusted anew, and said so."""
     return path.is_file() and is_usable(path, key, otherwise="adjusted")
+
+
+def _ordered_reader(order: cf.DailyOrder, readers: Mapping[str, Reader], name: str) -> Reader:
+    """One of the temperatures of a day, as it is in order with the others.
+
+    Variables are adjusted and kept one by one: only where they are read are they all there.
+    """
+
+    def read(part: slice) -> Float32:
+        return order.restore({one: readers[one](part) for one in order.names})[0][name]
+
+    return read
 
 
 def _part_reader(path: Path) -> Reader:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,11 @@ def _draw_all(
     if missing:
         worker = Worker.of(plan, store)
         units = stream.plan_units(missing, plan.members, plan.batch_size, plan.field_bytes)
-        with stopping() as should_stop:
-            _sample(units, worker, store, _counting(plan, resumed, progress), should_stop)
+        try:
+            with stopping() as should_stop:
+                _sample(units, worker, store, _counting(plan, resumed, progress), should_stop)
+        finally:
+            worker.report()
     stream.join(store, output_template(plan, command), plan.output)
     store.remove()
     return resumed
@@ -187,12 +191,16 @@ class Worker:
 
     Attributes:
         model: None for methods that ask no network.
+        order: of the temperatures of a day, in the output's units; None where there is none.
+        changed: how many values were out of it, by "values".
     """
 
     plan: Plan
     model: Denoiser | None
     sampler: Sampler
     observer: Observer
+    order: cf.DailyOrder | None
+    changed: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, plan: Plan, store: stream.PartStore) -> Worker:
@@ -204,7 +212,9 @@ class Worker:
             {} if adjusted is None else adjusted.readers(store.folder, plan.device.type, store.key)
         )
         observer = Observer(plan.prior, plan.fields, plan.filter_grid, plan.device, readers)
-        return cls(plan, model, plan.method.sampler(plan.decided, plan.problem), observer)
+        units = {name: field.source_units for name, field in plan.fields.items()}
+        order = cf.daily_order(plan.fields, units)
+        return cls(plan, model, plan.method.sampler(plan.decided, plan.problem), observer, order)
 
     def sample(self, batch: slice) -> Float32:
         """A batch of fields in the input's units, shape (fields, input variables, ny, nx).
@@ -212,6 +222,21 @@ class Worker:
         Raises:
             ConvergenceError: a field holds values that are no numbers.
         """
+        fields = self._draw_numbers(batch)
+        if self.order is None:
+            return fields
+        names = [variable.name for variable in self.plan.variables]
+        values, changed = self.order.restore(dict(zip(names, fields.swapaxes(0, 1), strict=True)))
+        self.changed["values"] += changed
+        return np.stack([values[name] for name in names], axis=1)
+
+    def report(self) -> None:
+        """Say how many of the values drawn so far were out of order."""
+        for line in [] if self.order is None else self.order.line(self.changed["values"]):
+            log.info("fields drawn: %s", line)
+
+    def _draw_numbers(self, batch: slice) -> Float32:
+        """A batch in which every value is a number; what is not is drawn once more."""
         fields = self._draw(batch)
         if (broken := self._first_broken(fields)) is None:
             return fields

@@ -17,7 +17,7 @@ from climdown.config import RunConfig
 from climdown.errors import OutputError
 from climdown.grid import Grid
 from climdown.inputs import matching
-from climdown.inputs.checks import check_reading, check_values
+from climdown.inputs.checks import check_reading, check_values, warn_of_disorder
 from climdown.inputs.matching import Matched
 from climdown.inputs.typical import typical
 from climdown.methods.method import GuidedVariable, Problem
@@ -116,6 +116,7 @@ def _check(prior: Prior, matched: Matched, config: RunConfig) -> None:
     variables = {variable.name: variable for variable in prior.card.variables}
     for name, field in matched.fields.items():
         check_values(field, typical(prior, variables[name]))
+    warn_of_disorder(matched.fields)
 
 
 def _warn_of_weakness(prior: Prior, matched: Matched, choices: Choices) -> None:
