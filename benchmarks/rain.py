@@ -1,6 +1,6 @@
 """Rain after optimal transport: its distribution, and how it goes with temperature and neighbours.
 
-    python benchmarks/rain.py --data DIR [--before CHECKOUT] [--maps barycentre sampled]
+    python -m benchmarks.rain --data DIR [--before CHECKOUT] [--maps barycentre sampled]
 
 DIR holds CNRM-CM5 and E-OBS over Iberia in winter, see `bias.FILES`. The historical run is
 adjusted and compared with observations on the model's cells: in sample, and fitted on every other
@@ -10,7 +10,10 @@ another checkout of this repository.
 
 The fitted winters themselves are a column too: what the weather of so few winters allows.
 Correlations are of tas and log(1 + pr / 0.1 mm). Errors of correlations are mean absolute
-differences to the observed ones: of tas with pr over cells, of pr with pr over pairs of cells.
+differences to the observed ones: of tas with pr over cells, of pr with pr over pairs of cells. With
+`--before` a second table says whether they differ from those of the other checkout by more than
+the weather of so few winters: winters are drawn with replacement, those of the model the same for
+all columns (paired), and 95 % of the differences of the errors lie between the two numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from climdown import cf
 from climdown.adjust.options import OTOptions
 from climdown.adjust.ot import ot_file
 from climdown.adjust.qdm import qdm_file
-from climdown.arrays import Float64
+from climdown.arrays import Float64, Index, Mask
 from climdown.metrics.scores import sliced_wasserstein
 
 
@@ -45,6 +48,13 @@ class Files(NamedTuple):
     ref: Sequence[str]
     hist: Sequence[str]
     judged: Sequence[str]
+
+
+class Days(NamedTuple):
+    """Values of shape (days, variables, cells), and the winter of each day, by its January."""
+
+    values: Float64
+    winters: Index
 
 
 def files_of(folder: Path, data: Path, variables: Sequence[str], ref: str, *, held: bool) -> Files:
@@ -106,30 +116,31 @@ def _run_other(checkout: Path, files: Files, output: Path, variables: Sequence[s
     print(f"OT before: {time.perf_counter() - started:.1f} s with its start")
 
 
-def samples_of(
-    columns: Mapping[str, Sequence[str]], variables: Sequence[str]
-) -> dict[str, Float64]:
-    """Days of each column, shape (days, variables, cells), in cells that all have."""
+def samples_of(columns: Mapping[str, Sequence[str]], variables: Sequence[str]) -> dict[str, Days]:
+    """Days of each column, in cells that all have."""
     like = read(columns["QDM"][0], variables[0])[1]
     samples = {
         name: _together([read(f, v, like) for f, v in zip(paths, variables, strict=True)])
         for name, paths in columns.items()
     }
     valid = np.logical_and.reduce(
-        [(np.isfinite(v).mean(axis=0) > 0.95).all(axis=0) for v in samples.values()]
+        [(np.isfinite(v.values).mean(axis=0) > 0.95).all(axis=0) for v in samples.values()]
     )
-    return {name: _complete(values[..., valid]) for name, values in samples.items()}
+    return {name: _complete(days, valid) for name, days in samples.items()}
 
 
-def _together(series: Sequence[tuple[Float64, cf.Field]]) -> Float64:
+def _together(series: Sequence[tuple[Float64, cf.Field]]) -> Days:
     days = [[(d.year, d.month, d.day) for d in field.time.dates] for _, field in series]
     common = sorted(set(days[0]).intersection(*days[1:]))
     rows = [[own.index(day) for day in common] for own in days]
-    return np.stack([v[r] for (v, _), r in zip(series, rows, strict=True)], axis=1)
+    values = np.stack([v[r] for (v, _), r in zip(series, rows, strict=True)], axis=1)
+    return Days(values, np.array([year + (month == 12) for year, month, _ in common]))
 
 
-def _complete(values: Float64) -> Float64:
-    return np.asarray(values[np.isfinite(values).all(axis=(1, 2))])
+def _complete(days: Days, cells: Mask) -> Days:
+    values = days.values[..., cells]
+    complete = np.isfinite(values).all(axis=(1, 2))
+    return Days(values[complete], days.winters[complete])
 
 
 def statistics(days: Float64, observed: Float64) -> dict[str, float]:
@@ -138,8 +149,6 @@ def statistics(days: Float64, observed: Float64) -> dict[str, float]:
     points, target = _points(days), _points(observed)
     mean, std = target.mean(axis=0), target.std(axis=0)
     points, target = (points - mean) / std, (target - mean) / std
-    cells = rain.shape[1]
-    found, wanted = np.corrcoef(points.T), np.corrcoef(target.T)
     ratio = rain.mean(axis=0) / other.mean(axis=0)
     result = {
         "mean (mm/day)": rain.mean(),
@@ -148,16 +157,74 @@ def statistics(days: Float64, observed: Float64) -> dict[str, float]:
         "P99": np.quantile(rain, 0.99),
         "days below 0.1 mm": (rain < 0.1).mean(),
         "days below 1 mm": (rain < 1.0).mean(),
-        "pr with pr, error": abs(found - wanted)[-cells:, -cells:].mean(),
+        **correlation_errors(days, observed),
         "sliced Wasserstein": 0.0 if days is observed else sliced_wasserstein(points, target),
         "std of columns / observed": points.std(axis=0).mean(),
     }
     if days.shape[1] == 2:
-        place = np.arange(cells)
-        pairs = [matrix[place, place + cells] for matrix in (found, wanted)]
-        result["tas with pr"] = pairs[0].mean()
-        result["tas with pr, error"] = abs(pairs[0] - pairs[1]).mean()
+        result["tas with pr"] = correlations(days)["tas with pr"].mean()
     return {name: float(value) for name, value in result.items()}
+
+
+def correlations(days: Float64) -> dict[str, Float64]:
+    """Of pr with pr, (cells, cells), and of tas with pr where both are there, (cells,)."""
+    cells, matrix = days.shape[-1], np.asarray(np.corrcoef(_points(days).T), dtype=np.float64)
+    found = {"pr with pr": matrix[-cells:, -cells:]}
+    if days.shape[1] == 2:
+        found["tas with pr"] = np.diagonal(matrix, offset=cells)
+    return found
+
+
+def correlation_errors(days: Float64, observed: Float64) -> dict[str, float]:
+    """Mean absolute errors of correlations, see above."""
+    found, wanted = correlations(days), correlations(observed)
+    return {f"{key}, error": float(abs(found[key] - wanted[key]).mean()) for key in found}
+
+
+def resampled_errors(
+    samples: Mapping[str, Days], names: Sequence[str], truth: str, resamples: int
+) -> dict[str, dict[str, Float64]]:
+    """Errors of correlations, by column and correlation, of winters drawn with replacement.
+
+    All columns are of one simulation, and its winters are drawn once for all of them.
+    """
+    rng = np.random.default_rng(0)
+    result: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(resamples):
+        own, observed = (_drawn(samples[name].winters, rng) for name in (names[0], truth))
+        for name in names:
+            errors = correlation_errors(samples[name].values[own], samples[truth].values[observed])
+            result[name].append(errors)
+    return {
+        name: {key: np.array([one[key] for one in errors]) for key in errors[0]}
+        for name, errors in result.items()
+    }
+
+
+def _drawn(winters: Index, rng: np.random.Generator) -> Index:
+    """Days of as many winters, drawn with replacement."""
+    years = np.unique(winters)
+    return np.concatenate([np.flatnonzero(winters == y) for y in rng.choice(years, years.size)])
+
+
+def print_differences(samples: Mapping[str, Days], resamples: int) -> None:
+    """How errors of correlations differ from those before, with 95 % of what winters drawn give."""
+    names = ["OT before", *(n for n in samples if n.startswith("OT ") and n != "OT before"), "QDM"]
+    for truth in ("observed", "fitted winters"):
+        if truth not in samples:
+            continue
+        resampled = resampled_errors(samples, names, truth, resamples)
+        print(f"errors against {truth}; less those of OT before, 95 % of {resamples} resamples")
+        for name in names:
+            errors = correlation_errors(samples[name].values, samples[truth].values)
+            print(f"{name:<28}" + "".join(_interval(errors, resampled, name, k) for k in errors))
+
+
+def _interval(
+    errors: Mapping[str, float], resampled: Mapping[str, Mapping[str, Float64]], name: str, key: str
+) -> str:
+    low, high = np.quantile(resampled[name][key] - resampled["OT before"][key], (0.025, 0.975))
+    return f"{key:>22} {errors[key]:.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def _points(days: Float64) -> Float64:
@@ -166,10 +233,11 @@ def _points(days: Float64) -> Float64:
     return normalised.reshape(len(days), -1)
 
 
-def print_table(samples: Mapping[str, Float64]) -> None:
-    rows = {name: statistics(days, samples["observed"]) for name, days in samples.items()}
+def print_table(samples: Mapping[str, Days]) -> None:
+    observed = samples["observed"].values
+    rows = {name: statistics(days.values, observed) for name, days in samples.items()}
     print(f"{'':<28}" + "".join(f"{name:>15}" for name in rows))
-    print(f"{'days':<28}" + "".join(f"{len(days):>15}" for days in samples.values()))
+    print(f"{'days':<28}" + "".join(f"{len(days.winters):>15}" for days in samples.values()))
     for statistic in rows["observed"]:
         print(f"{statistic:<28}" + "".join(f"{row[statistic]:>15.3f}" for row in rows.values()))
 
@@ -181,6 +249,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout of climdown")
     parser.add_argument("--maps", nargs="*", default=["barycentre", "sampled"])
     parser.add_argument("--epsilon", type=float)
+    parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
     logging.getLogger("climdown").setLevel(logging.WARNING)
     for variables, ref in ((("pr",), LONG), (("tas", "pr"), FILES["ref"])):
@@ -197,7 +266,10 @@ def main() -> None:
                     arguments.before,
                     arguments.epsilon,
                 )
-                print_table(samples_of(columns, variables))
+                samples = samples_of(columns, variables)
+                print_table(samples)
+                if arguments.before is not None:
+                    print_differences(samples, arguments.resamples)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nmost memory {peak:.2f} GB")
 

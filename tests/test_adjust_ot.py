@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from climdown import cf
+from climdown.adjust.options import OTOptions
+from climdown.adjust.ot import describe, with_years
 from tests.commands import Result, Shell, read_members
 from tests.factories import Floats
 from tests.priors import write_tiny_prior
@@ -146,10 +150,33 @@ def test_the_change_of_each_decade_is_its_own(shell: Shell, files: None) -> None
     change = np.repeat([1.0, 3.0, 6.0], len(hist))[:, None, None]
     write_days("sim_tas.nc", future, np.concatenate([series] * 3) + change)
     ot(shell, *FAST, "--years", "10", sim="sim_tas.nc")
+    with netCDF4.Dataset("out.nc") as file:
+        assert file["tas"].bias_adjustment.endswith("mean change kept, within 10 years")
     found = read_members("out.nc").reshape(3, -1, 3, 4)
     np.testing.assert_allclose(found[1] - 3.0, found[0] - 1.0, rtol=0, atol=2e-3)
     np.testing.assert_allclose(found[2] - 6.0, found[0] - 1.0, rtol=0, atol=2e-3)
     assert found[0].mean() == pytest.approx(REF[0].mean() + 1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("years", "asked", "said"),
+    [
+        (50, None, ", within 30 years"),
+        (50, 0, ""),
+        (40, None, ""),
+        (50, 20, ", within 20 years"),
+    ],
+)
+def test_the_description_names_the_years_of_the_change(
+    tmp_path: Path, years: int, asked: int | None, said: str
+) -> None:
+    dates = daily(2001, years, months=(1,))
+    path = write_days(tmp_path / "sim.nc", dates, 280.0 + noise(dates, 1))
+    sim = cf.open_field(path, cf.Quantity("tas", ("air_temperature",), ("tas",), "K"))
+    options = OTOptions(years=asked)
+    assert describe(with_years(options, sim)).endswith(f"mean change kept{said}")
+    without = with_years(replace(options, keep_change=False), sim)
+    assert describe(without).endswith("by season")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +197,12 @@ def test_days_are_transported_in_groups(
     starts = [part.split(":")[0] + ":" for part in parts]
     assert starts[: len(labels)] == labels
     samples = ("reference:", "historical simulation:", "simulation:")
-    assert starts[len(labels) :] == 2 * list(samples), "each of tas and pr"
-    assert np.isfinite(read_members("out.nc")).all()
+    assert starts[len(labels) :] == ["pr:", "tas:", *2 * samples], "each of tas and pr"
+    for name, units in (("tas", "K"), ("pr", "kg m-2 s-1")):
+        values = read_members("out.nc", name)
+        assert np.isfinite(values).all()
+        line = f"{name}: {values.size} values adjusted, highest {values.max():.5g} {units}"
+        assert line in parts
 
 
 def test_a_season_without_a_reference_comes_out_missing(shell: Shell, files: None) -> None:
@@ -358,11 +389,11 @@ def test_wrong_options_end_in_code_2(
 def test_six_hourly_steps_are_not_taken_for_days(shell: Shell) -> None:
     days = daily(2001, 1, months=(1,))
     for name, shift in (("ref", 0.0), ("hist", 4.0)):
-        for variable, seed in (("tas", 1), ("tasmax", 2)):
+        for variable, seed, above in (("tas", 1, 0.0), ("tasmax", 2, 20.0)):
             write_days(
                 f"{name}_{variable}.nc",
                 days,
-                280.0 + shift + noise(days, seed),
+                280.0 + above + shift + noise(days, seed),
                 name=variable,
                 change=lambda d: d.assign_coords(
                     time=("time", 0.25 * np.arange(31), d["time"].attrs)

@@ -17,6 +17,7 @@ from tests.factories import Floats
 from tests.series import LAT, LON, PER_DAY, PR, WINTER, daily, noise, write_days
 
 FAST = ("--epsilon", "0.05")
+FILES = ("ref", "hist", "sim")
 WINTERS = daily(2001, 6, months=WINTER)
 SUMMERS = daily(2001, 8, months=(6, 7, 8))
 WIND: dict[str, Any] = {"name": "sfcWind", "standard_name": "wind_speed", "units": "m s-1"}
@@ -128,6 +129,30 @@ def test_winds_change_by_factors_and_never_turn_negative(shell: Shell) -> None:
     assert found.min() > 0.0
     np.testing.assert_allclose(found.mean(axis=0), 0.5 * ref.mean(axis=0), rtol=0.01)
     assert np.quantile(found, 0.99) == pytest.approx(0.5 * np.quantile(ref, 0.99), rel=0.03)
+
+
+def test_a_bounded_change_of_the_mean_is_counted(shell: Shell) -> None:
+    """Ratios of 50 are cut to 10, and the factor that is missing, 5, to 2."""
+    wind = np.exp(0.1 * noise(WINTERS, 1))
+    wind *= 10.0 / wind.mean(axis=0)
+    weak = np.ones((3, 4), dtype=bool)
+    weak[:, 2:] = False
+    hist = wind * np.where(weak, 0.02, 0.5)
+    for name, values in (("ref", wind), ("hist", hist), ("sim", hist)):
+        write_days(f"{name}.nc", WINTERS, values, **WIND)
+    mean = read_members(str(adjusted(shell, *FAST)), "sfcWind").mean(axis=0)
+    np.testing.assert_allclose(mean[~weak], 10.0, rtol=0.01)
+    np.testing.assert_allclose(mean[weak], 10.0 * 0.02 * 10.0 * 2.0, rtol=0.01)
+    report = xr.load_dataset("out.nc").attrs["bias_adjustment_report"]
+    assert (
+        ", the factor of the mean of sfcWind bounded to 0.5 to 2 for 18 of 36 cells and months"
+    ) in report
+
+
+def test_where_no_change_is_bounded_nothing_is_said(shell: Shell) -> None:
+    write_rain(WINTERS, **{name: showers(WINTERS, 1, wet=0.4, mean=6.0) for name in FILES})
+    report = xr.load_dataset(adjusted(shell, *FAST)).attrs["bias_adjustment_report"]
+    assert "bounded" not in report
 
 
 def test_a_few_days_get_the_ratio_of_their_place_in_the_history(shell: Shell) -> None:

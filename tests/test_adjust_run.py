@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from climdown.stream import parts_folder
 from tests.commands import SMALL_UNITS, Result, Shell, read_members, run_config
 from tests.factories import Floats
 from tests.priors import write_tiny_prior
+from tests.processes import kill, parts, start, wait_for
 from tests.series import PER_DAY, PR, WINTER, daily, noise, write_days
 
 HIST = daily(1991, 2, months=WINTER)
@@ -153,9 +152,16 @@ def test_the_file_and_the_log_say_what_was_done(shell: Shell, tiny: Prior) -> No
     assert "INFO | pr: dry days (below 0.05 mm day-1): reference 50.2%, historical" in result.err
     with netCDF4.Dataset("out.nc") as file:
         assert "reference: quantiles of prior tiny" in file.bias_adjustment
+        report = str(file.bias_adjustment_report)
         options = json.loads(file.climdown_options)
     assert [name for name, _ in options["historical"]] == ["hist_pr.nc", "hist_tas.nc"]
     assert options["bias_options"]["group"] == "month"
+    for line in (
+        "reference: quantiles of prior tiny",
+        f"historical simulation: hist_tas.nc, {len(HIST)} steps, 1991 to 1992",
+        f"simulation: sim_pr.nc, {len(SIM)} steps, 2051 to 2052",
+    ):
+        assert line in report
     assert sorted(p.name for p in Path().iterdir() if p.name.startswith(".")) == []
 
 
@@ -228,13 +234,19 @@ def test_a_step_that_loses_all_values_is_an_error_before_any_sampling(
         reference=("obs_*.nc",),
         bias_options={"group": "month"} | ({"epsilon": 0.05} if bias == "ot" else {}),
     )
-    with pytest.raises(InputError, match=r"sim_\w+\.nc: bias adjustment left no value of \w+ at "):
+    needs = {
+        "qdm": "each cell and group of days needs at least 10 values in reference, historical",
+        "ot": "each group needs at least 20 days in reference and historical simulation, and",
+    }[bias]
+    words = rf"sim_\w+\.nc: bias adjustment left no value of \w+ at \S+: {needs}"
+    with pytest.raises(InputError, match=words):
         pipeline.downscale(["sim_*.nc"], "out.nc", prior=tiny, config=config)
     assert list(parts_folder(Path("out.nc")).glob("*.npy")) == []
     if bias == "qdm":
         result = run(shell, *BIAS, "--time", DAYS, "--overwrite")
         assert result.code == 3
-        assert "left no value of tas at 2052-01-01T12:00:00; choose other steps" in result.message
+        assert "left no value of tas at 2052-01-01T12:00:00: each cell and group" in result.message
+        assert "choose other steps with --time, or give more of" in result.message
         assert "--historical and --reference" in result.message
         assert run(shell, *BIAS, "--time", "2051-12/2051-12", "--overwrite").code == 0
 
@@ -301,17 +313,10 @@ def test_parts_of_another_adjustment_are_refused(shell: Shell, tiny: Prior, what
 def test_a_killed_run_resumes_to_the_same_bits(shell: Shell, tiny: Prior) -> None:
     options = ("--members", "2", "--batch-size", "2", "--time", "2051-12-10/2051-12-20", *BIAS)
     command = ("run", "sim_*.nc", "out.nc", "--prior", "tiny", "--steps", "20", *options)
-    process = subprocess.Popen(
-        [*SMALL_UNITS, *command],
-        stderr=subprocess.DEVNULL,
-    )
-    end = time.monotonic() + 120.0
-    while len(list(parts_folder(Path("out.nc")).glob("unit-*.npy"))) < 2:
-        assert process.poll() is None, "finished before it could be killed"
-        assert time.monotonic() < end, "no part files appeared"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(120.0) == -signal.SIGKILL
+    process = start([*SMALL_UNITS, *command], Path())
+    wait_for(process, lambda: len(parts(Path())) >= 2)
+    kill(process)
+    assert process.returncode == -signal.SIGKILL
     resumed = shell(*command)
     assert resumed.code == 0, resumed.err
     assert "resuming: " in resumed.err

@@ -18,12 +18,11 @@ import netCDF4
 import numpy as np
 import pytest
 
-from climdown.stream import parts_folder
 from tests.commands import read_members, write_tas
 from tests.factories import Floats
 from tests.priors import write_tiny_prior
+from tests.processes import PATIENCE, kill, parts, start, wait_for
 
-_PATIENCE = 120.0  # seconds, far beyond what is needed
 _WORDS = ("run", "tas.nc", "out.nc", "--prior", "tiny", "--members", "3", "--batch-size", "3")
 
 # A part file for every batch, and joining, placing and cleaning up long enough to be met.
@@ -69,40 +68,21 @@ def folder(undisturbed: tuple[Path, Floats], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(
+def begin(
     folder: Path, *words: str, program: Sequence[str] = ("-c", _SLOW)
 ) -> subprocess.Popen[str]:
     """The run in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *program, *_WORDS, *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start([sys.executable, *program, *_WORDS, *words], folder)
 
 
 def finish(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The run, to whatever end it comes."""
     command = [sys.executable, "-m", "climdown", *_WORDS, *words]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
-
-
-def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    """Until something has happened that the process does."""
-    end = time.monotonic() + _PATIENCE
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.01)
-
-
-def parts(folder: Path) -> list[Path]:
-    return sorted(parts_folder(folder / "out.nc").glob("unit-*.npy"))
 
 
 def some_parts(folder: Path) -> bool:
@@ -117,14 +97,9 @@ def placed(folder: Path) -> bool:
     return (folder / "out.nc").exists()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-
-
 def interrupted(folder: Path, when: Callable[[Path], bool] = some_parts) -> None:
     """A run that is killed at a moment."""
-    process = start(folder)
+    process = begin(folder)
     wait_for(process, lambda: when(folder))
     kill(process)
 
@@ -139,7 +114,7 @@ def test_killed_at_ten_random_moments(folder: Path, undisturbed: tuple[Path, Flo
     chance = random.Random(4)
     # Without a wait there are no parts yet, or not even a process that has loaded what it needs.
     for _ in range(7):
-        process = start(folder)
+        process = begin(folder)
         time.sleep(chance.uniform(0.2, 3.0))
         kill(process)
         if placed(folder):
@@ -170,7 +145,7 @@ def test_an_output_of_another_run_is_not_taken_for_finished(folder: Path) -> Non
 
 
 def test_two_runs_at_once(folder: Path, undisturbed: tuple[Path, Floats]) -> None:
-    first = start(folder)
+    first = begin(folder)
     wait_for(first, lambda: some_parts(folder))
     first.send_signal(signal.SIGSTOP)  # so that it does not end before the others have tried
     for words in ((), ("--overwrite",), ("--seed", "5", "--overwrite")):
@@ -180,13 +155,13 @@ def test_two_runs_at_once(folder: Path, undisturbed: tuple[Path, Floats]) -> Non
     first.send_signal(signal.SIGCONT)
     waiting = finish(folder, "--wait")
     assert waiting.returncode == 0, waiting.stderr
-    assert first.wait(_PATIENCE) == 0
+    assert first.wait(PATIENCE) == 0
     check(folder, undisturbed[1])
 
 
 def test_started_together(folder: Path, undisturbed: tuple[Path, Floats]) -> None:
-    together = [start(folder, "--wait") for _ in range(2)]
-    ends = [process.communicate(timeout=_PATIENCE) for process in together]
+    together = [begin(folder, "--wait") for _ in range(2)]
+    ends = [process.communicate(timeout=PATIENCE) for process in together]
     assert [process.returncode for process in together] == [0, 0], ends
     check(folder, undisturbed[1])
 
@@ -237,13 +212,13 @@ def test_signals_end_with_their_codes(
 ) -> None:
     if moment is None:
         # So many steps that it cannot have ended before the signal is heeded.
-        process = start(folder, "--steps", "1000", program=("-m", "climdown"))
+        process = begin(folder, "--steps", "1000", program=("-m", "climdown"))
         time.sleep(1.0)  # while it loads what it needs
     else:
-        process = start(folder)
+        process = begin(folder)
         wait_for(process, lambda: moment(folder))
     process.send_signal(number)
-    _, log = process.communicate(timeout=_PATIENCE)
+    _, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, log
     assert "Traceback" not in log
     left = {path.name for path in folder.iterdir()} - {".out.nc.parts"}

@@ -28,9 +28,7 @@ def test_the_rank_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
 @pytest.mark.parametrize("value", ["one", "1.0", "-1", "0x1"])
-def test_what_is_no_rank_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_what_is_no_rank_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=f"environment variable {name} is '{value}'; expected"):
         own_rank()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,14 @@ from climdown.config import RunConfig
 from climdown.pipeline.planning import make_plan
 from climdown.priors.prior import Prior
 from tests.commands import Result, Shell, read_members
-from tests.factories import Floats
 from tests.priors import TAS, write_tiny_prior
 from tests.series import WINTER, daily, noise, write_days
 
 HIST, SIM = daily(1991, 2, months=WINTER), daily(2051, 2, months=WINTER)
 NAMES = ("tasmin", "tas", "tasmax")
-MEANS: dict[str, dict[str, str]] = {
-    "tasmin": {"cell_methods": "time: minimum"},
-    "tas": {"cell_methods": "time: mean"},
-    "tasmax": {"cell_methods": "time: maximum"},
-}
+METHODS = {"tasmin": "time: minimum", "tas": "time: mean", "tasmax": "time: maximum"}
 VARIABLES = {
-    name: replace(TAS, name=name, names=(name,), **MEANS[name]) if name != "tas" else TAS
-    for name in NAMES
+    name: replace(TAS, name=name, names=(name,), cell_methods=METHODS[name]) for name in NAMES
 }
 
 
@@ -113,13 +108,13 @@ def write_all(names: tuple[str, ...], *, width: float = 0.3) -> None:
             if name in names:
                 # Of one day's own noise each: the model's three are out of order now and then.
                 values = 279.0 + width * place + noise(dates, 10 * seed + place)
-                about: Any = {"name": name, "attributes": MEANS[name]}
+                about: Any = {"name": name, "attributes": {"cell_methods": METHODS[name]}}
                 write_days(f"{sample}_{name}.nc", dates, values, **about)
 
 
-def crossing(values: dict[str, Floats]) -> int:
+def crossing(values: Mapping[str, Any]) -> int:
     ordered = [values[name] for name in NAMES if name in values]
-    return sum(int((low > high).sum()) for low, high in zip(ordered, ordered[1:], strict=False))
+    return sum(int((low > high).sum()) for low, high in pairwise(ordered))
 
 
 def tiny(names: tuple[str, ...]) -> Prior:
@@ -173,7 +168,16 @@ def test_what_guides_a_run_is_in_order(
 
 
 def drawn(shell: Shell, *options: str, members: int = 2) -> Result:
-    fixed = ("--prior", "tiny", "--members", str(members), "--steps", "2", "--time", "2051-01-01/2051-01-31")
+    fixed = (
+        "--prior",
+        "tiny",
+        "--members",
+        str(members),
+        "--steps",
+        "2",
+        "--time",
+        "2051-01-01/2051-01-31",
+    )
     return shell("run", "sim_*.nc", "out.nc", *fixed, *options)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ import pytest
 from climdown.stream import parts_folder
 from tests.commands import SMALL_UNITS, Shell, read_members, write_tas
 from tests.priors import write_tiny_prior
-
-_PATIENCE = 120.0  # seconds, far beyond what is needed
+from tests.processes import PATIENCE, kill, parts, start, wait_for
 
 
 @pytest.fixture
@@ -31,32 +29,16 @@ def words(output: str) -> list[str]:
     return ["run", "tas.nc", output, "--prior", "tiny", *options]
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def begin(folder: Path) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    command = [*SMALL_UNITS, *words("out.nc")]
-    return subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_parts(process: subprocess.Popen[str], folder: Path, count: int) -> int:
-    """Wait until the process has finished some units; how many it has."""
-    parts = parts_folder(folder / "out.nc")
-    end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end:
-        assert process.poll() is None, "finished before it could be stopped"
-        if (found := len(list(parts.glob("unit-*.npy")))) >= count:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("no part files appeared")
+    return start([*SMALL_UNITS, *words("out.nc")], folder)
 
 
 def test_killed_run_resumes_to_the_same_bits(shell: Shell, folder: Path) -> None:
-    process = start(folder)
-    wait_for_parts(process, folder, 3)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(_PATIENCE) == -signal.SIGKILL
-    process.communicate()
+    process = begin(folder)
+    wait_for(process, lambda: len(parts(folder)) >= 3)
+    kill(process)
+    assert process.returncode == -signal.SIGKILL
     assert not (folder / "out.nc").exists()
 
     resumed = shell(*words("out.nc"))
@@ -71,12 +53,13 @@ def test_killed_run_resumes_to_the_same_bits(shell: Shell, folder: Path) -> None
 
 
 def test_terminated_run_finishes_its_unit_and_asks_to_be_requeued(folder: Path) -> None:
-    process = start(folder)
-    before = wait_for_parts(process, folder, 1)
+    process = begin(folder)
+    wait_for(process, lambda: len(parts(folder)) >= 1)
+    before = len(parts(folder))
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=_PATIENCE)
+    _, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, log
     assert "stopped by a signal" in log
     assert "Traceback" not in log
     assert not (folder / "out.nc").exists()
-    assert len(list(parts_folder(folder / "out.nc").glob("unit-*.npy"))) >= before
+    assert len(parts(folder)) >= before

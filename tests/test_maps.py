@@ -78,6 +78,9 @@ def test_a_kept_map_gives_the_same_bits(
     )
     with netCDF4.Dataset("out.nc") as one, netCDF4.Dataset("again.nc") as other:
         assert one[variable].bias_adjustment == other[variable].bias_adjustment
+        report = other.bias_adjustment_report
+    years = f"{DAYS[0].year} to {DAYS[-1].year}"
+    assert f"; map: map.nc; simulation: sim.nc, {len(DAYS)} steps, {years}" in report
 
 
 def test_a_map_says_what_it_holds(shell: Shell, files: Floats) -> None:

@@ -70,8 +70,13 @@ def _described(one: Series) -> Iterator[str]:
         if isinstance(sample, Climatology):
             yield f"{words}: quantiles of prior {sample.prior}"
         else:
-            where = cf.describe_paths(sample.paths)
-            yield f"{words}: {where}, {len(sample.time)} steps, {_span(years_of(sample))}"
+            yield described(words, sample)
+
+
+def described(words: str, sample: cf.Field) -> str:
+    """A sentence that names a sample's files, steps and years."""
+    where = cf.describe_paths(sample.paths)
+    return f"{words}: {where}, {len(sample.time)} steps, {_span(years_of(sample))}"
 
 
 def _span(years: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ _FEWEST = 20  # days of a month in each sample, to have a distribution of its ow
 _QUANTILES = 500
 _BLOCK_BYTES = 64 << 20
 _MAX_RATIO = QDMOptions().max_ratio
-_LARGEST_FACTOR = 2.0  # by which all amounts of a cell are changed for the sake of the mean
+LARGEST_FACTOR = 2.0  # by which all amounts of a cell are changed for the sake of the mean
 
 
 class Days(NamedTuple):
@@ -34,6 +34,14 @@ class Days(NamedTuple):
     ref: Any
     hist: Any
     sim: Any
+
+
+class Changed(NamedTuple):
+    """Amounts (days, cells) with their mean's change, and how many of its factors were bounded."""
+
+    amounts: Float32
+    bounded: int
+    factors: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +83,7 @@ class Amounts:
                 result[part.sim, block] = quantiles_at(hist[part.hist], places)
         return result
 
-    def with_change(self, order: Float32, window: slice) -> Float32:
+    def with_change(self, order: Float32, window: slice) -> Changed:
         """The distribution of quantile delta mapping in the order of the transported days.
 
         Args:
@@ -83,16 +91,17 @@ class Amounts:
             window: as for `without_change`.
 
         Returns:
-            amounts in the variable's units, shape (days, columns).
+            amounts in the variable's units, shape (days, columns), and their factors.
         """
-        result = np.empty_like(order)
+        result, bounded, factors = np.empty_like(order), 0, 0
         for block in self._blocks():
             values = self._values(block, window)
             for part in self._parts(window):
                 days = (v[rows] for v, rows in zip(values, part, strict=True))
                 mapped = self._mapped(Days(*days), Days(*self._dates(part, window)), block)
-                result[part.sim, block] = in_order_of(mapped, order[part.sim, block])
-        return self._with_dry_days(result)
+                result[part.sim, block] = in_order_of(mapped.amounts, order[part.sim, block])
+                bounded, factors = bounded + mapped.bounded, factors + mapped.factors
+        return Changed(self._with_dry_days(result), bounded, factors)
 
     def of_reference(self, order: Float32, history: Float32) -> Float32:
         """The reference's amount at a day's place in the transported history.
@@ -144,7 +153,7 @@ class Amounts:
     def _parts(self, window: slice) -> list[Days]:
         return days_alike(self.dates._replace(sim=self.dates.sim[window]))
 
-    def _mapped(self, normalised: Days, dates: Days, block: slice) -> Float32:
+    def _mapped(self, normalised: Days, dates: Days, block: slice) -> Changed:
         """Amounts of the simulation by quantile delta mapping, dry days all different."""
         ref, hist, sim = (
             self._distinct(name, self.place.inverse(values), block.start)
@@ -153,7 +162,8 @@ class Amounts:
         if len(sim) < quantile.FEWEST:
             # Too few to be ranked among themselves: each by its place in the history.
             places = probabilities_within(hist, sim, np.full(len(sim), 0.5))
-            return sim * _ratios(quantiles_at(ref, places), quantiles_at(hist, places))
+            ratios = _ratios(quantiles_at(ref, places), quantiles_at(hist, places))
+            return Changed(sim * ratios, 0, 0)
         trained = quantile.train(
             ref,
             hist,
@@ -182,7 +192,7 @@ class Amounts:
         at_least = np.maximum(quantiles_at(ref, places), self._with_dry_days(sim))
         return np.where(dry_before, at_least, mapped)
 
-    def _with_mean_change(self, mapped: Float32, amounts: Days) -> Float32:
+    def _with_mean_change(self, mapped: Float32, amounts: Days) -> Changed:
         """The mean's change is the simulation's: mean(ref) mean(sim) / mean(hist).
 
         Where the share of dry days changes, ratios of quantiles miss it by a tenth: wet quantiles
@@ -192,8 +202,9 @@ class Amounts:
         ref, hist, sim, found = (v.mean(axis=0, dtype=np.float64) for v in (*amounts, mapped))
         wanted, divisor = ref * np.minimum(sim, _MAX_RATIO * hist), hist * found
         factor = np.divide(wanted, divisor, out=np.ones_like(wanted), where=divisor > 0)
-        bounds = 1.0 / _LARGEST_FACTOR, _LARGEST_FACTOR
-        return np.asarray(mapped * np.clip(factor, *bounds), dtype=np.float32)
+        held = np.clip(factor, 1.0 / LARGEST_FACTOR, LARGEST_FACTOR)
+        changed = np.asarray(mapped * held, dtype=np.float32)
+        return Changed(changed, int((held != factor).sum()), factor.size)
 
     def _distinct(self, name: str, amounts: Float32, first: int) -> Float32:
         if self.place.trace is None:

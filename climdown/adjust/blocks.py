@@ -14,7 +14,7 @@ import numpy as np
 
 from climdown import cf
 from climdown.adjust.periods import moving_periods
-from climdown.adjust.possible import held_line
+from climdown.adjust.possible import adjusted_line, held_line
 from climdown.adjust.series import Climatology, Series
 from climdown.adjust.settings import Settings
 from climdown.arrays import Dates, Float32, Float64, Int64
@@ -32,6 +32,10 @@ _READ_BYTES = 64 << 20
 # Of one block of cells: its three series with their copies, and its map.
 _BLOCK_BYTES = 256 << 20
 _COPIES = 8
+NEEDS = (
+    f"each cell and group of days needs at least {quantile.FEWEST} values in reference, historical "
+    "and simulated files"
+)
 _NAMES = ("ref", "hist", "sim", "scen")
 
 Progress = Callable[[int, int], None]
@@ -83,8 +87,7 @@ class Report:
             units: in which the highest value is given.
         """
         worked = sim.quantity.units
-        highest = cf.convert_units(np.array([self.highest]), worked, units)[0]
-        lines = [f"{self.values} values adjusted, highest {highest:.5g} {units}"]
+        lines = [adjusted_line(sim, self.values, self.highest, units)]
         lines += held_line(sim, settings.limits, self.held)
         if self.unmapped:
             lines.append(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from climdown.adjust.amounts import Amounts, Days
+from climdown.adjust.amounts import LARGEST_FACTOR, Amounts, Days
 from climdown.adjust.columns import Columns
 from climdown.adjust.deviation import least_deviations
 from climdown.adjust.options import OTOptions
@@ -89,6 +89,7 @@ class Group:
             Amounts(place, normalised, self.rows, self.dates, options.seed)
             for place in columns.amounts
         ]
+        self.factors: dict[str, tuple[int, int]] = {}  # by variable, bounded ones and all
 
     def adjust(self) -> tuple[Float32, str]:
         """Days of the simulation in the variables' units, and a sentence on them."""
@@ -112,7 +113,16 @@ class Group:
             text += f", {len(reduction.eofs)} EOFs ({reduction.explained:.1%} of the variance)"
         if names := " and ".join(one.place.name for one in self.amounts):
             text += f", the distribution of {names} by quantile mapping"
-        return adjusted, text
+        return adjusted, text + self._bounds()
+
+    def _bounds(self) -> str:
+        """Where the mean of an amount was not changed as far as the simulation's, in words."""
+        return "".join(
+            f", the factor of the mean of {name} bounded to {1 / LARGEST_FACTOR:g} to "
+            f"{LARGEST_FACTOR:g} for {bounded} of {factors} cells and months"
+            for name, (bounded, factors) in self.factors.items()
+            if bounded
+        )
 
     def _sample(self, name: str) -> _Sample:
         values = self.standardiser.forward(getattr(self.columns, name)[getattr(self.rows, name)])
@@ -155,7 +165,11 @@ class Group:
             values = self._in_units(days)
             for one in self.amounts:
                 span = one.place.columns
-                values[:, span] = one.with_change(days[:, span], window)
+                changed = one.with_change(days[:, span], window)
+                values[:, span] = changed.amounts
+                bounded, factors = self.factors.get(one.place.name, (0, 0))
+                counts = bounded + changed.bounded, factors + changed.factors
+                self.factors[one.place.name] = counts
             result[part] = values[part.start - rows.start : part.stop - rows.start]
         return result
 

@@ -15,16 +15,15 @@ from climdown.adjust.columns import Columns
 from climdown.adjust.days import FEWEST, Group
 from climdown.adjust.options import OTOptions
 from climdown.adjust.periods import window_of_years
-from climdown.adjust.possible import is_known, warn_of_unknown, within_limits
+from climdown.adjust.possible import adjusted_line, is_known, warn_of_unknown, within_limits
 from climdown.adjust.provenance import Summary, global_attributes, output_variable
 from climdown.adjust.series import (
     Paths,
-    Series,
     open_series,
     open_variables,
     season,
 )
-from climdown.adjust.shared_days import share_days
+from climdown.adjust.shared_days import SharedDays
 from climdown.arrays import Float32, Index
 from climdown.compute.device import check_device, plain_errors
 from climdown.errors import ConvergenceError, InputError
@@ -71,8 +70,9 @@ def ot_file(
         for source in sources:
             if not is_known(source):
                 warn_of_unknown(source)
-        _, samples = agree(series, options.group, ranked=False)
-        adjusted, lines = transport_series(series, options, device=device)
+        shared, samples = agree(series, options.group, ranked=False)
+        options = with_years(options, first)
+        adjusted, lines = transport_series(shared, options, device=device)
         lines += samples
         by_name = {
             source.source_name: values for source, values in zip(sources, adjusted, strict=True)
@@ -95,19 +95,27 @@ def describe(options: OTOptions) -> str:
     group = {"none": "all days together", "season": "by season", "month": "by month"}
     drawn = "observed days drawn, " if options.map == "sampled" else ""
     change = ", mean change kept" if options.keep_change else ""
+    if options.keep_change and options.years:
+        change += f", within {options.years} years"
     return (
         "multivariate entropic optimal transport (Wan et al. 2023, arXiv 2305.15618), "
         f"{drawn}{group[options.group]}{change}"
     )
 
 
+def with_years(options: OTOptions, sim: cf.Field) -> OTOptions:
+    """The options with the window of years that is right for a simulation, see `periods`."""
+    return replace(options, years=window_of_years(sim.time.centres, options.years))
+
+
 def transport_series(
-    series: Sequence[Series], options: OTOptions, *, device: str = "cpu"
+    shared: SharedDays, options: OTOptions, *, device: str = "cpu"
 ) -> tuple[list[Float32], list[str]]:
     """Adjust variables together.
 
     Args:
-        series: one per variable, on one grid.
+        shared: the days that count, one series per variable, on one grid.
+        options: with the window of years, see `with_years`.
 
     Returns:
         adjusted values of each variable, shape (time, ny, nx), in the simulation's units, NaN
@@ -118,8 +126,6 @@ def transport_series(
         InputError: grids, dates or cells that do not fit, or too few of them.
         ConvergenceError: Sinkhorn's iteration did not converge.
     """
-    shared = share_days(series, options.group)
-    options = replace(options, years=window_of_years(series[0].sim.time.centres, options.years))
     columns = Columns(shared.series)
     lines = []
     result = np.full(columns.sim.shape, np.nan, dtype=np.float32)
@@ -132,15 +138,22 @@ def transport_series(
             lines.append(f"{label}: {line}")
     if not lines:
         raise InputError(
-            f"{cf.describe_paths(series[0].sim.paths)}: no complete day could be adjusted; "
+            f"{cf.describe_paths(shared.series[0].sim.paths)}: no complete day could be adjusted; "
             "reference, historical and simulated files need days with values in all variables and "
             "cells that are seldom missing"
         )
     fields, held = within_limits(shared.series, columns.fields(result))
+    for one, values in zip(shared.series, fields, strict=True):
+        lines.append(f"{one.sim.source_name}: {_extent(one.sim, values)}")
     return [shared.spread(values.__getitem__, slice(0, shared.total)) for values in fields], [
         *lines,
         *held,
     ]
+
+
+def _extent(sim: cf.Field, values: Float32) -> str:
+    finite = values[np.isfinite(values)]
+    return adjusted_line(sim, finite.size, float(finite.max()), sim.source_units)
 
 
 def _check_days(label: str, parts: Mapping[str, Index]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
+
 from climdown import cf
 from climdown.adjust.series import Series
 from climdown.arrays import Float32
@@ -37,6 +39,17 @@ def within_limits(
         result, changed = order.restore(result)
         lines += order.line(changed)
     return list(result.values()), lines
+
+
+def adjusted_line(sim: cf.Field, count: int, highest: float, units: str) -> str:
+    """How many values were adjusted, and the highest of them.
+
+    Args:
+        highest: in the units of the simulation's quantity.
+        units: in which it is said.
+    """
+    (value,) = cf.convert_units(np.array([highest]), sim.quantity.units, units)
+    return f"{count} values adjusted, highest {value:.5g} {units}"
 
 
 def held_line(sim: cf.Field, limits: cf.Limits | None, held: int) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from climdown import cf, stream
-from climdown.adjust.agreement import agree
-from climdown.adjust.blocks import Keep, Progress, Report, adjust_series
+from climdown.adjust.agreement import agree, described
+from climdown.adjust.blocks import NEEDS, Keep, Progress, Report, adjust_series
 from climdown.adjust.options import QDMOptions
 from climdown.adjust.provenance import Summary, global_attributes, output_variable
 from climdown.adjust.series import (
@@ -22,7 +22,6 @@ from climdown.adjust.series import (
 from climdown.adjust.settings import Settings, choose_settings, map_settings, settings_of_map
 from climdown.adjust.shared_days import SharedDays, share_months, warn_of_lost_days
 from climdown.arrays import Floats
-from climdown.bias import quantile
 from climdown.bias.scratch import Scratch
 from climdown.bias.stored_map import HIST, REF, StoredMap, map_attributes, read_map
 from climdown.cf.recognition import mismatch
@@ -94,7 +93,8 @@ def qdm_file(
             series = _with_map(source, stored)
             settings = settings_of_map(stored, options, series.sim)
             check_values(series.sim, empty_steps=True)
-            shared, samples = share_months(series, stored.settings.months), []
+            shared = share_months(series, stored.settings.months)
+            samples = [f"map: {stored.path}", described("simulation", shared.series[0].sim)]
             warn_of_lost_days(series.sim, shared.steps)
         log.info("%s", settings.describe())
         engine = stack.enter_context(open_engine(scheduler, device))
@@ -173,9 +173,7 @@ def _refuse_nothing_adjusted(sim: cf.Field, report: Report) -> None:
     if report.values == 0:
         raise InputError(
             f"{cf.describe_paths(sim.paths)}: no value of {sim.source_name} "
-            "could be adjusted; each cell and group of days needs at least "
-            f"{quantile.FEWEST} values in reference, historical and simulated files: give "
-            "longer ones, or --group none"
+            f"could be adjusted; {NEEDS}: give longer ones, or --group none"
         )
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from climdown.adjust.agreement import agree
-from climdown.adjust.blocks import adjust_series
+from climdown.adjust.blocks import NEEDS, adjust_series
+from climdown.adjust.days import FEWEST
 from climdown.adjust.options import OTOptions, QDMOptions
-from climdown.adjust.ot import describe, transport_series
+from climdown.adjust.ot import describe, transport_series, with_years
 from climdown.adjust.series import Series
 from climdown.adjust.settings import Settings, choose_settings
-from climdown.adjust.shared_days import SharedDays, share_days
+from climdown.adjust.shared_days import SharedDays
 from climdown.arrays import Float32
 from climdown.bias.scratch import Scratch
 from climdown.compute.engine import open_engine
@@ -33,8 +34,16 @@ class Decided(Protocol):
     def describe(self) -> str:
         """The adjustment and its options, one line for people and for the output."""
 
+    def samples(self) -> Sequence[str]:
+        """Sentences on reference, historical simulation and simulation, for the output."""
+        return ()
+
+    def needs(self) -> str:
+        """Of how many values a value needs to be adjusted, for a message."""
+        return "it needs values in reference, historical simulation and simulation"
+
     def apply(
-        self, series: Mapping[str, Series], wanted: Collection[str], *, folder: Path, device: str
+        self, wanted: Collection[str], *, folder: Path, device: str
     ) -> Iterator[tuple[str, Reader]]:
         """Adjust all steps of the simulation, variable by variable.
 
@@ -66,23 +75,35 @@ class Adjustment(Protocol):
 
 @dataclass(frozen=True)
 class _DecidedQDM(Decided):
+    """Attributes: by variable, how it is adjusted, and the days of its series that count."""
+
     settings: Mapping[str, Settings]
+    shared: Mapping[str, SharedDays]
+    of_samples: tuple[str, ...]
+
+    def samples(self) -> Sequence[str]:
+        """See `Decided`."""
+        return self.of_samples
 
     def describe(self) -> str:
         """See `Decided`."""
         return "; ".join(f"{name}: {one.describe()}" for name, one in self.settings.items())
 
+    def needs(self) -> str:
+        """See `Decided`."""
+        return NEEDS
+
     def apply(
-        self, series: Mapping[str, Series], wanted: Collection[str], *, folder: Path, device: str
+        self, wanted: Collection[str], *, folder: Path, device: str
     ) -> Iterator[tuple[str, Reader]]:
         """See `Decided`."""
         with open_engine(device=device) as engine:
             for name in wanted:
-                one, settings = series[name], self.settings[name]
+                shared, settings = self.shared[name], self.settings[name]
+                (one,) = shared.series
                 with ExitStack() as stack:
-                    shared = share_days([one], settings.grouping.kind)
                     values, report = adjust_series(
-                        shared.series[0], settings, stack=stack, scratch=folder, engine=engine
+                        one, settings, stack=stack, scratch=folder, engine=engine
                     )
                     _log(name, report.lines(settings, one.sim, one.sim.source_units))
                     yield name, _reader(values, shared)
@@ -95,35 +116,53 @@ class QDM(Adjustment):
 
     def decide(self, series: Mapping[str, Series], options: QDMOptions) -> _DecidedQDM:
         """See `Adjustment`."""
-        settings = {}
+        settings, shared = {}, {}
+        lines: list[str] = []
         for name, one in series.items():
-            shared, samples = agree([one], options.group, ranked=options.ranks == "sim")
+            shared[name], samples = agree([one], options.group, ranked=options.ranks == "sim")
             _log(name, samples)
-            settings[name] = choose_settings(shared.series[0], options)
-        return _DecidedQDM(settings)
+            lines += samples
+            settings[name] = choose_settings(shared[name].series[0], options)
+        return _DecidedQDM(settings, shared, tuple(dict.fromkeys(lines)))
 
 
 @dataclass(frozen=True)
 class _DecidedOT(Decided):
+    """Attributes: the names of the variables, in the order of the series of the days that count."""
+
     options: OTOptions
+    names: tuple[str, ...]
+    shared: SharedDays
+    of_samples: tuple[str, ...]
+
+    def samples(self) -> Sequence[str]:
+        """See `Decided`."""
+        return self.of_samples
 
     def describe(self) -> str:
         """See `Decided`."""
         return describe(self.options)
 
+    def needs(self) -> str:
+        """See `Decided`."""
+        return (
+            f"each group needs at least {FEWEST} days in reference and historical simulation, and "
+            "a day values of all variables in all cells that are seldom missing"
+        )
+
     def apply(
-        self, series: Mapping[str, Series], wanted: Collection[str], *, folder: Path, device: str
+        self, wanted: Collection[str], *, folder: Path, device: str
     ) -> Iterator[tuple[str, Reader]]:
         """See `Decided`."""
         del folder  # all of it is in memory
         try:
-            adjusted, lines = transport_series(list(series.values()), self.options, device=device)
+            adjusted, lines = transport_series(self.shared, self.options, device=device)
         except ConvergenceError as error:
             raise ConvergenceError(
                 f"{error}; `climdown ot` has options for these, and its output needs no --bias"
             ) from None
         _log("optimal transport", lines)
-        for name, values in zip(series, adjusted, strict=True):
+        for name, values in zip(self.names, adjusted, strict=True):
             if name in wanted:
                 yield name, values.__getitem__
 
@@ -135,9 +174,10 @@ class OT(Adjustment):
 
     def decide(self, series: Mapping[str, Series], options: OTOptions) -> _DecidedOT:
         """See `Adjustment`; the transport checks complete days when it reads them."""
-        _, samples = agree(list(series.values()), options.group, ranked=False)
+        shared, samples = agree(list(series.values()), options.group, ranked=False)
         _log("optimal transport", samples)
-        return _DecidedOT(options)
+        options = with_years(options, next(iter(series.values())).sim)
+        return _DecidedOT(options, tuple(series), shared, tuple(samples))
 
 
 _ADJUSTMENTS: tuple[Adjustment, ...] = (QDM(), OT())

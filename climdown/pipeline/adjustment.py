@@ -92,6 +92,10 @@ class AdjustedInput:
         """One line for people and for the output."""
         return f"{self.decided.describe()}; reference: {self.source}"
 
+    def report(self) -> str:
+        """Files, steps and years that it was made from, for the output."""
+        return "; ".join(self.decided.samples())
+
     def identity(self) -> dict[str, Any]:
         """Everything about the adjustment that decides the result, as JSON values."""
         return {
@@ -118,7 +122,7 @@ class AdjustedInput:
         if wanted := [name for name, path in paths.items() if not _is_there(path, keys[name])]:
             stage.mkdir(exist_ok=True)
             flush_folder(folder)
-            for name, read in self.decided.apply(self.series, wanted, folder=folder, device=device):
+            for name, read in self.decided.apply(wanted, folder=folder, device=device):
                 self._place(paths[name], name, read, keys[name])
         readers = {name: _part_reader(path) for name, path in paths.items()}
         order = cf.daily_order({name: one.sim for name, one in self.series.items()})
@@ -163,8 +167,9 @@ class AdjustedInput:
         if empty.any():
             raise InputError(
                 f"{cf.describe_paths(sim.paths)}: bias adjustment left no value of "
-                f"{sim.source_name} at {sim.time.dates[part][empty][0].isoformat()}; choose other "
-                "steps with --time, or give more of --historical and --reference"
+                f"{sim.source_name} at {sim.time.dates[part][empty][0].isoformat()}: "
+                f"{self.decided.needs()}; choose other steps with --time, or give more of "
+                "--historical and --reference"
             )
 
 

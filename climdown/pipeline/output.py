@@ -58,7 +58,11 @@ def _variable(plan: Plan, variable: Variable) -> stream.OutputVariable:
 
 
 def _provenance(plan: Plan, parent: Mapping[str, Any]) -> dict[str, Any]:
-    adjusted = {} if plan.adjusted is None else {"bias_adjustment": plan.adjusted.describe()}
+    adjusted = {}
+    if plan.adjusted is not None:
+        adjusted["bias_adjustment"] = plan.adjusted.describe()
+        if report := plan.adjusted.report():
+            adjusted["bias_adjustment_report"] = report
     described = f"climdown {__version__} ({plan.method.name})"
     return {
         "source": f"{parent['source']}; {described}" if "source" in parent else described,
