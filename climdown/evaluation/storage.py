@@ -47,8 +47,9 @@ class StateStore:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.glob("unit-*.npz"):
-                path.unlink()
+            if plan.is_file():
+                for path in folder.glob("unit-*.npz"):
+                    path.unlink(missing_ok=True)
             place_text(plan, text)
         except OSError as error:
             raise OutputError(f"cannot write {folder}: {error.strerror}") from None
