@@ -172,7 +172,8 @@ def _draw(
     if against and any(name not in theirs for name in measure.sums):
         return None
     segments = plan.segments[output].count(measure.along)
-    drawn = resamples if segments >= FEWEST else 0
+    fewest = min(segments, plan.segments[REFERENCE].count(measure.along))
+    drawn = resamples if fewest >= FEWEST else 0
     with np.errstate(divide="ignore", invalid="ignore"):  # resamples may hold no day that counts
         values, own = _resampled(plan, measure, scene, ours, theirs, drawn, seed)
     return _Drawn(values, own, segments) if np.isfinite(values[0]) else None
