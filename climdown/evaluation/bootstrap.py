@@ -32,6 +32,8 @@ class Score:
         low, high: of the interval of 95 %; None where there are too few segments.
         reference: the reference's own value, of measures that it has one of.
         segments: that were resampled.
+        difference_low, difference_high: of the interval of value - reference, the reference
+            resampled, too; of pairs on the same days.
     """
 
     output: str
@@ -43,25 +45,77 @@ class Score:
     high: float | None
     reference: float | None
     segments: int
+    difference_low: float | None = None
+    difference_high: float | None = None
 
 
-def scores(
-    plan: Plan, states: States, measures: tuple[Measure, ...], *, resamples: int
-) -> list[Score]:
-    """All measures of all outputs that have what they need."""
-    found = []
-    for output, ensemble in plan.outputs.items():
-        members = len(ensemble.members)
+@dataclass(frozen=True)
+class Skill:
+    """By how much an output is better than a baseline: 1 - score / score of the baseline.
+
+    Attributes:
+        output, baseline, variable, measure: names.
+        value: 1 of a perfect output, 0 of one as good as the baseline.
+        low, high: of the interval of 95 %, both resampled on the same days; None where there are
+            too few segments.
+        segments: that were resampled.
+    """
+
+    output: str
+    baseline: str
+    variable: str
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
+    segments: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A measure of an output: the value, then those of the resamples, shape (1 + drawn,)."""
+
+    values: Float64
+    reference: Float64 | None
+    segments: int
+
+
+Place = tuple[str, str, str]  # output, variable, measure
+
+
+def judge(
+    plan: Plan,
+    states: States,
+    measures: tuple[Measure, ...],
+    *,
+    resamples: int,
+    seed: int = 0,
+) -> tuple[list[Score], list[Skill]]:
+    """All measures of all outputs that have what they need, and the skill against baselines.
+
+    Args:
+        resamples: of the bootstrap; 0 for no intervals.
+        seed: the same seed, the same resamples.
+    """
+    drawn: dict[Place, _Drawn] = {}
+    units: dict[Place, str] = {}
+    for output in plan.outputs:
         for variable, scene in _subjects(plan, output):
-            for measure in measures:
-                if measure.members > members or (measure.amounts and not scene.amounts):
+            for one in measures:
+                if not _applies(one, plan, output, variable, scene):
                     continue
-                if (measure.kind == "variables") != ("+" in variable):
-                    continue
-                score = _score(plan, states, measure, output, variable, scene, resamples)
-                if score is not None:
-                    found.append(score)
-    return found
+                found = _draw(plan, states, one, output, variable, scene, resamples, seed)
+                if found is not None:
+                    place = output, variable, one.name
+                    drawn[place], units[place] = found, unit_of(one, scene)
+    found_scores = [_score(place, one, units[place]) for place, one in drawn.items()]
+    return found_scores, list(_skills(plan, drawn, measures))
+
+
+def _applies(measure: Measure, plan: Plan, output: str, variable: str, scene: Scene) -> bool:
+    enough = len(plan.outputs[output].members) >= measure.members
+    amounts = scene.amounts or not measure.amounts
+    return enough and amounts and (measure.kind == "variables") == ("+" in variable)
 
 
 def _subjects(plan: Plan, output: str) -> Iterator[tuple[str, Scene]]:
@@ -71,7 +125,35 @@ def _subjects(plan: Plan, output: str) -> Iterator[tuple[str, Scene]]:
         yield "+".join(names), plan.scenes[names[0]]
 
 
-def _score(
+def _score(place: Place, drawn: _Drawn, units: str) -> Score:
+    low, high = _interval(drawn.values[1:])
+    own = drawn.reference
+    apart = (None, None) if own is None else _interval(drawn.values[1:] - own[1:])
+    reference = None if own is None or not np.isfinite(own[0]) else float(own[0])
+    value = float(drawn.values[0])
+    return Score(*place, units, value, low, high, reference, drawn.segments, *apart)
+
+
+def _skills(
+    plan: Plan, drawn: Mapping[Place, _Drawn], measures: tuple[Measure, ...]
+) -> Iterator[Skill]:
+    """Of measures of pairs of which low is good."""
+    names = {one.name for one in measures if one.kind == "pairs" and one.best == "low"}
+    for (output, variable, measure), ours in drawn.items():
+        if measure not in names or output in plan.baselines:
+            continue
+        for baseline in plan.baselines:
+            theirs = drawn.get((baseline, variable, measure))
+            if theirs is None or not theirs.values[0] > 0:
+                continue
+            with np.errstate(divide="ignore", invalid="ignore"):
+                skill = 1.0 - ours.values / theirs.values
+            low, high = _interval(skill[1:])
+            value = float(skill[0])
+            yield Skill(output, baseline, variable, measure, value, low, high, ours.segments)
+
+
+def _draw(
     plan: Plan,
     states: States,
     measure: Measure,
@@ -79,7 +161,9 @@ def _score(
     variable: str,
     scene: Scene,
     resamples: int,
-) -> Score | None:
+    seed: int,
+) -> _Drawn | None:
+    """None where sums are missing, or do not tell."""
     ours = _sums(plan, states, measure, output, variable)
     if any(name not in ours for name in measure.sums):
         return None
@@ -88,15 +172,11 @@ def _score(
     if against and any(name not in theirs for name in measure.sums):
         return None
     segments = plan.segments[output].count(measure.along)
-    drawn = resamples if segments >= FEWEST else 0
-    values, own = _resampled(plan, measure, scene, ours, theirs, drawn)
-    if not np.isfinite(values[0]):
-        return None
-    low, high = _interval(values[1:])
-    reference = None if own is None else float(own)
-    units = unit_of(measure, scene)
-    value = float(values[0])
-    return Score(output, variable, measure.name, units, value, low, high, reference, segments)
+    fewest = min(segments, plan.segments[REFERENCE].count(measure.along))
+    drawn = resamples if fewest >= FEWEST else 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # resamples may hold no day that counts
+        values, own = _resampled(plan, measure, scene, ours, theirs, drawn, seed)
+    return _Drawn(values, own, segments) if np.isfinite(values[0]) else None
 
 
 def _sums(
@@ -115,17 +195,18 @@ def _resampled(
     ours: Mapping[str, Float64],
     theirs: Mapping[str, Float64],
     drawn: int,
-) -> tuple[Float64, float | None]:
-    """The value, then those of the resamples; and the reference's own."""
-    values, own = [], None
+    seed: int,
+) -> tuple[Float64, Float64 | None]:
+    """The value, then those of the resamples; and the reference's own, of measures of sources."""
+    values, own = [], []
     size = sum(x[0].size for x in (*ours.values(), *theirs.values()))
     at_once = max(1, _BYTES // (8 * max(size, 1)))
-    weights = _weights(len(next(iter(ours.values()))), drawn, salt=1)
+    weights = _weights(len(next(iter(ours.values()))), drawn, seed, salt=1)
     # Pairs are drawn together, periods of their own each by itself.
     other = weights
     if theirs:
         count = len(next(iter(theirs.values())))
-        other = weights if plan.paired else _weights(count, drawn, salt=2)
+        other = weights if plan.paired else _weights(count, drawn, seed, salt=2)
     for start in range(0, drawn + 1, at_once):
         part = slice(start, start + at_once)
         one = {name: _weighted(weights[part], x) for name, x in ours.items()}
@@ -134,14 +215,14 @@ def _resampled(
             values.append(measure.value(scene, one, two))
             continue
         values.append(measure.value(scene, one))
-        if start == 0 and two:
-            own = float(measure.value(scene, {n: x[:1] for n, x in two.items()})[0])
-    return np.concatenate(values), own
+        if two:
+            own.append(measure.value(scene, two))
+    return np.concatenate(values), np.concatenate(own) if own else None
 
 
-def _weights(segments: int, drawn: int, *, salt: int) -> Float64:
+def _weights(segments: int, drawn: int, seed: int, *, salt: int) -> Float64:
     """How often each segment is drawn: once, then by resamples; shape (drawn + 1, segments)."""
-    random = np.random.default_rng([segments, salt])
+    random = np.random.default_rng([seed, segments, salt])
     counts = random.multinomial(segments, np.full(segments, 1.0 / segments), size=drawn)
     return np.concatenate([np.ones((1, segments)), counts.astype(np.float64)])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climdown.compute.engine import Engine, open_engine
-from climdown.evaluation.bootstrap import Score, scores
+from climdown.evaluation.bootstrap import Score, Skill, judge
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.planning import make_plan
 from climdown.evaluation.registry import MEASURES, STATISTICS
@@ -25,11 +25,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was judged, all sums, and the scores."""
+    """What was judged, all sums, the scores, and the skill against each baseline."""
 
     plan: Plan
     states: States
     scores: tuple[Score, ...]
+    skills: tuple[Skill, ...] = ()
 
 
 def evaluate(
@@ -47,22 +48,41 @@ def evaluate(
     """
     plan = make_plan(request)
     store = StateStore.open(folder, plan.identity, discard=request.overwrite)
+    if compute(request, plan, store, progress=progress) > 0:
+        return None
+    return gather(request, plan, store)
+
+
+def compute(
+    request: Request, plan: Plan, store: StateStore, *, progress: Progress | None = None
+) -> int:
+    """Make the sums of this process's units; how many units others have still to make.
+
+    Raises:
+        InputError: a file is damaged, or has a fill value that it does not declare.
+        ConfigError: there is no such cluster, or it lost a unit.
+        OutputError: sums cannot be written.
+    """
     units = _units(plan)
     mine = units if request.shard is None else units[request.shard[0] :: request.shard[1]]
+    missing = [unit for unit in mine if not store.has(_name(*unit))]
+    if len(missing) < len(mine):
+        log.info("resuming: %d of %d units of work are done", len(mine) - len(missing), len(mine))
     with open_engine(request.scheduler) as engine:
-        _compute(
-            plan, store, [unit for unit in mine if not store.has(_name(*unit))], engine, progress
-        )
-    waiting = [unit for unit in units if not store.has(_name(*unit))]
-    if waiting:
-        log.info("%d of %d units of work are still to come", len(waiting), len(units))
-        return None
+        _compute(plan, store, missing, engine, progress)
+    rest = sum(not store.has(_name(*unit)) for unit in units if unit not in set(mine))
+    if rest:
+        log.info("%d of %d units of work are still to come", rest, len(units))
+    return rest
+
+
+def gather(request: Request, plan: Plan, store: StateStore) -> Evaluation:
+    """The scores of all sums."""
     states = States()
-    for unit in units:
+    for unit in _units(plan):
         states.merge(store.read(_name(*unit)))
-    return Evaluation(
-        plan, states, tuple(scores(plan, states, MEASURES, resamples=request.resamples))
-    )
+    found, skills = judge(plan, states, MEASURES, resamples=request.resamples, seed=request.seed)
+    return Evaluation(plan, states, tuple(found), tuple(skills))
 
 
 def _units(plan: Plan) -> list[tuple[int, int]]:
@@ -101,6 +121,7 @@ def _compute(
         sums.merge(states)
         unit, last = given.popleft()
         if last:
+            plan.refuse_misread()
             store.write(_name(*unit), sums)
             done, sums = done + 1, States()
             if progress is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,8 @@ from climdown.evaluation.ensembles import Ensemble
 # Days that tell whether weather corresponds, and the correlation that says so.
 _DAYS_ASKED = 240
 _FEWEST_DAYS = 20
-CORRESPONDS = 0.3
+# Of a season's days, each like the one before, one in forty pairs of unrelated weather has more.
+CORRESPONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,31 @@ class Pairing:
     correlation: float | None = None
 
 
+def known_step(axis: cf.TimeAxis) -> float | None:
+    """Length of the steps of an axis in days; None where a single one does not tell."""
+    if len(axis) > 1:
+        return axis.step_days
+    return float(axis.lengths[0]) if axis.bounded and axis.doubt is None else None
+
+
+def exactness(axes: Iterable[cf.TimeAxis]) -> int:
+    """How many numbers of a date tell steps apart, as the longest step of some axes asks."""
+    steps = [step for axis in axes if (step := known_step(axis)) is not None]
+    return cf.exactness(max(steps, default=1.0))
+
+
 def shared_steps(axes: Mapping[str, cf.TimeAxis]) -> dict[str, Index]:
     """The steps of each axis on the dates that all have, in order; empty where there are none."""
-    places = {name: _places(axis) for name, axis in axes.items()}
+    exact = exactness(axes.values())
+    places = {
+        name: {key: i for i, key in enumerate(cf.date_keys(axis.centres, exact))}
+        for name, axis in axes.items()
+    }
     common = set.intersection(*(set(found) for found in places.values()))
     return {
         name: np.array(sorted(found[key] for key in common), dtype=np.intp)
         for name, found in places.items()
     }
-
-
-def _places(axis: cf.TimeAxis) -> dict[tuple[int, ...], int]:
-    keys = cf.date_keys(axis.centres, cf.exactness(axis.step_days))
-    return {tuple(key): i for i, key in enumerate(keys)}
 
 
 def decide(
@@ -80,7 +93,11 @@ def decide(
         return Pairing(True, f"paired, as asked: {days} shared dates")
     if days < _FEWEST_DAYS:
         return Pairing(True, f"{days} shared dates, too few to see whether the weather is the same")
-    best = max(_correlation(one, reference, shared, source) for one in outputs.values())
+    found = [_correlation(one, reference, shared, source) for one in outputs.values()]
+    known = [one for one in found if one is not None]
+    if not known:
+        return Pairing(True, f"{days} shared dates, on which nothing varies that could differ")
+    best = max(known)
     if best >= CORRESPONDS:
         return Pairing(
             True, f"{days} shared dates whose weather corresponds (r = {best:.2f})", best
@@ -100,30 +117,35 @@ def _described(outputs: Mapping[str, Ensemble]) -> str:
 
 def _correlation(
     output: Ensemble, reference: Ensemble, shared: Mapping[str, Index], source: str
-) -> float:
-    """Highest over the variables, of departures from the months' means, averaged over cells."""
+) -> float | None:
+    """Highest over the variables, of departures from the months' means, averaged over cells.
+
+    None where nothing varies.
+    """
     chosen = cf.evenly(np.arange(len(shared[source])), _DAYS_ASKED)
     month = np.array([d.month for d in reference.time.centres[shared[source][chosen]]])
-    results = [-1.0]
+    results = []
     for name in (n for n in output.members[0] if n in reference.members[0]):
         ours, theirs = (
             _departures(ensemble.members[0][name], shared[label][chosen], month)
             for ensemble, label in ((output, output.name), (reference, source))
         )
         results.append(_pearson(ours, theirs))
-    return max(results)
+    return max((one for one in results if one is not None), default=None)
 
 
 def _departures(field: cf.Field, steps: Index, month: Index) -> Float64:
     """Of each step, averaged over the region: what weather of one day has in common."""
     values = field.take(steps).read(slice(0, len(steps))).astype(np.float64)
-    means = np.array([np.nanmean(day) if np.isfinite(day).any() else np.nan for day in values])
-    for one in np.unique(month):
+    means = np.array(
+        [day[np.isfinite(day)].mean() if np.isfinite(day).any() else np.nan for day in values]
+    )
+    for one in np.unique(month[np.isfinite(means)]):
         means[month == one] -= np.nanmean(means[month == one])
     return means
 
 
-def _pearson(a: Float64, b: Float64) -> float:
+def _pearson(a: Float64, b: Float64) -> float | None:
     both = np.isfinite(a) & np.isfinite(b)
     scale = float(np.sqrt((a[both] ** 2).sum() * (b[both] ** 2).sum()))
-    return float((a[both] * b[both]).sum() / scale) if scale > 0 else 0.0
+    return float((a[both] * b[both]).sum() / scale) if scale > 0 else None

@@ -27,6 +27,7 @@ class Plan:
         segments: by source; those of pairs are alike but for their steps.
         input_steps: by output, the step of the input for each of its judged steps, -1 for none.
         seed: of random ties.
+        repeated: outputs whose members are all one and the same.
         notes: what was decided, one line each, for reports.
         identity: what tells this evaluation from others; JSON values.
     """
@@ -40,6 +41,7 @@ class Plan:
     segments: Mapping[str, Segments]
     input_steps: Mapping[str, Index]
     seed: int
+    repeated: tuple[str, ...]
     notes: tuple[str, ...]
     identity: Mapping[str, Any]
 
@@ -47,6 +49,23 @@ class Plan:
     def paired(self) -> bool:
         """Whether days of outputs and reference are the same days."""
         return self.pairing.paired
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Names of the outputs that are no baselines."""
+        return tuple(name for name in self.outputs if name not in self.baselines)
+
+    def refuse_misread(self) -> None:
+        """To be called when values have been read, before sums of them are kept.
+
+        Raises:
+            InputError: among the values is a fill that a file does not declare, or the like.
+        """
+        given = () if self.input is None else (self.input,)
+        for ensemble in (self.reference, *self.outputs.values(), *given):
+            for member in ensemble.members:
+                for field in member.values():
+                    field.refuse_misread()
 
     def variables(self, output: str) -> tuple[str, ...]:
         """Those judged that an output has."""

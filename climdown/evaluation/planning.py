@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climdown import cf, files, regrid
-from climdown.arrays import Index
-from climdown.errors import ConfigError, GridError, InputError
+from climdown.arrays import Index, Mask
+from climdown.errors import InputError
+from climdown.evaluation.cells import common_grid, onto
 from climdown.evaluation.ensembles import Ensemble, open_ensemble, quantities_of
-from climdown.evaluation.pairing import Pairing, decide, shared_steps
+from climdown.evaluation.pairing import Pairing, decide, exactness, known_step, shared_steps
 from climdown.evaluation.plan import Plan
-from climdown.evaluation.request import INTERPOLATED, REFERENCE, Request
-from climdown.evaluation.scene import Scene
+from climdown.evaluation.request import INPUT, INTERPOLATED, REFERENCE, Request
+from climdown.evaluation.scene import SERIES_CELLS, Scene
 from climdown.evaluation.segments import Segments, segments
-from climdown.evaluation.survey import survey, with_input
+from climdown.evaluation.survey import covered, repeated, survey, with_input
 from climdown.grid import Grid
-from climdown.inputs.onto import regridded_to
-from climdown.inputs.targets import target_grid
+from climdown.inputs.checks import check_reading
+from climdown.version import __version__
 
 log = logging.getLogger(__name__)
 
 # Sums of maps by group take this much memory at most, for each sum of each source.
 _MAP_BYTES = 64 << 20
 _MOST_GROUPS, _FEWEST_GROUPS = 24, 2
+# Series of single cells over a unit, of all sources that are read together.
+_SERIES_BYTES = 512 << 20
+_FEWEST_CELLS = 64
 
 
 def make_plan(request: Request) -> Plan:
@@ -37,30 +42,26 @@ def make_plan(request: Request) -> Plan:
         ConfigError, InputError, GridError: files that cannot be compared; says what to do.
     """
     quantities = quantities_of(request.reference, request.variables)
-    reference = _open(REFERENCE, request.reference, quantities, request, members=1)
+    reference = _open(REFERENCE, request.reference, quantities, request)
     outputs = {
-        name: _open(name, paths, quantities, request, members=request.members)
-        for name, paths in request.outputs.items()
+        name: _open(name, paths, quantities, request) for name, paths in request.outputs.items()
     }
-    given = _open("input", request.input, quantities, request, members=1) if request.input else None
-    grid = _common_grid(request, outputs, reference)
-    reference, outputs = (
-        _onto(reference, grid, request),
-        {name: _onto(one, grid, request) for name, one in outputs.items()},
-    )
+    given = _open(INPUT, request.input, quantities, request) if request.input else None
+    grid = common_grid(request, outputs, reference)
+    regridded = request.grid is not None
+    reference = onto(reference, grid, regridded=regridded)
+    outputs = {name: onto(one, grid, regridded=regridded) for name, one in outputs.items()}
     baselines = request.baselines
     if given is not None:
         given = given.map(lambda field: field.crop(grid))
         if not baselines:
-            outputs[INTERPOLATED] = _interpolated(given, grid)
+            outputs.setdefault(INTERPOLATED, _interpolated(given, grid))
             baselines = (INTERPOLATED,)
-    _check_frequency([reference, *outputs.values()])
+    everyone = [reference, *outputs.values(), *([] if given is None else [given])]
+    _check_frequency(everyone)
     pairing, parts = _segments(request, outputs, reference, grid)
-    scenes = {
-        name: _scene(name, quantities[name], reference, given, parts)
-        for name in quantities
-        if any(name in one.members[0] for one in outputs.values())
-    }
+    names = [n for n in quantities if any(n in one.members[0] for one in outputs.values())]
+    scenes = _scenes(names, outputs, reference, given, parts)
     return Plan(
         scenes=scenes,
         outputs=outputs,
@@ -71,6 +72,7 @@ def make_plan(request: Request) -> Plan:
         segments=parts,
         input_steps=_input_steps(outputs, given, parts),
         seed=request.seed,
+        repeated=tuple(name for name, one in outputs.items() if repeated(one, parts[name])),
         notes=_notes(request, grid, pairing),
         identity=_identity(request),
     )
@@ -81,77 +83,20 @@ def _open(
     paths: tuple[str, ...],
     quantities: Mapping[str, cf.Quantity],
     request: Request,
-    *,
-    members: int | None,
 ) -> Ensemble:
+    single = name in (REFERENCE, INPUT)
+    members = None if single else request.members
     ensemble = open_ensemble(name, paths, quantities, members=members, select=request.select)
-    for member in ensemble.members[:1]:
-        for field in member.values():
-            for doubt in field.doubts:
-                log.warning("%s", doubt)
+    check_reading(ensemble.members[0].values())
+    if single and len(ensemble.members) > 1:
+        log.warning(
+            "%s: the first of its %d members is taken as the %s; choose another with --select",
+            ensemble.where,
+            len(ensemble.members),
+            name,
+        )
+        ensemble = replace(ensemble, members=ensemble.members[:1])
     return ensemble
-
-
-def _common_grid(request: Request, outputs: Mapping[str, Ensemble], reference: Ensemble) -> Grid:
-    """The cells on which all are judged."""
-    first = next(iter(outputs.values()))
-    cells = {"reference": reference, "output": first}.get(request.grid or "output")
-    if cells is not None:
-        grid = cells.first.grid
-    else:
-        grid = target_grid(str(request.grid), first.first.cells)
-    if request.region is not None:
-        west, east, south, north = request.region
-        box = Grid.regular(south, north, west, east, max(north - south, east - west))
-        grid = _cropped(grid, box)
-    if request.grid is None:
-        smaller = _overlap(grid, reference.first.grid)
-        grid = grid if smaller is None else smaller
-    return grid
-
-
-def _cropped(grid: Grid, box: Grid) -> Grid:
-    """The cells of a grid whose centres lie in a box."""
-    rows = np.flatnonzero((grid.lat >= box.lat_edges[0]) & (grid.lat <= box.lat_edges[-1]))
-    west, span = box.lon_edges[0], box.lon_edges[-1] - box.lon_edges[0]
-    columns = np.flatnonzero(np.mod(grid.lon - west, 360.0) <= span)
-    if not rows.size or not columns.size:
-        raise GridError(f"no cell of {grid.describe()} lies in the region {box.describe()}")
-    if columns[-1] - columns[0] + 1 != columns.size:
-        raise GridError(
-            f"the region {box.describe()} lies across the seam of {grid.describe()}; give --grid "
-            "with a box, too"
-        )
-    return grid.isel(slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-
-
-def _overlap(grid: Grid, other: Grid) -> Grid | None:
-    """The part of a grid that another covers with the same cells; None if it covers all."""
-    same_lat = np.abs(grid.lat[:, None] - other.lat[None]).min(axis=1) < 1e-3
-    turned = (grid.lon[:, None] - other.lon[None] + 180.0) % 360.0 - 180.0
-    same_lon = np.abs(turned).min(axis=1) < 1e-3
-    if (same_lat.all() and same_lon.all()) or not (same_lat.any() and same_lon.any()):
-        return None
-    rows, columns = np.flatnonzero(same_lat), np.flatnonzero(same_lon)
-    return grid.isel(slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-
-
-def _onto(ensemble: Ensemble, grid: Grid, request: Request) -> Ensemble:
-    """An ensemble on the cells that are judged, regridded only where that was asked for."""
-    if request.grid is not None:
-        return ensemble.map(lambda field: regridded_to(field, grid))
-    try:
-        cut = ensemble.map(lambda field: field.crop(grid))
-        same = cut.first.grid.matches(grid)
-    except GridError:
-        same = False
-    if not same:
-        raise GridError(
-            f"{ensemble.where} has other cells ({ensemble.first.cells.describe()}) than what it is "
-            f"compared with ({grid.describe()}); give --grid reference, --grid output or another "
-            "grid to judge all on"
-        )
-    return cut
 
 
 def _interpolated(given: Ensemble, grid: Grid) -> Ensemble:
@@ -169,14 +114,13 @@ def _check_frequency(ensembles: list[Ensemble]) -> None:
     Raises:
         InputError: some are days, others months.
     """
-    first = ensembles[0]
-    for other in ensembles[1:]:
-        ours, theirs = first.time.step_days, other.time.step_days
+    steps = {one.where: step for one in ensembles if (step := known_step(one.time)) is not None}
+    for where, theirs in steps.items():
+        first, ours = next(iter(steps.items()))
         if max(ours, theirs) > 1.5 * min(ours, theirs):
             raise InputError(
-                f"{first.where} has steps of {ours:.3g} days and {other.where} of {theirs:.3g}; "
-                "expected the same: average the finer one, for example with `cdo daymean` or "
-                "`cdo monmean`"
+                f"{first} has steps of {ours:.3g} days and {where} of {theirs:.3g}; expected the "
+                "same: average the finer one, for example with `cdo daymean` or `cdo monmean`"
             )
 
 
@@ -235,20 +179,63 @@ def _same_months(everyone: Mapping[str, Ensemble], chosen: Mapping[str, Index]) 
     return {name: chosen[name][np.isin(m, list(common))] for name, m in months.items()}
 
 
-def _scene(
-    name: str,
-    quantity: cf.Quantity,
+def _scenes(
+    names: Sequence[str],
+    outputs: Mapping[str, Ensemble],
     reference: Ensemble,
     given: Ensemble | None,
     parts: Mapping[str, Segments],
-) -> Scene:
-    amounts = quantity.units == "mm day-1"
-    scene = survey(name, reference.members[0][name], parts[REFERENCE], amounts=amounts)
-    if given is None or name not in given.members[0]:
-        return scene
-    field = given.members[0][name]
-    everything = segments(field.time, np.arange(len(field.time)))
-    return with_input(scene, field, everything)
+) -> dict[str, Scene]:
+    """The scene of each variable."""
+    most = _most_cells(parts, outputs, len(names))
+    scenes = {}
+    for name in names:
+        mask = _where_all(name, outputs, reference, parts)
+        field = reference.members[0][name]
+        scenes[name] = survey(
+            name,
+            field,
+            parts[REFERENCE],
+            amounts=field.quantity.units == "mm day-1",
+            within=mask,
+            most_cells=most,
+        )
+        if given is not None and name in given.members[0]:
+            everything = segments(given.time, np.arange(len(given.time)))
+            scenes[name] = with_input(scenes[name], given.members[0][name], everything)
+    return scenes
+
+
+def _where_all(
+    name: str,
+    outputs: Mapping[str, Ensemble],
+    reference: Ensemble,
+    parts: Mapping[str, Segments],
+) -> Mask:
+    """Cells in which the reference and all outputs of a variable have values.
+
+    Raises:
+        InputError: there are none, or impossible values.
+    """
+    first = reference.members[0][name]
+    own = covered(first, parts[REFERENCE])
+    mask = own.copy()
+    for output, one in outputs.items():
+        if name in one.members[0]:
+            mask &= covered(one.members[0][name], parts[output])
+    if not mask.any():
+        raise InputError(
+            f"{first.where} has values in no cell in which all outputs have some; expected fields "
+            "of the same region, with the same land or sea"
+        )
+    if lost := int(own.sum() - mask.sum()):
+        log.warning(
+            "%s: %d of its %d cells are left out, since an output has no values there",
+            first.where,
+            lost,
+            own.sum(),
+        )
+    return mask
 
 
 def _input_steps(
@@ -257,7 +244,7 @@ def _input_steps(
     """By output the step of the input on each judged date, -1 where it has none."""
     if given is None:
         return {}
-    exact = cf.exactness(given.time.step_days)
+    exact = exactness([given.time, *(one.time for one in outputs.values())])
     places = {key: i for i, key in enumerate(cf.date_keys(given.time.centres, exact))}
     result = {}
     for name, one in outputs.items():
@@ -269,6 +256,15 @@ def _input_steps(
                 f"({one.time.describe()}); expected what it was made from"
             )
     return result
+
+
+def _most_cells(
+    parts: Mapping[str, Segments], outputs: Mapping[str, Ensemble], variables: int
+) -> int:
+    """Of how many cells series are kept: those of one unit are held at once."""
+    longest = max(unit.stop - unit.start for one in parts.values() for unit in one.units)
+    series = variables * (1 + sum(len(one.members) for one in outputs.values()))
+    return int(np.clip(_SERIES_BYTES // (4 * longest * series), _FEWEST_CELLS, SERIES_CELLS))
 
 
 def _notes(request: Request, grid: Grid, pairing: Pairing) -> tuple[str, ...]:
@@ -284,9 +280,9 @@ def _identity(request: Request) -> dict[str, Any]:
         found = files.fingerprints(cf.expand_paths(paths), verify=False)
         return [list(pair) for pair in found]
 
-    if request.resamples < 0:
-        raise ConfigError("--resamples needs at least 0")
+    grid = request.grid
     return {
+        "climdown": __version__,
         "outputs": {name: prints(paths) for name, paths in request.outputs.items()},
         "reference": prints(request.reference),
         "input": prints(request.input) if request.input else [],
@@ -296,7 +292,7 @@ def _identity(request: Request) -> dict[str, Any]:
         "region": request.region and list(request.region),
         "period": request.period,
         "members": request.members,
-        "grid": request.grid,
+        "grid": prints((grid,)) if grid and Path(grid).is_file() else grid,
         "select": dict(request.select),
         "seed": request.seed,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from climdown.options import require
@@ -36,7 +35,7 @@ class Request:
         resamples: of the bootstrap.
         scheduler: address of a Dask cluster.
         shard: (i, n): only every n-th unit of work, from the i-th, counted from 0.
-        states: folder where sums are kept; None keeps them beside the first file written.
+        overwrite: discard sums of another evaluation that lie where these are kept.
     """
 
     outputs: Mapping[str, tuple[str, ...]]
@@ -54,7 +53,6 @@ class Request:
     resamples: int = 200
     scheduler: str | None = None
     shard: tuple[int, int] | None = None
-    states: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -66,8 +64,25 @@ class Request:
                 f"an output cannot be called '{name}'; expected a name without | / + =, and "
                 f"neither {REFERENCE} nor {INPUT}",
             )
+        for name in self.baselines:
+            require(name in self.outputs, f"the baseline '{name}' is none of the outputs")
+        require(
+            set(self.outputs) != set(self.baselines),
+            "all outputs are baselines; name one that is judged by them",
+        )
         require(self.members is None or self.members >= 1, "--members needs at least 1")
         require(self.resamples >= 0, "--resamples needs at least 0")
         if self.shard is not None:
             i, n = self.shard
             require(0 <= i < n, f"--shard is {i + 1}/{n}; expected I/N with 1 <= I <= N")
+        if self.region is not None:
+            _check_region(self.region)
+
+
+def _check_region(region: tuple[float, float, float, float]) -> None:
+    west, east, south, north = region
+    require(
+        -90.0 <= south < north <= 90.0 and west != east and abs(east - west) <= 360.0,
+        f"--region is {west:g},{east:g},{south:g},{north:g}; expected WEST,EAST,SOUTH,NORTH in "
+        "degrees, south less than north",
+    )

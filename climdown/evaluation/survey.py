@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
 
 from climdown import cf, regrid
-from climdown.arrays import Float32, Float64, Floats, Index
+from climdown.arrays import Float32, Float64, Floats, Index, Mask
 from climdown.errors import GridError, InputError
+from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.scene import SERIES_CELLS, Coarse, Scene
 from climdown.evaluation.segments import Segments
 from climdown.inputs.checks import FILL, Tally
 
+log = logging.getLogger(__name__)
+
 _SURVEY_BYTES = 256 << 20
 _MOST_DAYS = 2000
+# Enough to see which cells have values, and whether members differ.
+_FEW_DAYS, _FEWEST_DAYS = 32, 4
 # A cell is judged where so many of the days surveyed have a value.
 _LEAST_SHARE = 0.5
 # Steps between the levels of a cell's bins: even ones, and finer ones in the tails.
@@ -24,24 +30,32 @@ _LEVELS = np.unique(
 _BEYOND = 33  # bins beyond the highest value seen, each a 32nd of the upper half wide
 
 
-def survey(name: str, field: cf.Field, judged: Segments, *, amounts: bool) -> Scene:
+def survey(
+    name: str,
+    field: cf.Field,
+    judged: Segments,
+    *,
+    amounts: bool,
+    within: Mask | None = None,
+    most_cells: int = SERIES_CELLS,
+) -> Scene:
     """The scene of one variable.
 
     Args:
         field: the reference, on the grid on which all are judged.
         judged: its steps.
+        amounts: whether it is precipitation.
+        within: cells where all outputs have values, shape (ny, nx); None for all.
+        most_cells: of which series are kept.
 
     Raises:
         InputError: it has no values there, or impossible ones.
     """
     values, month = _days(field, judged)
-    mask = np.asarray(np.isfinite(values).mean(axis=0) >= _LEAST_SHARE)
-    if not mask.any():
-        raise InputError(f"{field.where} has no values in the region and period that are judged")
+    mask = _mask(field, values, within)
     values[:, ~mask] = np.nan
-    _refuse_impossible(field, values)
     climatology = _by_month(values, month)
-    cells = cf.evenly(np.flatnonzero(mask), SERIES_CELLS)
+    cells = cf.evenly(np.flatnonzero(mask), most_cells)
     series = values.reshape(len(values), -1)[:, cells]
     everything = values[np.isfinite(values)]
     return Scene(
@@ -58,6 +72,43 @@ def survey(name: str, field: cf.Field, judged: Segments, *, amounts: bool) -> Sc
         pooled=bin_edges(_thinned(everything)[:, None])[0].astype(np.float64),
         thresholds=_thresholds(everything, amounts=amounts),
     )
+
+
+def covered(field: cf.Field, judged: Segments) -> Mask:
+    """Cells in which a field has values on most days, by some of them.
+
+    Raises:
+        InputError: there are none, or impossible values.
+    """
+    return _mask(field, _days(field, judged, most=_FEW_DAYS)[0])
+
+
+def repeated(ensemble: Ensemble, judged: Segments) -> bool:
+    """Whether several members are one and the same, by some days."""
+    if len(ensemble.members) < 2:
+        return False
+    for name, first in ensemble.members[0].items():
+        values, _ = _days(first, judged, most=_FEWEST_DAYS)
+        for member in ensemble.members[1:]:
+            others, _ = _days(member[name], judged, most=_FEWEST_DAYS)
+            if not np.array_equal(values, others, equal_nan=True):
+                return False
+    return True
+
+
+def _mask(field: cf.Field, values: Float32, within: Mask | None = None) -> Mask:
+    """Cells with values on most days, shape (ny, nx).
+
+    Raises:
+        InputError: there are none, or impossible values.
+    """
+    mask = np.asarray(np.isfinite(values).mean(axis=0) >= _LEAST_SHARE)
+    if within is not None:
+        mask &= within
+    if not mask.any():
+        raise InputError(f"{field.where} has no values in the region and period that are judged")
+    _refuse_impossible(field, values)
+    return mask
 
 
 def with_input(scene: Scene, field: cf.Field, judged: Segments) -> Scene:
@@ -84,13 +135,15 @@ def with_input(scene: Scene, field: cf.Field, judged: Segments) -> Scene:
     return replace(scene, coarse=coarse)
 
 
-def _days(field: cf.Field, judged: Segments) -> tuple[Float32, Index]:
+def _days(field: cf.Field, judged: Segments, *, most: int = _MOST_DAYS) -> tuple[Float32, Index]:
     """Values of steps spread evenly, and the month of each."""
-    most = max(32, min(_MOST_DAYS, _SURVEY_BYTES // (4 * int(np.prod(field.grid.shape)))))
+    fitting = max(_FEW_DAYS, _SURVEY_BYTES // (4 * int(np.prod(field.grid.shape))))
+    most = min(most, fitting)
     chosen = cf.evenly(np.arange(len(judged.steps)), most)
     steps = judged.steps[chosen]
-    some = field.take(steps)
-    return some.read(slice(0, len(steps))), judged.month[chosen]
+    values = field.take(steps).read(slice(0, len(steps)))
+    field.refuse_misread()
+    return values, judged.month[chosen]
 
 
 def _thinned(values: Floats) -> Floats:

@@ -5,6 +5,7 @@ Files appear under their names when they are whole, or not at all.
 
 from climdown.files import parts_folder
 from climdown.stream.ensemble import Template, join
+from climdown.stream.ml_bench import write_ml_bench
 from climdown.stream.parts import PartStore, Unit, plan_units
 from climdown.stream.quantile_map import map_writer, rows_of
 from climdown.stream.regridded import GriddedVariable, write_on_grid
@@ -27,6 +28,7 @@ __all__ = [
     "rows_of",
     "seal",
     "write_fields",
+    "write_ml_bench",
     "write_on_grid",
     "write_series",
 ]
