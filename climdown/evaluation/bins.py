@@ -12,7 +12,7 @@ _LEVELS = np.linspace(0.0, 1.0, 49)
 _TAIL = 0.1
 _IN_LOWER, _IN_UPPER = 20, 40
 # Edges beyond the lowest and the highest value, each so much further from the last one.
-_BEYOND, _GROWTH = 16, 1.3
+_BEYOND, _GROWTH = 22, 1.25
 # Edges just above the lowest value, as shares of the way to the next: drizzle of an output where
 # the reference is dry.
 _GAP = (1 / 32, 1 / 8, 1 / 2)

@@ -37,8 +37,10 @@ def _below(values: Float32, edges: Float32) -> Int64:
 
     # Few edges are sought among many sorted values, which is faster than the reverse.
     series = np.ascontiguousarray(values.reshape(-1, values.shape[-1]).T)
-    series.sort(axis=1)  # NaN comes last
-    count = series.shape[1] - np.isnan(series).sum(axis=1)
+    known = np.isfinite(series)
+    np.copyto(series, np.float32(np.inf), where=~known)  # beyond all edges
+    series.sort(axis=1)
+    count = known.sum(axis=1)
     found = torch.searchsorted(torch.from_numpy(series), torch.from_numpy(edges)).numpy()
     return np.concatenate([np.zeros((len(found), 1), np.int64), found, count[:, None]], axis=1)
 
