@@ -239,7 +239,7 @@ def test_scores_are_of_all_cells_and_their_intervals_lie_about_them(tmp_path: Pa
             path=tmp_path / f"{name}.nc",
             lat=lat,
             lon=lon,
-            times=np.arange(80) + 0.5,
+            times=[day + 0.5 for day in range(80)],
             values=lambda y, x, step, values=values: 280.0 + values[step],  # type: ignore[misc]
         )
     request = Request(
