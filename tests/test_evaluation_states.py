@@ -35,15 +35,23 @@ def test_sums_do_not_change_what_was_added() -> None:
     np.testing.assert_array_equal(counts, 1)
 
 
-def test_spans_are_at_most_24_runs_of_whole_years() -> None:
-    few, many = days(5 * 365), days(60 * 365)
+def test_spans_are_at_most_ten_runs_of_whole_years() -> None:
+    few, many = days(5 * 365), days(25 * 365)
     np.testing.assert_array_equal(few.span, few.unit)
-    assert many.count("units") == 60
-    assert many.count("spans") == 24
+    assert many.count("units") == 25
+    assert many.count("spans") == 10
     years = np.bincount(many.span) / 365
     assert set(years.tolist()) == {2.0, 3.0}
-    for unit in range(60):
+    for unit in range(25):
         assert len(set(many.span[many.unit == unit].tolist())) == 1
+
+
+def test_tenths_are_at_most_ten_runs_of_whole_groups() -> None:
+    for labels in (days(90), days(40 * 365)):
+        assert labels.count("tenths") == min(10, labels.count("groups"))
+        pairs = set(zip(labels.group.tolist(), labels.tenth.tolist(), strict=True))
+        assert len(pairs) == labels.count("groups")
+        assert (np.diff(labels.tenth) >= 0).all()
 
 
 def test_a_unit_is_whole_if_it_is_as_long_as_others() -> None:

@@ -2,8 +2,8 @@
 
 A unit is a year, or the season of a year where the files hold some months only: spells, sums over
 days and yearly extremes are counted within it. Sums of single steps are kept by blocks of some
-days, sums of maps by groups of blocks, and what needs consecutive steps by units, or by spans of
-units where it is large.
+days, sums of maps by groups of blocks, and what needs consecutive steps by units; what is large is
+kept by tenths of the groups, or spans of units.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import numpy as np
 from climdown import cf
 from climdown.arrays import Index, Int64, Mask
 
-Along = Literal["blocks", "groups", "units", "spans"]
+Along = Literal["blocks", "groups", "units", "tenths", "spans"]
 
 _BLOCK_DAYS = 10.0
 # With fewer units groups are cut within them.
 _FEWEST_UNITS = 8
-_MOST_SPANS = 24
+# Of what is kept for each cell in many bins, or of each member.
+_MOST = 10
 # Units that are shorter than so much of the longest one have no highest day or longest spell.
 _WHOLE = 0.9
 
@@ -35,7 +36,8 @@ class Segments:
     Attributes:
         steps: positions on the axis, ascending, shape (n,).
         unit, block, group: of each step, counted from 0, ascending, shape (n,).
-        span: of each step: whole units in order, at most 24 runs of them, shape (n,).
+        tenth: of each step: the groups in order, at most ten runs of them, shape (n,).
+        span: of each step: whole units in order, at most ten runs of them, shape (n,).
         whole: whether the unit of each step is about as long as the longest, shape (n,).
         month: of each step, 0 to 11, shape (n,).
         number: of each step; grows by one from step to step, shape (n,).
@@ -46,6 +48,7 @@ class Segments:
     unit: Index
     block: Index
     group: Index
+    tenth: Index
     span: Index
     whole: Mask
     month: Index
@@ -58,6 +61,7 @@ class Segments:
             "blocks": self.block,
             "groups": self.group,
             "units": self.unit,
+            "tenths": self.tenth,
             "spans": self.span,
         }
         return int(labels[along][-1]) + 1
@@ -75,6 +79,7 @@ class Segments:
             unit=self.unit[part],
             block=self.block[part],
             group=self.group[part],
+            tenth=self.tenth[part],
             span=self.span[part],
             whole=self.whole[part],
             month=self.month[part],
@@ -103,12 +108,14 @@ def segments(axis: cf.TimeAxis, steps: Index, *, most_groups: int = 24) -> Segme
     unit = np.cumsum(np.append(0, np.diff(year) != 0))
     number = cf.step_numbers(dates, step_days)
     block = _blocks(unit, number, step_days)
+    group = _groups(unit, block, most_groups)
     return Segments(
         steps=steps,
         unit=unit,
         block=block,
-        group=_groups(unit, block, most_groups),
-        span=_shared_out(unit, _MOST_SPANS),
+        group=group,
+        tenth=_shared_out(group, _MOST),
+        span=_shared_out(unit, _MOST),
         whole=_whole(unit),
         month=month,
         number=number,

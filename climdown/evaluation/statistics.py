@@ -4,8 +4,8 @@ A statistic of a *source* sees its values alone, a statistic of *pairs* sees mem
 reference of the same steps. Each returns sums by name, one set for each step (`STEP`), for a
 stretch of steps (`STRETCH`), or for a whole unit of consecutive steps (`UNIT`). Arrays of sums are
 float64, or uint32 where they count in many bins; missing values are NaN in what comes in, and have
-weight 0 in what goes out. Sums of units of series are kept by spans, so that they take no more
-memory over 100 years than over 24.
+weight 0 in what goes out. Sums of series are kept by tenths, and those of their units by spans, so
+that 100 years take no more memory than ten.
 """
 
 from __future__ import annotations

@@ -212,7 +212,9 @@ class Work:
         for variable, series in values.items():
             scene, key = self.scenes[variable], (source, variable)
             for sums_of in self.statistics.stretch_of_series:
-                _add_stretches(states, key, whole, _on(sums_of, scene, series))
+                for run in runs(whole.tenth):
+                    sums = sums_of(scene, series[run], whole.take(run))
+                    _add(states, "tenths", key, whole.tenth[run.start], sums)
             for unit_sums in self.statistics.unit_of_series:
                 _add(states, "spans", key, whole.span[0], unit_sums(scene, series, whole))
         if len(values) > 1:
