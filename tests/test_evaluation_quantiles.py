@@ -133,6 +133,23 @@ def test_distances_are_those_of_scipy(make: object) -> None:
     np.testing.assert_allclose(found[0], np.array(exact) @ scene.cell_areas, rtol=0.01)
 
 
+def test_distances_are_exact_where_distributions_cross_within_a_bin() -> None:
+    scene = scene_of(temperatures(90)[:, 0])
+    rng = np.random.default_rng(0)
+    one, two = (np.zeros((1, CELLS, scene.bins)) for _ in range(2))
+    for x in (one, two):
+        x[0, :, 40:50] = rng.integers(0, 9, size=(CELLS, 10))
+    exact = []
+    for cell in range(CELLS):
+        edges = scene.edges[cell].astype(np.float64)
+        x = np.linspace(edges[38], edges[50], 400_001)
+        shares = [np.append(0, np.cumsum(c[0, cell])[1:-1]) / c[0, cell].sum() for c in (one, two)]
+        gap = np.abs(np.interp(x, edges, shares[0]) - np.interp(x, edges, shares[1]))
+        exact.append(gap.mean() * (x[-1] - x[0]))
+    found = wasserstein(scene, {"histogram": one}, {"histogram": two})
+    np.testing.assert_allclose(found[0], np.array(exact) @ scene.cell_areas, rtol=1e-4)
+
+
 def test_days_above_the_observed_p99_are_counted() -> None:
     reference, values = temperatures(5000), temperatures(5000, 2, seed=1) + np.float32(2.0)
     scene = scene_of(reference[:, 0])
