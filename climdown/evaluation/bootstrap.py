@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from climdown.arrays import Float64
+from climdown import cf
+from climdown.arrays import AnyArray, Float64
 from climdown.evaluation.measure import Measure, unit_of
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE
@@ -16,8 +17,12 @@ from climdown.evaluation.states import States
 
 # With fewer segments an interval would be narrower than the truth.
 FEWEST = 5
-# Resampled sums that are held at once.
-_BYTES = 128 << 20
+# Resampled sums that are held at once: few, so that they stay in the processor's cache.
+_BYTES = 8 << 20
+# Cells, evenly spread, from which the intervals of measures `by_cell` are made.
+_CELLS = 192
+# Kinds of measures that are given sums of the reference beside those of the output.
+_OF_BOTH = ("against", "variables")
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,11 @@ def judge(
                 if found is not None:
                     place = output, variable, one.name
                     drawn[place], units[place] = found, unit_of(one, scene)
-    found_scores = [_score(place, one, units[place]) for place, one in drawn.items()]
+    positive = {one.name for one in measures if one.best == "low"}
+    found_scores = [
+        _score(place, one, units[place], positive=place[2] in positive)
+        for place, one in drawn.items()
+    ]
     return found_scores, list(_skills(plan, drawn, measures))
 
 
@@ -125,10 +134,12 @@ def _subjects(plan: Plan, output: str) -> Iterator[tuple[str, Scene]]:
         yield "+".join(names), plan.scenes[names[0]]
 
 
-def _score(place: Place, drawn: _Drawn, units: str) -> Score:
-    low, high = _interval(drawn.values[1:])
+def _score(place: Place, drawn: _Drawn, units: str, *, positive: bool) -> Score:
+    low, high = _interval(drawn.values)
+    if low is not None and positive:
+        low = max(low, 0.0)
     own = drawn.reference
-    apart = (None, None) if own is None else _interval(drawn.values[1:] - own[1:])
+    apart = (None, None) if own is None else _interval(drawn.values - own)
     reference = None if own is None or not np.isfinite(own[0]) else float(own[0])
     value = float(drawn.values[0])
     return Score(*place, units, value, low, high, reference, drawn.segments, *apart)
@@ -148,7 +159,7 @@ def _skills(
                 continue
             with np.errstate(divide="ignore", invalid="ignore"):
                 skill = 1.0 - ours.values / theirs.values
-            low, high = _interval(skill[1:])
+            low, high = _interval(skill)
             value = float(skill[0])
             yield Skill(output, baseline, variable, measure, value, low, high, ours.segments)
 
@@ -181,7 +192,7 @@ def _draw(
 
 def _sums(
     plan: Plan, states: States, measure: Measure, source: str, variable: str
-) -> dict[str, Float64]:
+) -> dict[str, AnyArray]:
     suffix = {"pairs": "/pairs", "input": "/input"}.get(measure.kind, "")
     segments = plan.segments[source].count(measure.along)
     found = states.of(measure.along, f"{source}{suffix}", variable, segments)
@@ -192,32 +203,55 @@ def _resampled(
     plan: Plan,
     measure: Measure,
     scene: Scene,
-    ours: Mapping[str, Float64],
-    theirs: Mapping[str, Float64],
+    ours: Mapping[str, AnyArray],
+    theirs: Mapping[str, AnyArray],
     drawn: int,
     seed: int,
 ) -> tuple[Float64, Float64 | None]:
     """The value, then those of the resamples; and the reference's own, of measures of sources."""
-    values, own = [], []
-    size = sum(x[0].size for x in (*ours.values(), *theirs.values()))
-    at_once = max(1, _BYTES // (8 * max(size, 1)))
-    weights = _weights(len(next(iter(ours.values()))), drawn, seed, salt=1)
     # Pairs are drawn together, periods of their own each by itself.
-    other = weights
-    if theirs:
-        count = len(next(iter(theirs.values())))
-        other = weights if plan.paired else _weights(count, drawn, seed, salt=2)
-    for start in range(0, drawn + 1, at_once):
-        part = slice(start, start + at_once)
-        one = {name: _weighted(weights[part], x) for name, x in ours.items()}
-        two = {name: _weighted(other[part], x) for name, x in theirs.items()}
-        if measure.kind in ("against", "variables"):
+    weights = _weights(_length(ours), drawn, seed, salt=1)
+    other = weights if plan.paired or not theirs else _weights(_length(theirs), drawn, seed, salt=2)
+    if not measure.by_cell:
+        return _values(measure, scene, (ours, weights), (theirs, other))
+    once, own = _values(measure, scene, (ours, weights[:1]), (theirs, other[:1]))
+    few, (one, two) = _of_some_cells(scene, ours, theirs)
+    values, _ = _values(measure, few, (one, weights), (two, other))
+    # How much it varies is that of some cells, about the value of all.
+    return (once * values / values[:1] if values[0] > 0 else once + values - values[:1]), own
+
+
+def _values(
+    measure: Measure,
+    scene: Scene,
+    ours: tuple[Mapping[str, AnyArray], Float64],
+    theirs: tuple[Mapping[str, AnyArray], Float64],
+) -> tuple[Float64, Float64 | None]:
+    """A measure of sums, each with its weights, shape (resamples,), and the reference's own."""
+    size = sum(x[0].size for sums, _ in (ours, theirs) for x in sums.values())
+    at_once = max(1, _BYTES // (8 * max(size, 1)))
+    values, own = [], []
+    for start in range(0, len(ours[1]), at_once):
+        one, two = (_weighted(w[start : start + at_once], x) for x, w in (ours, theirs))
+        if measure.kind in _OF_BOTH:
             values.append(measure.value(scene, one, two))
             continue
         values.append(measure.value(scene, one))
         if two:
             own.append(measure.value(scene, two))
     return np.concatenate(values), np.concatenate(own) if own else None
+
+
+def _of_some_cells(
+    scene: Scene, *sums: Mapping[str, AnyArray]
+) -> tuple[Scene, list[dict[str, AnyArray]]]:
+    chosen = cf.evenly(np.arange(len(scene.cells)), _CELLS)
+    few = replace(scene, cells=scene.cells[chosen], edges=scene.edges[chosen])
+    return few, [{name: x[:, chosen] for name, x in one.items()} for one in sums]
+
+
+def _length(sums: Mapping[str, AnyArray]) -> int:
+    return len(next(iter(sums.values())))
 
 
 def _weights(segments: int, drawn: int, seed: int, *, salt: int) -> Float64:
@@ -227,14 +261,22 @@ def _weights(segments: int, drawn: int, seed: int, *, salt: int) -> Float64:
     return np.concatenate([np.ones((1, segments)), counts.astype(np.float64)])
 
 
-def _weighted(weights: Float64, sums: Float64) -> Float64:
-    flat = weights @ sums.reshape(len(sums), -1)
-    return np.asarray(flat.reshape(len(weights), *sums.shape[1:]))
+def _weighted(weights: Float64, sums: Mapping[str, AnyArray]) -> dict[str, Float64]:
+    """Sums of weighted segments, shape (resamples, ...)."""
+    found = {}
+    for name, x in sums.items():
+        flat = weights @ x.reshape(len(x), -1).astype(np.float64, copy=False)
+        found[name] = np.asarray(flat.reshape(len(weights), *x.shape[1:]))
+    return found
 
 
 def _interval(values: Float64) -> tuple[float | None, float | None]:
-    finite = values[np.isfinite(values)]
-    if finite.size < 0.9 * max(values.size, 1) or finite.size == 0:
+    """Of 95 % about the first value, from those of the resamples that follow it.
+
+    About the value, since drawing again adds noise, which makes distances larger than they are.
+    """
+    finite = values[1:][np.isfinite(values[1:])]
+    if finite.size < 0.9 * max(len(values) - 1, 1) or finite.size == 0:
         return None, None
-    low, high = np.quantile(finite, (0.025, 0.975))
-    return float(low), float(high)
+    low, middle, high = np.quantile(finite, (0.025, 0.5, 0.975))
+    return float(low - middle + values[0]), float(high - middle + values[0])

@@ -51,6 +51,8 @@ class Measure:
         amounts: only of precipitation.
         members: the fewest that it needs.
         tells: shown in the main table of a report.
+        by_cell: its sums have the cells of series as their first axis and are too large to be drawn
+            again as a whole: its interval is made from some of the cells.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Measure:
     amounts: bool = False
     members: int = 1
     tells: bool = False
+    by_cell: bool = False
 
 
 def unit_of(measure: Measure, scene: Scene) -> str:

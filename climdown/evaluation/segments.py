@@ -2,7 +2,8 @@
 
 A unit is a year, or the season of a year where the files hold some months only: spells, sums over
 days and yearly extremes are counted within it. Sums of single steps are kept by blocks of some
-days, sums of maps by groups of blocks, and what needs consecutive steps by units.
+days, sums of maps by groups of blocks, and what needs consecutive steps by units; what is large is
+kept by tenths of the groups, or spans of units.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from typing import Literal
 import numpy as np
 
 from climdown import cf
-from climdown.arrays import Index, Int64
+from climdown.arrays import Index, Int64, Mask
 
-Along = Literal["blocks", "groups", "units"]
+Along = Literal["blocks", "groups", "units", "tenths", "spans"]
 
 _BLOCK_DAYS = 10.0
 # With fewer units groups are cut within them.
 _FEWEST_UNITS = 8
+# Of what is kept for each cell in many bins, or of each member.
+_MOST = 10
+# Units that are shorter than so much of the longest one have no highest day or longest spell.
+_WHOLE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,9 @@ class Segments:
     Attributes:
         steps: positions on the axis, ascending, shape (n,).
         unit, block, group: of each step, counted from 0, ascending, shape (n,).
+        tenth: of each step: the groups in order, at most ten runs of them, shape (n,).
+        span: of each step: whole units in order, at most ten runs of them, shape (n,).
+        whole: whether the unit of each step is about as long as the longest, shape (n,).
         month: of each step, 0 to 11, shape (n,).
         number: of each step; grows by one from step to step, shape (n,).
         step_days: length of a step.
@@ -40,14 +48,23 @@ class Segments:
     unit: Index
     block: Index
     group: Index
+    tenth: Index
+    span: Index
+    whole: Mask
     month: Index
     number: Int64
     step_days: float
 
     def count(self, along: Along) -> int:
         """Number of segments of a kind."""
-        labels = {"blocks": self.block, "groups": self.group, "units": self.unit}[along]
-        return int(labels[-1]) + 1
+        labels = {
+            "blocks": self.block,
+            "groups": self.group,
+            "units": self.unit,
+            "tenths": self.tenth,
+            "spans": self.span,
+        }
+        return int(labels[along][-1]) + 1
 
     @cached_property
     def units(self) -> tuple[slice, ...]:
@@ -62,6 +79,9 @@ class Segments:
             unit=self.unit[part],
             block=self.block[part],
             group=self.group[part],
+            tenth=self.tenth[part],
+            span=self.span[part],
+            whole=self.whole[part],
             month=self.month[part],
             number=self.number[part],
         )
@@ -88,7 +108,24 @@ def segments(axis: cf.TimeAxis, steps: Index, *, most_groups: int = 24) -> Segme
     unit = np.cumsum(np.append(0, np.diff(year) != 0))
     number = cf.step_numbers(dates, step_days)
     block = _blocks(unit, number, step_days)
-    return Segments(steps, unit, block, _groups(unit, block, most_groups), month, number, step_days)
+    group = _groups(unit, block, most_groups)
+    return Segments(
+        steps=steps,
+        unit=unit,
+        block=block,
+        group=group,
+        tenth=_shared_out(group, _MOST),
+        span=_shared_out(unit, _MOST),
+        whole=_whole(unit),
+        month=month,
+        number=number,
+        step_days=step_days,
+    )
+
+
+def _whole(unit: Index) -> Mask:
+    length = np.bincount(unit)
+    return np.asarray((length >= _WHOLE * length.max())[unit])
 
 
 def _first_month(month: Index) -> int:
@@ -115,5 +152,10 @@ def _blocks(unit: Index, number: Int64, step_days: float) -> Index:
 def _groups(unit: Index, block: Index, most: int) -> Index:
     """At most so many runs of blocks; of whole units where there are enough of them."""
     labels = unit if unit[-1] + 1 >= min(_FEWEST_UNITS, most) else block
+    return _shared_out(labels, most)
+
+
+def _shared_out(labels: Index, most: int) -> Index:
+    """Consecutive labels made at most so many, each of about as many."""
     count = int(labels[-1]) + 1
     return np.asarray(labels * min(most, count) // count, dtype=np.intp)

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from climdown.arrays import Float64
+from climdown.arrays import AnyArray, Float64
 from climdown.evaluation.segments import Along
+
+COUNTS = np.dtype(np.uint32)
 
 
 class Key(NamedTuple):
@@ -44,16 +46,18 @@ class States:
 
     Attributes:
         first: of each sum, the segment of its first row.
-        sums: of each key, shape (segments, ...).
+        sums: of each key, shape (segments, ...), float64; or uint32, which is half as large, for
+            counts in many bins.
     """
 
     first: dict[Key, int] = field(default_factory=dict)
-    sums: dict[Key, Float64] = field(default_factory=dict)
+    sums: dict[Key, AnyArray] = field(default_factory=dict)
 
-    def add(self, key: Key, first: int, values: Float64) -> None:
-        """Add sums of consecutive segments."""
+    def add(self, key: Key, first: int, values: AnyArray) -> None:
+        """Add sums of consecutive segments: counts stay `COUNTS`, all else is float64."""
+        values = np.asarray(values, dtype=values.dtype if values.dtype == COUNTS else np.float64)
         if key not in self.sums:
-            self.first[key], self.sums[key] = first, np.array(values, dtype=np.float64)
+            self.first[key], self.sums[key] = first, values.copy()
             return
         start = min(first, self.first[key])
         stop = max(first + len(values), self.first[key] + len(self.sums[key]))
@@ -66,7 +70,7 @@ class States:
         for key, values in other.sums.items():
             self.add(key, other.first[key], values)
 
-    def of(self, along: Along, source: str, variable: str, segments: int) -> dict[str, Float64]:
+    def of(self, along: Along, source: str, variable: str, segments: int) -> dict[str, AnyArray]:
         """The sums of a source by name, shape (segments, ...), zero where there are none."""
         return {
             key.name: self._whole(key, segments)
@@ -77,17 +81,17 @@ class States:
     def total(self, along: Along, source: str, variable: str) -> dict[str, Float64]:
         """Sums over all segments, by name."""
         return {
-            key.name: values.sum(axis=0)
+            key.name: values.sum(axis=0, dtype=np.float64)
             for key, values in self.sums.items()
             if (key.along, key.source, key.variable) == (along, source, variable)
         }
 
-    def arrays(self) -> dict[str, Float64]:
+    def arrays(self) -> dict[str, AnyArray]:
         """Everything, for a file; the inverse is `from_arrays`."""
         return {f"{self.first[key]}|{key.text()}": values for key, values in self.sums.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Float64]) -> States:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> States:
         """The inverse of `arrays`."""
         states = cls()
         for text, values in arrays.items():
@@ -97,14 +101,14 @@ class States:
 
     def _grow(self, key: Key, start: int, stop: int) -> None:
         old, offset = self.sums[key], self.first[key] - start
-        grown = np.zeros((stop - start, *old.shape[1:]))
+        grown = np.zeros((stop - start, *old.shape[1:]), dtype=old.dtype)
         grown[offset : offset + len(old)] = old
         self.first[key], self.sums[key] = start, grown
 
-    def _whole(self, key: Key, segments: int) -> Float64:
+    def _whole(self, key: Key, segments: int) -> AnyArray:
         values = self.sums[key]
         if len(values) == segments:
             return values
-        whole = np.zeros((segments, *values.shape[1:]))
+        whole = np.zeros((segments, *values.shape[1:]), dtype=values.dtype)
         whole[self.first[key] : self.first[key] + len(values)] = values
         return whole

@@ -2,8 +2,10 @@
 
 A statistic of a *source* sees its values alone, a statistic of *pairs* sees members and the
 reference of the same steps. Each returns sums by name, one set for each step (`STEP`), for a
-stretch of steps (`STRETCH`), or for a whole unit of consecutive steps (`UNIT`). All arrays of sums
-are float64; missing values are NaN in what comes in, and have weight 0 in what goes out.
+stretch of steps (`STRETCH`), or for a whole unit of consecutive steps (`UNIT`). Arrays of sums are
+float64, or uint32 where they count in many bins; missing values are NaN in what comes in, and have
+weight 0 in what goes out. Sums of series are kept by tenths, and those of their units by spans, so
+that 100 years take no more memory than ten.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from climdown.arrays import Float32, Float64
+from climdown.arrays import AnyArray, Float32
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 
-Sums: TypeAlias = dict[str, Float64]
+Sums: TypeAlias = dict[str, AnyArray]
 """Sums by name. Of a STEP statistic each has shape (time, ...); of others (...)."""
 
 OfSource: TypeAlias = Callable[[Scene, Float32, Segments], Sums]

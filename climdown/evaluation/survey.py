@@ -10,6 +10,7 @@ import numpy as np
 from climdown import cf, regrid
 from climdown.arrays import Float32, Float64, Floats, Index, Mask
 from climdown.errors import GridError, InputError
+from climdown.evaluation.bins import bin_edges, quantile
 from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.scene import SERIES_CELLS, Coarse, Scene
 from climdown.evaluation.segments import Segments
@@ -23,11 +24,6 @@ _MOST_DAYS = 2000
 _FEW_DAYS, _FEWEST_DAYS = 32, 4
 # A cell is judged where so many of the days surveyed have a value.
 _LEAST_SHARE = 0.5
-# Steps between the levels of a cell's bins: even ones, and finer ones in the tails.
-_LEVELS = np.unique(
-    np.concatenate([np.linspace(0, 1, 97), np.linspace(0.9, 1, 65), np.linspace(0.99, 1, 33)])
-)
-_BEYOND = 33  # bins beyond the highest value seen, each a 32nd of the upper half wide
 
 
 def survey(
@@ -66,7 +62,7 @@ def survey(
         mask=mask,
         climatology=climatology,
         deviation=_deviation(values - climatology[month]),
-        tail=np.where(mask, _quantile(values, 0.95), np.nan),
+        tail=np.where(mask, quantile(values, 0.95), np.nan),
         cells=cells,
         edges=bin_edges(series),
         pooled=bin_edges(_thinned(everything)[:, None])[0].astype(np.float64),
@@ -173,46 +169,6 @@ def _by_month(values: Floats, month: Index) -> Float64:
 
 def _deviation(anomalies: Floats) -> float:
     return float(np.sqrt(np.nanmean(np.asarray(anomalies, np.float64) ** 2)))
-
-
-def _quantile(values: Float32, level: float) -> Float64:
-    """A quantile of each cell; NaN where there is no value."""
-    ordered = np.sort(values, axis=0)  # NaN comes last
-    count = np.isfinite(values).sum(axis=0)
-    place = level * np.maximum(count - 1, 0)
-    low = np.floor(place).astype(np.intp)
-    high = np.minimum(low + 1, np.maximum(count - 1, 0))
-    at_low, at_high = (np.take_along_axis(ordered, i[None], axis=0)[0] for i in (low, high))
-    return np.asarray(at_low + (place - low) * (at_high - at_low), dtype=np.float64)
-
-
-def bin_edges(series: Floats) -> Float32:
-    """Edges between bins of each column, at its own quantiles and beyond its highest value.
-
-    Equal quantiles, as of dry days, are set apart by the smallest step of the number format, so
-    that the edges ascend.
-
-    Args:
-        series: shape (time, cells), NaN where missing.
-
-    Returns:
-        shape (cells, edges).
-    """
-    filled = np.where(np.isfinite(series), series, np.nan).astype(np.float32)
-    quantiles = np.stack([_quantile(filled, level) for level in _LEVELS], axis=-1)
-    quantiles = np.nan_to_num(quantiles)
-    low, middle, high = quantiles[:, 0], quantiles[:, len(_LEVELS) // 2], quantiles[:, -1]
-    width = np.maximum((high - middle) / (_BEYOND - 1), 1e-6 * np.abs(high) + 1e-12)
-    beyond = high[:, None] + width[:, None] * np.arange(1, _BEYOND + 1)
-    below = low[:, None] - (width[:, None] * np.arange(_BEYOND, 0, -1))
-    return _ascending(np.concatenate([below, quantiles, beyond], axis=1).astype(np.float32))
-
-
-def _ascending(edges: Float32) -> Float32:
-    for i in range(1, edges.shape[1]):
-        least = np.nextafter(edges[:, i - 1], np.float32(np.inf))
-        edges[:, i] = np.maximum(edges[:, i], least)
-    return edges
 
 
 def _thresholds(values: Floats, *, amounts: bool) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climdown.arrays import Float32, Float64, Index
+from climdown.arrays import AnyArray, Float32, Index
 from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE
@@ -212,9 +212,11 @@ class Work:
         for variable, series in values.items():
             scene, key = self.scenes[variable], (source, variable)
             for sums_of in self.statistics.stretch_of_series:
-                _add_stretches(states, key, whole, _on(sums_of, scene, series))
+                for run in runs(whole.tenth):
+                    sums = sums_of(scene, series[run], whole.take(run))
+                    _add(states, "tenths", key, whole.tenth[run.start], sums)
             for unit_sums in self.statistics.unit_of_series:
-                _add(states, "units", key, whole.unit[0], unit_sums(scene, series, whole))
+                _add(states, "spans", key, whole.span[0], unit_sums(scene, series, whole))
         if len(values) > 1:
             key = (source, "+".join(values))
             for joint in self.statistics.stretch_of_variables:
@@ -252,10 +254,10 @@ def _add(
     states: States, along: Along, key: tuple[str, str], segment: np.intp | int, sums: Sums
 ) -> None:
     for name, values in sums.items():
-        _place(states, along, key, int(segment), name, np.asarray(values, np.float64)[None])
+        _place(states, along, key, int(segment), name, np.asarray(values)[None])
 
 
 def _place(
-    states: States, along: Along, key: tuple[str, str], first: int, name: str, values: Float64
+    states: States, along: Along, key: tuple[str, str], first: int, name: str, values: AnyArray
 ) -> None:
     states.add(Key(along, *key, name), first, values)
