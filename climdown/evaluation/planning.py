@@ -69,7 +69,7 @@ def make_plan(request: Request) -> Plan:
         baselines=baselines,
         pairing=pairing,
         segments=parts,
-        input_steps=_input_steps(outputs, given, parts),
+        input_steps=_input_steps(outputs, given, parts, paired=pairing.paired),
         seed=request.seed,
         notes=_notes(request, grid, pairing),
         identity=_identity(request),
@@ -252,9 +252,16 @@ def _scene(
 
 
 def _input_steps(
-    outputs: Mapping[str, Ensemble], given: Ensemble | None, parts: Mapping[str, Segments]
+    outputs: Mapping[str, Ensemble],
+    given: Ensemble | None,
+    parts: Mapping[str, Segments],
+    *,
+    paired: bool,
 ) -> dict[str, Index]:
-    """By output the step of the input on each judged date, -1 where it has none."""
+    """By output the step of the input on each judged date, -1 where it has none.
+
+    Of pairs the reference is held against the input, too: what it has there no output can better.
+    """
     if given is None:
         return {}
     exact = cf.exactness(given.time.step_days)
@@ -268,6 +275,8 @@ def _input_steps(
                 f"{given.where} ({given.time.describe()}) has none of the dates of {one.where} "
                 f"({one.time.describe()}); expected what it was made from"
             )
+    if paired:
+        result[REFERENCE] = next(iter(result.values()))
     return result
 
 

@@ -99,5 +99,32 @@ class Coarse:
 
     def means(self, values: Floats) -> Floats:
         """Fine fields averaged over the coarse cells, shape (..., cy, cx); NaN outside."""
-        means = self.weights.apply(values)
-        return np.where(self.areas > 0, means, np.nan).astype(values.dtype)
+        known = np.isfinite(values)
+        total = self._sums(np.where(known, values, np.zeros((), values.dtype)))
+        # Mostly the same cells are missing in all fields.
+        first = known.reshape(-1, *known.shape[-2:])[:1]
+        alike = bool((known == first[0]).all())
+        weight = self._sums(first)[0] if alike else self._sums(known)
+        there = (self.areas > 0) & (weight > 0)
+        return np.where(there, total / np.where(there, weight, 1.0), np.nan).astype(values.dtype)
+
+    def spread(self, values: Floats) -> Float64:
+        """The transpose: amounts of coarse cells, shape (..., cy, cx), handed to the fine ones.
+
+        Each fine cell gets its share of each coarse cell; the sum over the domain is kept where
+        coarse cells are covered.
+        """
+        lat, lon = self._factors
+        return np.asarray(lat.T @ (values @ lon))
+
+    @cached_property
+    def _factors(self) -> tuple[Float64, Float64]:
+        """The weights are products of two small matrices, which is much faster than themselves."""
+        source = self.weights.source
+        assert isinstance(source, Grid)
+        return regrid.axis_weights(source, self.grid, "conservative")
+
+    def _sums(self, values: Floats | Mask) -> Float64:
+        lat, lon = self._factors
+        rows = values.reshape(-1, values.shape[-1]).astype(np.float64) @ lon.T
+        return np.asarray(lat @ rows.reshape(*values.shape[:-1], len(lon)))

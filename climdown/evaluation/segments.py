@@ -15,13 +15,15 @@ from typing import Literal
 import numpy as np
 
 from climdown import cf
-from climdown.arrays import Index, Int64
+from climdown.arrays import Dates, Float64, Index, Int64
 
 Along = Literal["blocks", "groups", "units"]
 
 _BLOCK_DAYS = 10.0
 # With fewer units groups are cut within them.
 _FEWEST_UNITS = 8
+# With fewer units a trend would be that of single years.
+_FEWEST_FOR_CHANGE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,9 @@ class Segments:
         unit, block, group: of each step, counted from 0, ascending, shape (n,).
         month: of each step, 0 to 11, shape (n,).
         number: of each step; grows by one from step to step, shape (n,).
+        years: of each step, decimal years since 2000 in the calendar's own years, shape (n,).
+        third: of each step, 0 to 2: the units in order, a third each; -1 throughout where there
+            are too few units to tell a change, shape (n,).
         step_days: length of a step.
     """
 
@@ -42,6 +47,8 @@ class Segments:
     group: Index
     month: Index
     number: Int64
+    years: Float64
+    third: Index
     step_days: float
 
     def count(self, along: Along) -> int:
@@ -64,6 +71,8 @@ class Segments:
             group=self.group[part],
             month=self.month[part],
             number=self.number[part],
+            years=self.years[part],
+            third=self.third[part],
         )
 
 
@@ -88,7 +97,32 @@ def segments(axis: cf.TimeAxis, steps: Index, *, most_groups: int = 24) -> Segme
     unit = np.cumsum(np.append(0, np.diff(year) != 0))
     number = cf.step_numbers(dates, step_days)
     block = _blocks(unit, number, step_days)
-    return Segments(steps, unit, block, _groups(unit, block, most_groups), month, number, step_days)
+    return Segments(
+        steps=steps,
+        unit=unit,
+        block=block,
+        group=_groups(unit, block, most_groups),
+        month=month,
+        number=number,
+        years=_years(dates),
+        third=_thirds(unit),
+        step_days=step_days,
+    )
+
+
+def _years(dates: Dates) -> Float64:
+    starts = {y: type(dates[0])(y, 1, 1) for d in dates for y in (d.year, d.year + 1)}
+    return np.array(
+        [
+            d.year - 2000 + (d - starts[d.year]) / (starts[d.year + 1] - starts[d.year])
+            for d in dates
+        ]
+    )
+
+
+def _thirds(unit: Index) -> Index:
+    count = int(unit[-1]) + 1
+    return np.full_like(unit, -1) if count < _FEWEST_FOR_CHANGE else unit * 3 // count
 
 
 def _first_month(month: Index) -> int:

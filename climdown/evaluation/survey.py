@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from climdown import cf, regrid
-from climdown.arrays import Float32, Float64, Floats, Index
+from climdown.arrays import Float32, Float64, Floats, Index, Mask
 from climdown.errors import GridError, InputError
 from climdown.evaluation.scene import SERIES_CELLS, Coarse, Scene
 from climdown.evaluation.segments import Segments
@@ -41,7 +41,7 @@ def survey(name: str, field: cf.Field, judged: Segments, *, amounts: bool) -> Sc
     values[:, ~mask] = np.nan
     _refuse_impossible(field, values)
     climatology = _by_month(values, month)
-    cells = cf.evenly(np.flatnonzero(mask), SERIES_CELLS)
+    cells = _scattered(mask, SERIES_CELLS)
     series = values.reshape(len(values), -1)[:, cells]
     everything = values[np.isfinite(values)]
     return Scene(
@@ -82,6 +82,19 @@ def with_input(scene: Scene, field: cf.Field, judged: Segments) -> Scene:
     values = np.where(areas > 0, values, np.nan).reshape(len(values), -1)
     coarse = Coarse(field.grid, weights, areas / areas.sum(), bin_edges(values))
     return replace(scene, coarse=coarse)
+
+
+def _scattered(mask: Mask, most: int) -> Index:
+    """Positions of at most so many of a mask's cells, evenly spread.
+
+    The first of a sequence that fills the plane evenly (R2 of Roberts 2018), so that two masks
+    that differ in some cells have most of the chosen ones in common.
+    """
+    inside = np.flatnonzero(mask)
+    y, x = np.unravel_index(inside, mask.shape)
+    plastic = 1.324717957244746
+    order = np.argsort((y / plastic + x / plastic**2) % 1.0, kind="stable")
+    return np.sort(inside[order[:most]])
 
 
 def _days(field: cf.Field, judged: Segments) -> tuple[Float32, Index]:

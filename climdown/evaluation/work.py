@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -129,7 +130,7 @@ def _read_input(plan: Plan, name: str, chunk: slice) -> dict[str, Float32]:
     assert plan.input is not None
     places = plan.input_steps[name][chunk]
     result = {}
-    for variable in plan.variables(name):
+    for variable in tuple(plan.scenes) if name == REFERENCE else plan.variables(name):
         field = plan.input.members[0].get(variable)
         if field is None:
             continue
@@ -200,6 +201,9 @@ class Work:
             if scene.coarse is None:
                 continue
             means = scene.coarse.means(values[variable])
+            for fine in self.statistics.step_of_fine:
+                sums = fine(scene, values[variable], given, task.part)
+                _add_steps(states, key, sums, task.part)
             given = np.where(np.isfinite(means).all(axis=1), given, np.float32(np.nan))
             for step in self.statistics.step_of_input:
                 _add_steps(states, key, step(scene, means, given, task.part), task.part)
@@ -215,13 +219,13 @@ class Work:
                 _add_stretches(states, key, whole, _on(sums_of, scene, series))
             for unit_sums in self.statistics.unit_of_series:
                 _add(states, "units", key, whole.unit[0], unit_sums(scene, series, whole))
-        if len(values) > 1:
-            key = (source, "+".join(values))
+        for pair in itertools.combinations(values, 2):
+            key = (source, "+".join(pair))
             for joint in self.statistics.stretch_of_variables:
 
                 def stretch(part: slice, labels: Segments) -> Sums:
-                    cut = {name: series[part] for name, series in values.items()}
-                    return joint(self.scenes, cut, labels)  # noqa: B023 - called at once
+                    cut = {name: values[name][part] for name in pair}  # noqa: B023 - called at once
+                    return joint(self.scenes, cut, labels)  # noqa: B023
 
                 _add_stretches(states, key, whole, stretch)
 
