@@ -18,7 +18,7 @@ from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import INTERPOLATED, REFERENCE, Request
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments, segments
-from climdown.evaluation.survey import survey, with_input
+from climdown.evaluation.survey import cells_present, survey, with_input
 from climdown.grid import Grid
 from climdown.inputs.onto import regridded_to
 from climdown.inputs.targets import target_grid
@@ -57,7 +57,7 @@ def make_plan(request: Request) -> Plan:
     _check_frequency([reference, *outputs.values()])
     pairing, parts = _segments(request, outputs, reference, grid)
     scenes = {
-        name: _scene(name, quantities[name], reference, given, parts)
+        name: _scene(name, quantities[name], reference, outputs, given, parts)
         for name in quantities
         if any(name in one.members[0] for one in outputs.values())
     }
@@ -239,16 +239,22 @@ def _scene(
     name: str,
     quantity: cf.Quantity,
     reference: Ensemble,
+    outputs: Mapping[str, Ensemble],
     given: Ensemble | None,
     parts: Mapping[str, Segments],
 ) -> Scene:
     amounts = quantity.units == "mm day-1"
-    scene = survey(name, reference.members[0][name], parts[REFERENCE], amounts=amounts)
+    having = {label: one for label, one in outputs.items() if name in one.members[0]}
+    within = np.logical_and.reduce(
+        [cells_present(one.members[0][name], parts[label]) for label, one in having.items()]
+    )
+    field = reference.members[0][name]
+    scene = survey(name, field, parts[REFERENCE], amounts=amounts, within=within)
     if given is None or name not in given.members[0]:
         return scene
-    field = given.members[0][name]
-    everything = segments(field.time, np.arange(len(field.time)))
-    return with_input(scene, field, everything)
+    coarse = given.members[0][name]
+    everything = segments(coarse.time, np.arange(len(coarse.time)))
+    return with_input(scene, coarse, everything)
 
 
 def _input_steps(

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from climdown.evaluation import fields, pairs
+from climdown.evaluation import coarse, fields, joint, pairs, space, variables
 from climdown.evaluation.measure import Measure
 from climdown.evaluation.statistics import Statistics
 
 STATISTICS = Statistics(
-    step_of_source=fields.STEPS,
+    step_of_source=(*fields.STEPS, *space.STEPS),
     stretch_of_source=fields.STRETCHES,
+    stretch_of_series=joint.STRETCHES_OF_SERIES,
     step_of_pairs=pairs.STEPS,
     stretch_of_pairs=pairs.STRETCHES,
+    step_of_input=coarse.STEPS,
+    step_of_fine=coarse.STEPS_OF_FINE,
+    stretch_of_input=coarse.STRETCHES,
+    unit_of_input=coarse.UNITS,
+    stretch_of_variables=(*variables.STRETCHES, *joint.STRETCHES_OF_VARIABLES),
 )
-MEASURES: tuple[Measure, ...] = (*pairs.MEASURES, *fields.MEASURES)
+MEASURES: tuple[Measure, ...] = (
+    *pairs.MEASURES,
+    *fields.MEASURES,
+    *space.MEASURES,
+    *variables.MEASURES,
+    *joint.MEASURES,
+    *coarse.MEASURES,
+)
 
 
 def measure(name: str) -> Measure:

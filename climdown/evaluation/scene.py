@@ -70,6 +70,17 @@ class Scene:
         return np.asarray(areas / areas.sum())
 
     @cached_property
+    def base(self) -> Float64:
+        """What departures are counted from, shape (12, ny, nx): the climatology.
+
+        A month that the survey did not meet in a cell has the mean of its others.
+        """
+        known = np.isfinite(self.climatology)
+        total = np.where(known, self.climatology, 0.0).sum(axis=0)
+        others = np.where(self.mask, total / np.maximum(known.sum(axis=0), 1), np.nan)
+        return np.where(known, self.climatology, others)
+
+    @cached_property
     def window(self) -> Float64:
         """Taper of spectra, shape (ny, nx)."""
         return np.asarray(taper(self.mask), dtype=np.float64)

@@ -15,6 +15,7 @@ from climdown.inputs.checks import FILL, Tally
 
 _SURVEY_BYTES = 256 << 20
 _MOST_DAYS = 2000
+_FEW_DAYS = 16
 # A cell is judged where so many of the days surveyed have a value.
 _LEAST_SHARE = 0.5
 # Steps between the levels of a cell's bins: even ones, and finer ones in the tails.
@@ -24,18 +25,21 @@ _LEVELS = np.unique(
 _BEYOND = 33  # bins beyond the highest value seen, each a 32nd of the upper half wide
 
 
-def survey(name: str, field: cf.Field, judged: Segments, *, amounts: bool) -> Scene:
+def survey(
+    name: str, field: cf.Field, judged: Segments, *, amounts: bool, within: Mask | None = None
+) -> Scene:
     """The scene of one variable.
 
     Args:
         field: the reference, on the grid on which all are judged.
         judged: its steps.
+        within: cells that the outputs have.
 
     Raises:
         InputError: it has no values there, or impossible ones.
     """
     values, month = _days(field, judged)
-    mask = np.asarray(np.isfinite(values).mean(axis=0) >= _LEAST_SHARE)
+    mask = _present(values) if within is None else _present(values) & within
     if not mask.any():
         raise InputError(f"{field.where} has no values in the region and period that are judged")
     values[:, ~mask] = np.nan
@@ -58,6 +62,16 @@ def survey(name: str, field: cf.Field, judged: Segments, *, amounts: bool) -> Sc
         pooled=bin_edges(_thinned(everything)[:, None])[0].astype(np.float64),
         thresholds=_thresholds(everything, amounts=amounts),
     )
+
+
+def cells_present(field: cf.Field, judged: Segments) -> Mask:
+    """Cells of an output that have values on most of some days, shape (ny, nx)."""
+    steps = judged.steps[cf.evenly(np.arange(len(judged.steps)), _FEW_DAYS)]
+    return _present(field.take(steps).read(slice(0, len(steps))))
+
+
+def _present(values: Float32) -> Mask:
+    return np.asarray(np.isfinite(values).mean(axis=0) >= _LEAST_SHARE)
 
 
 def with_input(scene: Scene, field: cf.Field, judged: Segments) -> Scene:
