@@ -53,8 +53,9 @@ def quantiles(counts: Float64, edges: Floats, levels: Floats) -> Float64:
 
 
 def _one_quantile(shares: Float64, ends: Float64, level: float) -> Float64:
-    # The first bin at whose end the level is reached; a rounding error must not skip one.
-    place = np.argmax(shares >= min(level, 1.0) - 1e-12, axis=-1)[..., None]
+    # The first bin at whose end the level is reached, and that is not empty; a rounding error
+    # must not skip one.
+    place = np.argmax((shares >= level - 1e-12) & (shares > 0), axis=-1)[..., None]
 
     def at(values: Float64, where: np.typing.NDArray[np.intp]) -> Float64:
         return np.asarray(np.take_along_axis(values, where, axis=-1)[..., 0])

@@ -71,7 +71,7 @@ def _standardised(scene: Scene, values: Float32, places: Index, part: Segments) 
 
 def _projected(vectors: Float64) -> Float64:
     """Counts in even bins, shape (projections, bins)."""
-    along = vectors @ _directions(vectors.shape[1])
+    along = vectors @ directions(vectors.shape[1])
     place = np.floor((along + _REACH) / _WIDTH).astype(np.intp).clip(0, _BINS - 1)
     counts = np.bincount(
         (place + _BINS * np.arange(_PROJECTIONS)).ravel(), minlength=_PROJECTIONS * _BINS
@@ -80,7 +80,7 @@ def _projected(vectors: Float64) -> Float64:
 
 
 @lru_cache(maxsize=8)
-def _directions(size: int) -> Float64:
+def directions(size: int) -> Float64:
     """Unit vectors, the same in every run, shape (size, projections)."""
     drawn = np.random.default_rng(size).normal(size=(size, _PROJECTIONS))
     return np.asarray(drawn / np.sqrt((drawn**2).sum(axis=0)), dtype=np.float64)
@@ -107,7 +107,8 @@ def covariance_error(scene: Scene, ours: Resampled, theirs: Resampled) -> Float6
 
 def sliced_distance(scene: Scene, ours: Resampled, theirs: Resampled) -> Float64:
     """Mean Wasserstein-1 distance over the directions, in standard deviations."""
-    return shift_distance(ours["projected"], theirs["projected"], _WIDTH).mean(axis=1)
+    distances = shift_distance(ours["projected"], theirs["projected"], _WIDTH)
+    return np.asarray(distances.mean(axis=1), dtype=np.float64)
 
 
 def _measures(kind: Literal["against", "variables"]) -> tuple[Measure, ...]:

@@ -45,7 +45,7 @@ def survey(
     values[:, ~mask] = np.nan
     _refuse_impossible(field, values)
     climatology = _by_month(values, month)
-    cells = _scattered(mask, SERIES_CELLS)
+    cells = scattered(mask, SERIES_CELLS)
     series = values.reshape(len(values), -1)[:, cells]
     everything = values[np.isfinite(values)]
     return Scene(
@@ -98,7 +98,7 @@ def with_input(scene: Scene, field: cf.Field, judged: Segments) -> Scene:
     return replace(scene, coarse=coarse)
 
 
-def _scattered(mask: Mask, most: int) -> Index:
+def scattered(mask: Mask, most: int) -> Index:
     """Positions of at most so many of a mask's cells, evenly spread.
 
     The first of a sequence that fills the plane evenly (R2 of Roberts 2018), so that two masks

@@ -61,7 +61,8 @@ def tasks(plan: Plan, names: list[str], unit: int) -> Iterator[Task]:
         for name, by_variable in values.items():
             for variable, fields in by_variable.items():
                 cells = plan.scenes[variable].cells
-                series = fields.reshape(*fields.shape[:2], -1)[..., cells]
+                # Taken and not indexed, which would put the cells first in memory.
+                series = np.take(fields.reshape(*fields.shape[:2], -1), cells, axis=-1)
                 columns.setdefault((name, variable), []).append(series)
         last = chunk.stop == where.stop
         yield Task(
