@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from climdown.arrays import Float32, Float64, Mask
 from climdown.evaluation import space
+from climdown.evaluation.measure import Measure
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.statistics import Sums
 from climdown.grid import Grid
@@ -85,15 +87,15 @@ def value(name: str, scene: Scene, ours: Float64, theirs: Float64) -> Float64:
 
 
 @pytest.mark.parametrize("measure", space.MEASURES, ids=lambda m: m.name)
-def test_each_resample_is_measured_as_the_formula_says(measure: object) -> None:
+def test_each_resample_is_measured_as_the_formula_says(measure: Measure) -> None:
     scene, _ = masked_weather(ODD, some_mask(grid=ODD))
     waves, _ = spectra.half_plane_rings(ODD.shape)
     random = np.random.default_rng(3)
     ours, theirs = np.exp(random.normal(size=(2, 4, waves.size)))
     good = 1.0 / waves > 2 - 1e-6
-    formulas = {
+    formulas: dict[str, Callable[[Float64, Float64], float]] = {
         "log_spectral_distance": lambda a, b: np.sqrt(np.mean((10 * np.log10(a / b)) ** 2)),
-        "melr": lambda a, b: np.mean(np.abs(np.log(a / b))),
+        "melr": lambda a, b: float(np.mean(np.abs(np.log(a / b)))),
         "melr_weighted": lambda a, b: np.sum(b * np.abs(np.log(a / b))) / b.sum(),
         "power_2_to_4": lambda a, b: a[waves[good] > 0.25].sum() / b[waves[good] > 0.25].sum(),
         "power_4_to_8": lambda a, b: band(a, 0.125, 0.25) / band(b, 0.125, 0.25),
@@ -105,9 +107,8 @@ def test_each_resample_is_measured_as_the_formula_says(measure: object) -> None:
     def band(power: Float64, low: float, high: float) -> float:
         return float(power[(waves[good] > low + 1e-9) & (waves[good] <= high + 1e-9)].sum())
 
-    name = measure.name  # type: ignore[attr-defined]
-    expected = [formulas[name](a[good], b[good]) for a, b in zip(ours, theirs, strict=True)]
-    np.testing.assert_allclose(value(name, scene, ours, theirs), expected, rtol=1e-12)
+    expected = [formulas[measure.name](a[good], b[good]) for a, b in zip(ours, theirs, strict=True)]
+    np.testing.assert_allclose(value(measure.name, scene, ours, theirs), expected, rtol=1e-12)
 
 
 def test_fields_without_power_are_not_told_but_the_others_are() -> None:

@@ -112,7 +112,7 @@ def vectors_of(scenes: dict[str, Scene], series: dict[str, Float32]) -> Float32:
 @pytest.mark.parametrize("names", [("tas",), ("pr",), ("pr", "tas"), ("tas", "pr")])
 def test_covariances_are_those_of_numpy(names: tuple[str, ...]) -> None:
     scenes, series = two()
-    scenes, series = ({n: x[n] for n in names} for x in (scenes, series))
+    scenes, series = {n: scenes[n] for n in names}, {n: series[n] for n in names}
     if len(names) == 1:
         sums = joint.of_one(scenes[names[0]], series[names[0]], PART)
     else:
@@ -147,7 +147,8 @@ def test_the_sliced_distance_is_that_of_pot(names: tuple[str, ...]) -> None:
     scenes, one = two(members=2)
     _, other = two(members=1, seed=9)
     other = {name: np.asarray(1.02 * x, np.float32) for name, x in other.items()}
-    scenes, one, other = ({n: x[n] for n in names} for x in (scenes, one, other))
+    scenes = {n: scenes[n] for n in names}
+    one, other = ({n: x[n] for n in names} for x in (one, other))
     ours, theirs = (resampled(joint.of_pair(scenes, x, PART)) for x in (one, other))
     a, b = vectors_of(scenes, one), vectors_of(scenes, other)
     directions = joint.directions(a.shape[1])
