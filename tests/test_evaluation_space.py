@@ -122,6 +122,15 @@ def test_fields_without_power_are_not_told_but_the_others_are() -> None:
     assert np.isnan(space.correlation_length(scene, nothing)).all()
 
 
+def test_a_single_cell_has_no_waves() -> None:
+    grid = Grid.regular(40.0, 40.25, -5.0, -4.75, 0.25)
+    scene, values = masked_weather(grid, np.ones((1, 1), np.bool_))
+    sums = of_steps(space.power(scene, values, PART))
+    for measure in space.MEASURES:
+        pair = (sums,) if measure.kind == "source" else (sums, sums)
+        assert np.isnan(measure.value(scene, *pair)).all()
+
+
 def test_the_correlation_length_of_a_gaussian_covariance() -> None:
     # Fields on a torus with covariance exp(-r^2 / (2 l^2)): spectrum exp(-2 pi^2 l^2 k^2).
     length, size = 3.0, 64

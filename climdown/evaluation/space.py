@@ -49,7 +49,6 @@ def _power(scene: Scene, values: Float32, whole: np.typing.NDArray[np.bool_]) ->
     window = scene.window / np.sqrt(np.mean(scene.window**2))
     judged -= means[..., None, None].astype(np.float32)
     judged *= np.where(scene.mask, window, 0.0).astype(np.float32)
-    judged[~whole] = 0.0
     squares = _squares(judged)
     return np.asarray(squares.sum(axis=1, dtype=np.float64).reshape(len(values), -1))
 
@@ -102,11 +101,11 @@ def spectrum(scene: Scene, sums: Resampled) -> tuple[Floats, Float64]:
 
 
 def _compared(formula: Formula) -> Callable[[Scene, Resampled, Resampled], Float64]:
-    """A measure of two spectra; NaN where one of them has no power, as of constant fields."""
+    """A measure of two spectra; NaN where one has no power, as of constant fields, or no waves."""
 
     def value(scene: Scene, ours: Resampled, theirs: Resampled) -> Float64:
         (waves, one), (_, two) = spectrum(scene, ours), spectrum(scene, theirs)
-        told = (one > 0).all(axis=1) & (two > 0).all(axis=1)
+        told = (one > 0).all(axis=1) & (two > 0).all(axis=1) & (waves.size > 0)
         result = np.full(len(one), np.nan)
         if told.any():
             result[told] = formula(waves, one[told], two[told])

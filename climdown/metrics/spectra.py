@@ -83,7 +83,9 @@ def half_plane_rings(shape: tuple[int, int]) -> tuple[Floats, Float64]:
     twice[0] = 1.0
     if shape[1] % 2 == 0:
         twice[-1] = 1.0
-    return rings * width, ((half[..., None] == rings) * twice[:, None]).reshape(-1, rings.size)
+    return rings * width, ((half[..., None] == rings) * twice[:, None]).reshape(
+        half.size, rings.size
+    )
 
 
 def taper(valid: Mask, width: float = 5.0) -> Floats:
