@@ -17,8 +17,6 @@ from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums
 from climdown.metrics import spectra
 
-# Values that are transformed at once.
-_AT_ONCE = 1 << 20
 # Sides up to which products with the waves are faster than an FFT, which is slow for primes.
 _BY_PRODUCTS = 96
 Formula = Callable[[Floats, Floats, Floats], Floats]
@@ -30,15 +28,9 @@ def power(scene: Scene, values: Float32, part: Segments) -> Sums:
 
     As `metrics.spectra.rapsd` with `Scene.window`: the field's mean over the mask removed.
     """
-    steps, members, *shape = values.shape
     whole = (np.isfinite(values) & scene.mask).sum(axis=(2, 3)) == scene.mask.sum()
-    _, rings = _rings((shape[0], shape[1]))
-    at_once = max(1, _AT_ONCE // (members * scene.mask.size))
-    parts = [
-        _power(scene, values[i : i + at_once], whole[i : i + at_once]) @ rings
-        for i in range(0, steps, at_once)
-    ]
-    return {"fields": whole.sum(axis=1), "power": np.concatenate(parts)}
+    _, rings = _rings(scene.grid.shape)
+    return {"fields": whole.sum(axis=1), "power": _power(scene, values, whole) @ rings}
 
 
 def _power(scene: Scene, values: Float32, whole: np.typing.NDArray[np.bool_]) -> Float64:

@@ -19,6 +19,8 @@ from climdown.evaluation.statistics import Statistics, Sums
 
 # Values of fields that are held at once.
 _CHUNK_BYTES = 192 << 20
+# Values that a statistic of single steps is given at once: they stay in the processor's cache.
+_PIECE_BYTES = 4 << 20
 
 ByVariable = Mapping[str, Float32]
 
@@ -183,7 +185,7 @@ class Work:
         for variable, fields in values.items():
             scene, key = self.scenes[variable], (source, variable)
             for step in self.statistics.step_of_source:
-                _add_steps(states, key, step(scene, fields, task.part), task.part)
+                _add_steps(states, key, _in_pieces(step, scene, task.part, fields), task.part)
             for sums_of in self.statistics.stretch_of_source:
                 _add_stretches(states, key, task.part, _on(sums_of, scene, fields))
 
@@ -192,7 +194,8 @@ class Work:
             scene, key = self.scenes[variable], (f"{source}/pairs", variable)
             truth = task.values[REFERENCE][variable][:, 0]
             for step in self.statistics.step_of_pairs:
-                _add_steps(states, key, step(scene, members, truth, task.part), task.part)
+                sums = _in_pieces(step, scene, task.part, members, truth)
+                _add_steps(states, key, sums, task.part)
             for sums_of in self.statistics.stretch_of_pairs:
                 _add_stretches(states, key, task.part, _on(sums_of, scene, members, truth))
 
@@ -203,7 +206,7 @@ class Work:
                 continue
             means = scene.coarse.means(values[variable])
             for fine in self.statistics.step_of_fine:
-                sums = fine(scene, values[variable], given, task.part)
+                sums = _in_pieces(fine, scene, task.part, values[variable], given)
                 _add_steps(states, key, sums, task.part)
             given = np.where(np.isfinite(means).all(axis=1), given, np.float32(np.nan))
             for step in self.statistics.step_of_input:
@@ -236,6 +239,14 @@ def _on(
 ) -> Callable[[slice, Segments], Sums]:
     """A statistic of a stretch of some arrays."""
     return lambda part, labels: sums_of(scene, *(x[part] for x in arrays), labels)
+
+
+def _in_pieces(step: Callable[..., Sums], scene: Scene, part: Segments, *arrays: Float32) -> Sums:
+    """The sums of single steps, of a few steps at once."""
+    at_once = max(1, _PIECE_BYTES // arrays[0][0].nbytes)
+    pieces = [slice(i, i + at_once) for i in range(0, len(part.steps), at_once)]
+    sums = [step(scene, *(x[piece] for x in arrays), part.take(piece)) for piece in pieces]
+    return {name: np.concatenate([one[name] for one in sums]) for name in sums[0]}
 
 
 def _add_steps(states: States, key: tuple[str, str], sums: Sums, part: Segments) -> None:
