@@ -20,7 +20,7 @@ from climdown.evaluation.statistics import Statistics, Sums
 # Values of fields that are held at once.
 _CHUNK_BYTES = 192 << 20
 # Values that a statistic of single steps is given at once: they stay in the processor's cache.
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
 
 ByVariable = Mapping[str, Float32]
 
