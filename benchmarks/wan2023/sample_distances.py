@@ -66,7 +66,7 @@ def mean_energy_log_ratio(
     _check(predicted, reference)
     ours, theirs = (energy_spectrum(x).cpu().numpy() for x in (predicted, reference))
     counted = theirs >= least * theirs.sum()
-    return melr(ours[counted], theirs[counted], weighted=weighted)
+    return float(melr(ours[counted], theirs[counted], weighted=weighted))
 
 
 def kld_of_marginals(predicted: Tensor, reference: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -31,7 +32,7 @@ class Score:
 
     Attributes:
         output: its name; the reference's own value is `reference`.
-        variable: or several, joined by "+".
+        variable: or two, joined by "+".
         measure, units: name of the measure, and its units.
         value: None where the sums do not tell.
         low, high: of the interval of 95 %; None where there are too few segments.
@@ -130,8 +131,8 @@ def _applies(measure: Measure, plan: Plan, output: str, variable: str, scene: Sc
 def _subjects(plan: Plan, output: str) -> Iterator[tuple[str, Scene]]:
     names = plan.variables(output)
     yield from ((name, plan.scenes[name]) for name in names)
-    if len(names) > 1:
-        yield "+".join(names), plan.scenes[names[0]]
+    for pair in itertools.combinations(names, 2):
+        yield "+".join(pair), plan.scenes[pair[0]]
 
 
 def _score(place: Place, drawn: _Drawn, units: str, *, positive: bool) -> Score:
@@ -179,9 +180,13 @@ def _draw(
     if any(name not in ours for name in measure.sums):
         return None
     against = measure.kind in ("against", "variables", "source")
-    theirs = _sums(plan, states, measure, REFERENCE, variable) if against else {}
-    if against and any(name not in theirs for name in measure.sums):
-        return None
+    theirs = {}
+    if against or (measure.kind == "input" and plan.paired):
+        theirs = _sums(plan, states, measure, REFERENCE, variable)
+    if any(name not in theirs for name in measure.sums):
+        if against:
+            return None
+        theirs = {}
     segments = plan.segments[output].count(measure.along)
     fewest = min(segments, plan.segments[REFERENCE].count(measure.along))
     drawn = resamples if fewest >= FEWEST else 0

@@ -24,7 +24,8 @@ Kind = Literal["pairs", "source", "against", "input", "variables"]
 
 pairs: sums of pairs. source: sums of one source, and the value of the reference is reported beside
 that of the output. against: sums of the output and of the reference. input: sums of members against
-their input. variables: sums of several variables of the output and of the reference.
+their input; of pairs the value of the reference against the input is reported beside it. variables:
+sums of two variables of the output and of the reference.
 """
 Best = Literal["low", "high", "zero", "one", "reference", "none"]
 """What is good: low or high values, near 0, near 1, or near the reference's own value."""

@@ -108,11 +108,11 @@ def spectral(ensemble: Floats, target: Floats, valid: Mask, climatology: Floats)
             axis=0,
         )
         if name == "ring":
-            row["spectral_dB"] = spectra.log_spectral_distance(ours, theirs)
+            row["spectral_dB"] = float(spectra.log_spectral_distance(ours, theirs))
             for band, (low, high) in _BANDS.items():
-                row[band] = spectra.band_power(wavenumbers, ours, theirs, low, high)
+                row[band] = float(spectra.band_power(wavenumbers, ours, theirs, low, high))
         worst, length = spectra.largest_deviation(wavenumbers, ours, theirs)
-        row |= {name: worst, f"{name}_cells": length}
+        row |= {name: float(worst), f"{name}_cells": float(length)}
     return row
 
 

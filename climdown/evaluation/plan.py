@@ -25,7 +25,8 @@ class Plan:
         baselines: names of outputs.
         pairing: whether days are the same, and why.
         segments: by source; those of pairs are alike but for their steps.
-        input_steps: by output, the step of the input for each of its judged steps, -1 for none.
+        input_steps: by output, the step of the input for each of its judged steps, -1 for none;
+            of pairs those of the reference, too.
         seed: of random ties.
         repeated: outputs whose members are all one and the same.
         notes: what was decided, one line each, for reports.

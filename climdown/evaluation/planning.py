@@ -70,7 +70,7 @@ def make_plan(request: Request) -> Plan:
         baselines=baselines,
         pairing=pairing,
         segments=parts,
-        input_steps=_input_steps(outputs, given, parts),
+        input_steps=_input_steps(outputs, given, parts, paired=pairing.paired),
         seed=request.seed,
         repeated=tuple(name for name, one in outputs.items() if repeated(one, parts[name])),
         notes=_notes(request, grid, pairing),
@@ -239,9 +239,16 @@ def _where_all(
 
 
 def _input_steps(
-    outputs: Mapping[str, Ensemble], given: Ensemble | None, parts: Mapping[str, Segments]
+    outputs: Mapping[str, Ensemble],
+    given: Ensemble | None,
+    parts: Mapping[str, Segments],
+    *,
+    paired: bool,
 ) -> dict[str, Index]:
-    """By output the step of the input on each judged date, -1 where it has none."""
+    """By output the step of the input on each judged date, -1 where it has none.
+
+    Of pairs the reference is held against the input, too: what it has there no output can better.
+    """
     if given is None:
         return {}
     exact = exactness([given.time, *(one.time for one in outputs.values())])
@@ -255,6 +262,8 @@ def _input_steps(
                 f"{given.where} ({given.time.describe()}) has none of the dates of {one.where} "
                 f"({one.time.describe()}); expected what it was made from"
             )
+    if paired:
+        result[REFERENCE] = next(iter(result.values()))
     return result
 
 

@@ -70,6 +70,17 @@ class Scene:
         return np.asarray(areas / areas.sum())
 
     @cached_property
+    def base(self) -> Float64:
+        """What departures are counted from, shape (12, ny, nx): the climatology.
+
+        A month that the survey did not meet in a cell has the mean of its others.
+        """
+        known = np.isfinite(self.climatology)
+        total = np.where(known, self.climatology, 0.0).sum(axis=0)
+        others = np.where(self.mask, total / np.maximum(known.sum(axis=0), 1), np.nan)
+        return np.where(known, self.climatology, others)
+
+    @cached_property
     def window(self) -> Float64:
         """Taper of spectra, shape (ny, nx)."""
         return np.asarray(taper(self.mask), dtype=np.float64)
@@ -99,5 +110,32 @@ class Coarse:
 
     def means(self, values: Floats) -> Floats:
         """Fine fields averaged over the coarse cells, shape (..., cy, cx); NaN outside."""
-        means = self.weights.apply(values)
-        return np.where(self.areas > 0, means, np.nan).astype(values.dtype)
+        known = np.isfinite(values)
+        total = self._sums(np.where(known, values, np.zeros((), values.dtype)))
+        # Mostly the same cells are missing in all fields.
+        first = known.reshape(-1, *known.shape[-2:])[:1]
+        alike = bool((known == first[0]).all())
+        weight = self._sums(first)[0] if alike else self._sums(known)
+        there = (self.areas > 0) & (weight > 0)
+        return np.where(there, total / np.where(there, weight, 1.0), np.nan).astype(values.dtype)
+
+    def spread(self, values: Floats) -> Float64:
+        """The transpose: amounts of coarse cells, shape (..., cy, cx), handed to the fine ones.
+
+        Each fine cell gets its share of each coarse cell; the sum over the domain is kept where
+        coarse cells are covered.
+        """
+        lat, lon = self._factors
+        return np.asarray(lat.T @ (values @ lon))
+
+    @cached_property
+    def _factors(self) -> tuple[Float64, Float64]:
+        """The weights are products of two small matrices, which is much faster than themselves."""
+        source = self.weights.source
+        assert isinstance(source, Grid)
+        return regrid.axis_weights(source, self.grid, "conservative")
+
+    def _sums(self, values: Floats | Mask) -> Float64:
+        lat, lon = self._factors
+        rows = values.reshape(-1, values.shape[-1]).astype(np.float64) @ lon.T
+        return np.asarray(lat @ rows.reshape(*values.shape[:-1], len(lon)))

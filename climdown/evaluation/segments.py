@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from climdown import cf
-from climdown.arrays import Index, Int64, Mask
+from climdown.arrays import Dates, Float64, Index, Int64, Mask
 
 Along = Literal["blocks", "groups", "units", "tenths", "spans"]
 
@@ -27,6 +27,8 @@ _FEWEST_UNITS = 8
 _MOST = 10
 # Units that are shorter than so much of the longest one have no highest day or longest spell.
 _WHOLE = 0.9
+# With fewer units a trend would be that of single years.
+_FEWEST_FOR_CHANGE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,9 @@ class Segments:
         whole: whether the unit of each step is about as long as the longest, shape (n,).
         month: of each step, 0 to 11, shape (n,).
         number: of each step; grows by one from step to step, shape (n,).
+        years: of each step, decimal years since 2000 in the calendar's own years, shape (n,).
+        third: of each step, 0 to 2: the units in order, a third each; -1 throughout where there
+            are too few units to tell a change, shape (n,).
         step_days: length of a step.
     """
 
@@ -53,6 +58,8 @@ class Segments:
     whole: Mask
     month: Index
     number: Int64
+    years: Float64
+    third: Index
     step_days: float
 
     def count(self, along: Along) -> int:
@@ -84,6 +91,8 @@ class Segments:
             whole=self.whole[part],
             month=self.month[part],
             number=self.number[part],
+            years=self.years[part],
+            third=self.third[part],
         )
 
 
@@ -119,6 +128,8 @@ def segments(axis: cf.TimeAxis, steps: Index, *, most_groups: int = 24) -> Segme
         whole=_whole(unit),
         month=month,
         number=number,
+        years=_years(dates),
+        third=_thirds(unit),
         step_days=step_days,
     )
 
@@ -126,6 +137,21 @@ def segments(axis: cf.TimeAxis, steps: Index, *, most_groups: int = 24) -> Segme
 def _whole(unit: Index) -> Mask:
     length = np.bincount(unit)
     return np.asarray((length >= _WHOLE * length.max())[unit])
+
+
+def _years(dates: Dates) -> Float64:
+    starts = {y: type(dates[0])(y, 1, 1) for d in dates for y in (d.year, d.year + 1)}
+    return np.array(
+        [
+            d.year - 2000 + (d - starts[d.year]) / (starts[d.year + 1] - starts[d.year])
+            for d in dates
+        ]
+    )
+
+
+def _thirds(unit: Index) -> Index:
+    count = int(unit[-1]) + 1
+    return np.full_like(unit, -1) if count < _FEWEST_FOR_CHANGE else unit * 3 // count
 
 
 def _first_month(month: Index) -> int:

@@ -20,7 +20,7 @@ class Key(NamedTuple):
     Attributes:
         along: the segments of the leading axis.
         source: name of an output, "reference", "input", or "NAME/pairs", "NAME/input".
-        variable: or several, joined by "+".
+        variable: or two, joined by "+".
         name: of the sum.
     """
 

@@ -29,8 +29,10 @@ OfPairs: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
 """Members, shape (time, member, ny, nx), and the reference of the same steps, (time, ny, nx)."""
 OfInput: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
 """Coarse means of members, shape (time, member, cy, cx), and the input, (time, cy, cx)."""
+OfFine: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
+"""Members on their own cells, shape (time, member, ny, nx), and the input, (time, cy, cx)."""
 OfVariables: TypeAlias = Callable[[Mapping[str, Scene], Mapping[str, Float32], Segments], Sums]
-"""Series of several variables of one source by name, each of shape (time, member, cells)."""
+"""Series of two variables of one source by name, each of shape (time, member, cells)."""
 
 
 @dataclass(frozen=True)
@@ -45,5 +47,6 @@ class Statistics:
     stretch_of_pairs: tuple[OfPairs, ...] = ()
     step_of_input: tuple[OfInput, ...] = ()
     stretch_of_input: tuple[OfInput, ...] = ()
+    step_of_fine: tuple[OfFine, ...] = ()
     unit_of_input: tuple[OfInput, ...] = ()
     stretch_of_variables: tuple[OfVariables, ...] = ()

@@ -51,7 +51,7 @@ def survey(
     mask = _mask(field, values, within)
     values[:, ~mask] = np.nan
     climatology = _by_month(values, month)
-    cells = cf.evenly(np.flatnonzero(mask), most_cells)
+    cells = scattered(mask, most_cells)
     series = values.reshape(len(values), -1)[:, cells]
     everything = values[np.isfinite(values)]
     return Scene(
@@ -129,6 +129,19 @@ def with_input(scene: Scene, field: cf.Field, judged: Segments) -> Scene:
     values = np.where(areas > 0, values, np.nan).reshape(len(values), -1)
     coarse = Coarse(field.grid, weights, areas / areas.sum(), bin_edges(values))
     return replace(scene, coarse=coarse)
+
+
+def scattered(mask: Mask, most: int) -> Index:
+    """Positions of at most so many of a mask's cells, evenly spread.
+
+    The first of a sequence that fills the plane evenly (R2 of Roberts 2018), so that two masks
+    that differ in some cells have most of the chosen ones in common.
+    """
+    inside = np.flatnonzero(mask)
+    y, x = np.unravel_index(inside, mask.shape)
+    plastic = 1.324717957244746
+    order = np.argsort((y / plastic + x / plastic**2) % 1.0, kind="stable")
+    return np.sort(inside[order[:most]])
 
 
 def _days(field: cf.Field, judged: Segments, *, most: int = _MOST_DAYS) -> tuple[Float32, Index]:

@@ -105,11 +105,11 @@ def spectral_rows(field: str, days: Comparison, grid: Grid) -> Iterator[Row]:
     resolved = length > 2.0 - 1e-6
     length = length[resolved]
     reference, *others = (power[resolved] for _, power in rings)
-    error, floor = (spectra.log_spectral_distance(x, reference) for x in others)
+    error, floor = (float(spectra.log_spectral_distance(x, reference)) for x in others)
     yield Row(field, "log spectral distance (dB)", None, None, None, error, floor)
     for low, high in _BANDS:
         waves = 1.0 / length
-        power, usual = (spectra.band_power(waves, x, reference, low, high) for x in others)
+        power, usual = (float(spectra.band_power(waves, x, reference, low, high)) for x in others)
         if np.isfinite(power):
             name = f"{low:g} to {high:g} cells" if high < math.inf else f"over {low:g} cells"
             yield Row(field, f"relative power at {name}", 1.0, power, usual, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from climdown.evaluation.statistics import Statistics, Sums
 
 # Values of fields that are held at once.
 _CHUNK_BYTES = 192 << 20
+# Values that a statistic of single steps is given at once: they stay in the processor's cache.
+_PIECE_BYTES = 1 << 20
 
 ByVariable = Mapping[str, Float32]
 
@@ -60,7 +63,8 @@ def tasks(plan: Plan, names: list[str], unit: int) -> Iterator[Task]:
         for name, by_variable in values.items():
             for variable, fields in by_variable.items():
                 cells = plan.scenes[variable].cells
-                series = fields.reshape(*fields.shape[:2], -1)[..., cells]
+                # Taken and not indexed, which would put the cells first in memory.
+                series = np.take(fields.reshape(*fields.shape[:2], -1), cells, axis=-1)
                 columns.setdefault((name, variable), []).append(series)
         last = chunk.stop == where.stop
         yield Task(
@@ -129,7 +133,7 @@ def _read_input(plan: Plan, name: str, chunk: slice) -> dict[str, Float32]:
     assert plan.input is not None
     places = plan.input_steps[name][chunk]
     result = {}
-    for variable in plan.variables(name):
+    for variable in tuple(plan.scenes) if name == REFERENCE else plan.variables(name):
         field = plan.input.members[0].get(variable)
         if field is None:
             continue
@@ -181,7 +185,7 @@ class Work:
         for variable, fields in values.items():
             scene, key = self.scenes[variable], (source, variable)
             for step in self.statistics.step_of_source:
-                _add_steps(states, key, step(scene, fields, task.part), task.part)
+                _add_steps(states, key, _in_pieces(step, scene, task.part, fields), task.part)
             for sums_of in self.statistics.stretch_of_source:
                 _add_stretches(states, key, task.part, _on(sums_of, scene, fields))
 
@@ -190,7 +194,8 @@ class Work:
             scene, key = self.scenes[variable], (f"{source}/pairs", variable)
             truth = task.values[REFERENCE][variable][:, 0]
             for step in self.statistics.step_of_pairs:
-                _add_steps(states, key, step(scene, members, truth, task.part), task.part)
+                sums = _in_pieces(step, scene, task.part, members, truth)
+                _add_steps(states, key, sums, task.part)
             for sums_of in self.statistics.stretch_of_pairs:
                 _add_stretches(states, key, task.part, _on(sums_of, scene, members, truth))
 
@@ -200,6 +205,9 @@ class Work:
             if scene.coarse is None:
                 continue
             means = scene.coarse.means(values[variable])
+            for fine in self.statistics.step_of_fine:
+                sums = _in_pieces(fine, scene, task.part, values[variable], given)
+                _add_steps(states, key, sums, task.part)
             given = np.where(np.isfinite(means).all(axis=1), given, np.float32(np.nan))
             for step in self.statistics.step_of_input:
                 _add_steps(states, key, step(scene, means, given, task.part), task.part)
@@ -217,13 +225,13 @@ class Work:
                     _add(states, "tenths", key, whole.tenth[run.start], sums)
             for unit_sums in self.statistics.unit_of_series:
                 _add(states, "spans", key, whole.span[0], unit_sums(scene, series, whole))
-        if len(values) > 1:
-            key = (source, "+".join(values))
+        for pair in itertools.combinations(values, 2):
+            key = (source, "+".join(pair))
             for joint in self.statistics.stretch_of_variables:
 
                 def stretch(part: slice, labels: Segments) -> Sums:
-                    cut = {name: series[part] for name, series in values.items()}
-                    return joint(self.scenes, cut, labels)  # noqa: B023 - called at once
+                    cut = {name: values[name][part] for name in pair}  # noqa: B023 - called at once
+                    return joint(self.scenes, cut, labels)  # noqa: B023
 
                 _add_stretches(states, key, whole, stretch)
 
@@ -233,6 +241,14 @@ def _on(
 ) -> Callable[[slice, Segments], Sums]:
     """A statistic of a stretch of some arrays."""
     return lambda part, labels: sums_of(scene, *(x[part] for x in arrays), labels)
+
+
+def _in_pieces(step: Callable[..., Sums], scene: Scene, part: Segments, *arrays: Float32) -> Sums:
+    """The sums of single steps, of a few steps at once."""
+    at_once = max(1, _PIECE_BYTES // arrays[0][0].nbytes)
+    pieces = [slice(i, i + at_once) for i in range(0, len(part.steps), at_once)]
+    sums = [step(scene, *(x[piece] for x in arrays), part.take(piece)) for piece in pieces]
+    return {name: np.concatenate([one[name] for one in sums]) for name in sums[0]}
 
 
 def _add_steps(states: States, key: tuple[str, str], sums: Sums, part: Segments) -> None:
