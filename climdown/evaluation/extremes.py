@@ -96,8 +96,8 @@ def _highest_sum(series: Float32, whole: Segments, days: int) -> Float32:
 
 def _longest(state: Mask, whole: Segments) -> Floats:
     """Most consecutive steps in a state, by cell."""
-    held = state.astype(np.int32)  # of one type, for which loops are vectorised
-    longest = np.zeros(state.shape[1], dtype=np.int32)
+    held = state.astype(np.int16)  # of one type, for which loops are vectorised
+    longest = np.zeros(state.shape[1], dtype=np.int16)
     for part in stretches(whole):
         run = np.zeros_like(longest)
         for step in held[part]:

@@ -132,10 +132,11 @@ def _shares(counts: Float64) -> Float64:
 def heavy_days(scene: Scene, ours: Resampled, theirs: Resampled) -> Float64:
     """Share of days above the reference's 99th percentile, over the reference's own share."""
     threshold = quantiles_by_cell(scene, theirs["histogram"], 0.99)
-    one, two = (
-        over_cells(scene, _share_above(scene, x["histogram"], threshold)) for x in (ours, theirs)
-    )
-    return np.where(two > 0, one / np.where(two > 0, two, 1.0), np.nan)
+    one = over_cells(scene, _share_above(scene, ours["histogram"], threshold))
+    # Of n values as many lie above their own quantile as have a higher rank.
+    total = np.where(np.isfinite(threshold), theirs["histogram"].sum(axis=-1), np.nan)
+    two = over_cells(scene, (total - 1.0 - np.floor((total - 1.0) * 0.99)) / total)
+    return np.asarray(one / two)
 
 
 def _share_above(scene: Scene, counts: Float64, threshold: Float64) -> Float64:
