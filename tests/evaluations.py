@@ -74,8 +74,10 @@ def write_members(
         fields = (rain_of(members) / PER_DAY).astype(np.float32)
         dataset["pr"] = (dimensions, fields, said)
     dataset = dataset.assign_attrs(dict(attributes or {}))
+    path = Path(path)
+    path.unlink(missing_ok=True)  # an earlier test of it may still have it open
     (dataset if change is None else change(dataset)).to_netcdf(path)
-    return Path(path)
+    return path
 
 
 def write_coarse(path: Path | str, dates: Dates, truth: Floats, **options: Any) -> Path:

@@ -121,7 +121,7 @@ def _compute(
         sums.merge(states)
         unit, last = given.popleft()
         if last:
-            plan.refuse_fills()
+            plan.refuse_misread()
             store.write(_name(*unit), sums)
             done, sums = done + 1, States()
             if progress is not None:

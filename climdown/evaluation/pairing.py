@@ -93,7 +93,11 @@ def decide(
         return Pairing(True, f"paired, as asked: {days} shared dates")
     if days < _FEWEST_DAYS:
         return Pairing(True, f"{days} shared dates, too few to see whether the weather is the same")
-    best = max(_correlation(one, reference, shared, source) for one in outputs.values())
+    found = [_correlation(one, reference, shared, source) for one in outputs.values()]
+    known = [one for one in found if one is not None]
+    if not known:
+        return Pairing(True, f"{days} shared dates, on which nothing varies that could differ")
+    best = max(known)
     if best >= CORRESPONDS:
         return Pairing(
             True, f"{days} shared dates whose weather corresponds (r = {best:.2f})", best
@@ -113,18 +117,21 @@ def _described(outputs: Mapping[str, Ensemble]) -> str:
 
 def _correlation(
     output: Ensemble, reference: Ensemble, shared: Mapping[str, Index], source: str
-) -> float:
-    """Highest over the variables, of departures from the months' means, averaged over cells."""
+) -> float | None:
+    """Highest over the variables, of departures from the months' means, averaged over cells.
+
+    None where nothing varies.
+    """
     chosen = cf.evenly(np.arange(len(shared[source])), _DAYS_ASKED)
     month = np.array([d.month for d in reference.time.centres[shared[source][chosen]]])
-    results = [-1.0]
+    results = []
     for name in (n for n in output.members[0] if n in reference.members[0]):
         ours, theirs = (
             _departures(ensemble.members[0][name], shared[label][chosen], month)
             for ensemble, label in ((output, output.name), (reference, source))
         )
         results.append(_pearson(ours, theirs))
-    return max(results)
+    return max((one for one in results if one is not None), default=None)
 
 
 def _departures(field: cf.Field, steps: Index, month: Index) -> Float64:
@@ -138,7 +145,7 @@ def _departures(field: cf.Field, steps: Index, month: Index) -> Float64:
     return means
 
 
-def _pearson(a: Float64, b: Float64) -> float:
+def _pearson(a: Float64, b: Float64) -> float | None:
     both = np.isfinite(a) & np.isfinite(b)
     scale = float(np.sqrt((a[both] ** 2).sum() * (b[both] ** 2).sum()))
-    return float((a[both] * b[both]).sum() / scale) if scale > 0 else 0.0
+    return float((a[both] * b[both]).sum() / scale) if scale > 0 else None

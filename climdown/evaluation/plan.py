@@ -55,17 +55,17 @@ class Plan:
         """Names of the outputs that are no baselines."""
         return tuple(name for name in self.outputs if name not in self.baselines)
 
-    def refuse_fills(self) -> None:
+    def refuse_misread(self) -> None:
         """To be called when values have been read, before sums of them are kept.
 
         Raises:
-            InputError: among the values is a fill that a file does not declare.
+            InputError: among the values is a fill that a file does not declare, or the like.
         """
         given = () if self.input is None else (self.input,)
         for ensemble in (self.reference, *self.outputs.values(), *given):
             for member in ensemble.members:
                 for field in member.values():
-                    field.refuse_undeclared_fill()
+                    field.refuse_misread()
 
     def variables(self, output: str) -> tuple[str, ...]:
         """Those judged that an output has."""

@@ -114,16 +114,13 @@ def _check_frequency(ensembles: list[Ensemble]) -> None:
     Raises:
         InputError: some are days, others months.
     """
-    first, *others = (one for one in ensembles if known_step(one.time) is not None)
-    for other in others:
-        ours, theirs = known_step(first.time), known_step(other.time)
-        assert ours is not None
-        assert theirs is not None
+    steps = {one.where: step for one in ensembles if (step := known_step(one.time)) is not None}
+    for where, theirs in steps.items():
+        first, ours = next(iter(steps.items()))
         if max(ours, theirs) > 1.5 * min(ours, theirs):
             raise InputError(
-                f"{first.where} has steps of {ours:.3g} days and {other.where} of {theirs:.3g}; "
-                "expected the same: average the finer one, for example with `cdo daymean` or "
-                "`cdo monmean`"
+                f"{first} has steps of {ours:.3g} days and {where} of {theirs:.3g}; expected the "
+                "same: average the finer one, for example with `cdo daymean` or `cdo monmean`"
             )
 
 

@@ -38,18 +38,19 @@ class StateStore:
         """
         text = json.dumps(identity, sort_keys=True, indent=1)
         plan, store = folder / "evaluation.json", cls(folder, _hash(text))
-        if plan.is_file() and plan.read_text(encoding="utf-8") == text:
+        found = plan.read_text(encoding="utf-8") if plan.is_file() else None
+        if found == text:
             return store
-        if plan.is_file() and not discard:
+        if found is not None and not discard:
             raise ResumeError(
                 f"{folder} holds states of another evaluation; repeat its command, name another "
                 "folder with --states, or give --overwrite to discard them"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if plan.is_file():
-                for path in folder.glob("unit-*.npz"):
-                    path.unlink(missing_ok=True)
+            # Without a plan what lies there was made just now, by another shard.
+            for path in folder.glob("unit-*.npz") if found is not None else ():
+                path.unlink(missing_ok=True)
             place_text(plan, text)
         except OSError as error:
             raise OutputError(f"cannot write {folder}: {error.strerror}") from None

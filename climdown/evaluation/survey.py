@@ -141,7 +141,7 @@ def _days(field: cf.Field, judged: Segments, *, most: int = _MOST_DAYS) -> tuple
     chosen = cf.evenly(np.arange(len(judged.steps)), most)
     steps = judged.steps[chosen]
     values = field.take(steps).read(slice(0, len(steps)))
-    field.refuse_undeclared_fill()
+    field.refuse_misread()
     return values, judged.month[chosen]
 
 
