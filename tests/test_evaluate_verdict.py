@@ -1,0 +1,216 @@
+"""The verdict: rules on intervals, days that a prior has seen, forecasts that are wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from climdown import cf
+from climdown.evaluation.bootstrap import Score
+from climdown.evaluation.finding import Level
+from climdown.evaluation.registry import MEASURES
+from climdown.evaluation.rules import RULES, distances, level_of
+from climdown.evaluation.scene import Scene
+from climdown.evaluation.segments import segments
+from climdown.evaluation.survey import survey
+from climdown.priors.prior import Prior
+from tests.commands import Shell
+from tests.evaluations import LAT, LON, members_of, weather, write_case, write_coarse, write_members
+from tests.factories import TAS, Floats
+from tests.series import WINTER, Dates, daily, write_days
+
+DAYS = daily(2001, 4, months=WINTER)
+WORDS = ("evaluate", "out.nc", "--reference", "ref.nc", "--input", "gcm.nc")
+
+
+def findings(shell: Shell, *words: str) -> list[dict[str, Any]]:
+    result = shell(*words, "--json", "scores.json", "--overwrite")
+    assert result.code == 0, result.err
+    found = json.loads(Path("scores.json").read_text("utf-8"))["findings"]
+    assert len(result.out.splitlines()) >= len(found)
+    return list(found)
+
+
+def levels(found: list[dict[str, Any]], part: str) -> list[str]:
+    """Levels of the findings whose text or rule has a part."""
+    return [one["level"] for one in found if part in one["text"] or part in one["rule"]]
+
+
+@pytest.mark.parametrize(
+    ("interval", "level"),
+    [
+        ((0.0, 0.9), "good"),
+        ((0.0, 1.0), "good"),
+        ((0.9, 1.1), "fair"),
+        ((1.1, 1.9), "fair"),
+        ((1.1, 2.1), "fair"),
+        ((2.1, 9.0), "poor"),
+        ((0.9, 2.1), "unknown"),
+        ((0.0, 9.0), "unknown"),
+    ],
+)
+def test_green_and_red_are_for_what_is_certain(interval: tuple[float, float], level: Level) -> None:
+    assert level_of(interval, 1.0, 2.0) == level
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    path = write_days(tmp_path / "ref.nc", DAYS, weather(DAYS)[:, :3, :4])
+    field = cf.open_field(path, TAS)
+    return survey("tas", field, segments(field.time, np.arange(len(field.time))))
+
+
+PLAIN = Score("out", "tas", "x", "K", 2.0, 1.5, 2.5, 3.0, 9, -1.5, -0.5)
+
+
+def test_distances_are_those_of_intervals(scene: Scene) -> None:
+    unit = scene.deviation
+    assert distances("value", PLAIN, scene) == (2.0, 1.5, 2.5)
+    assert distances("difference", PLAIN, scene) == (1.0, 0.5, 1.5)
+    assert distances("scale", PLAIN, scene) == pytest.approx((1 / unit, 0.5 / unit, 1.5 / unit))
+    assert distances("share of scale", PLAIN, scene) == pytest.approx(
+        (2 / unit, 1.5 / unit, 2.5 / unit)
+    )
+    assert distances("factor", PLAIN, scene) == pytest.approx((2.0, 1.5, 2.5))
+    below = replace(PLAIN, value=0.5, low=0.4, high=1.2)
+    assert distances("factor", below, scene) == pytest.approx((2.0, 1.0, 2.5))
+    across = replace(PLAIN, value=-0.1, low=-0.5, high=0.2)
+    assert distances("value", across, scene) == (0.1, 0.0, 0.5)
+    rain = replace(scene, amounts=True)
+    assert distances("scale", PLAIN, rain) == pytest.approx((1 / 3, 0.5 / 3, 0.5))
+
+
+def test_without_an_interval_nothing_is_certain(scene: Scene) -> None:
+    few = replace(PLAIN, low=None, high=None, difference_low=None, difference_high=None)
+    for compared in ("scale", "difference", "value", "share of scale", "factor"):
+        assert distances(compared, few, scene) is None
+    for rule in RULES:
+        assert rule.level(few, scene) == "unknown"
+
+
+def test_every_rule_is_of_a_measure_that_there_is() -> None:
+    known = {one.name for one in MEASURES}
+    assert sorted({rule.measure for rule in RULES} - known) == []
+
+
+def test_rules_say_what_they_do() -> None:
+    for rule in RULES:
+        assert rule.measure in rule.describe()
+        assert rule.good <= rule.fair
+        assert set(rule.words) == {"good", "fair", "poor"}
+        assert rule.compared != "factor" or rule.good >= 1
+
+
+def test_a_good_forecast_is_called_good(shell: Shell) -> None:
+    write_case(DAYS)
+    found = findings(shell, *WORDS)
+    assert levels(found, "closer to what happened than bilinear") == ["good"]
+    assert levels(found, "the mean is right")
+    assert not levels(found, "one and the same")
+
+
+def write_output(members: Floats, dates: Dates = DAYS, **options: Any) -> None:
+    write_members("out.nc", dates, members, **options)
+
+
+def test_a_bias_of_a_kelvin_is_called_a_bias(shell: Shell) -> None:
+    truth = write_case(DAYS, rain=False)
+    write_output(members_of(truth + 1.0, 3))
+    assert levels(findings(shell, *WORDS), "the mean is biased") == ["poor"]
+
+
+def test_rain_scaled_by_four_fifths_is_called_a_bias(shell: Shell) -> None:
+    truth = write_case(DAYS)
+
+    def drier(dataset: Any) -> Any:
+        return dataset.assign(pr=(0.8 * dataset["pr"]).assign_attrs(dataset["pr"].attrs))
+
+    write_output(members_of(truth, 3, spread=0.1), rain=True, change=drier)
+    found = findings(shell, *WORDS)
+    assert [o["variable"] for o in found if o["level"] == "poor"] == ["pr"]
+
+
+def test_members_shuffled_in_time_are_worse_than_the_input(shell: Shell) -> None:
+    truth = write_case(DAYS, rain=False)
+    order = np.random.default_rng(0).permutation(len(DAYS))
+    write_output(members_of(truth, 3)[order])
+    found = findings(shell, *WORDS, "--paired")
+    assert levels(found, "farther from what happened than bilinear") == ["poor"]
+
+
+def test_members_that_are_repeated_are_called_so(shell: Shell) -> None:
+    truth = write_case(DAYS, rain=False)
+    write_output(members_of(truth, 1).repeat(4, axis=1))
+    for pairing in ("--paired", "--unpaired"):
+        found = findings(shell, *WORDS, pairing)
+        assert levels(found, "all 4 members are one and the same field") == ["poor"]
+
+
+def test_of_a_single_day_nothing_can_be_told(shell: Shell) -> None:
+    days = DAYS[:1]
+    truth = weather(days)
+    write_days("ref.nc", days, truth, lat=LAT, lon=LON)
+    write_coarse("gcm.nc", days, truth)
+    write_output(members_of(truth, 3), days)
+    assert {one["level"] for one in findings(shell, *WORDS)} == {"unknown"}
+
+
+def test_baselines_are_compared_and_not_judged(shell: Shell) -> None:
+    truth = write_case(DAYS, rain=False)
+    write_members("base.nc", DAYS, members_of(truth, 1, seed=5, spread=2.0))
+    found = findings(shell, *WORDS, "--baseline", "plain=base.nc")
+    assert {one["output"] for one in found} == {"out"}
+    assert levels(found, "closer to what happened than plain") == ["good"]
+    assert not levels(found, "bilinear")
+
+
+# --- days that the prior has seen
+
+
+def write_card(prior: Prior, folder: Path, **training: str) -> str:
+    """A prior whose card tells other periods; its hash."""
+    from climdown.files import file_digest
+
+    folder.mkdir()
+    entry = json.loads((prior.folder / "card.json").read_text("utf-8"))
+    entry["training"] = {**entry["training"], **training}
+    (folder / "card.json").write_text(json.dumps(entry), encoding="utf-8")
+    return file_digest(folder / "card.json")
+
+
+@pytest.mark.parametrize(
+    ("periods", "level", "words"),
+    [
+        ({"train": "1990/2001", "validation": "2050/2051"}, "poor", "was trained"),
+        ({"train": "1990/2000", "validation": "2003/2003"}, "fair", "was watched"),
+        ({"train": "1990/2000", "validation": "2050/2051"}, "good", "trained on other days"),
+        ({"train": "", "validation": ""}, "unknown", "does not say which days"),
+    ],
+)
+def test_days_that_the_prior_has_seen_are_said_in_red(
+    shell: Shell, tiny_prior: Prior, periods: dict[str, str], level: str, words: str
+) -> None:
+    truth = write_case(DAYS, rain=False)
+    digest = write_card(tiny_prior, Path("prior"), **periods)
+    said = {"climdown_prior": "prior", "climdown_prior_sha256": digest}
+    write_output(members_of(truth, 3), attributes=said)
+    (found,) = [one for one in findings(shell, *WORDS) if words in one["text"]]
+    assert found["level"] == level
+    if level == "poor":
+        assert found["text"].startswith("90 of the 361 judged days lie in 1990/2001")
+
+
+@pytest.mark.parametrize(("name", "digest"), [("prior", "0" * 64), ("no-such-prior", "")])
+def test_without_the_card_it_cannot_be_told(
+    shell: Shell, tiny_prior: Prior, name: str, digest: str
+) -> None:
+    truth = write_case(DAYS, rain=False)
+    write_card(tiny_prior, Path("prior"), train="1990/2001")
+    said = {"climdown_prior": name, "climdown_prior_sha256": digest}
+    write_output(members_of(truth, 3), attributes=said)
+    assert levels(findings(shell, *WORDS), "has seen the judged days cannot be told") == ["unknown"]
