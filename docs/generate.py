@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from climdown.evaluation import rules
 from climdown.methods.method import Method
 from climdown.methods.registry import listed, methods
 from climdown.options import options_of
 
 GUIDE = Path(__file__).parent / "guide.md"
 METHODS = "methods"
+RULES = "rules"
 _RESOLVERS = {"doi": "https://doi.org/", "arXiv": "https://arxiv.org/abs/"}
 _TITLES = ("`--method`", "what it does", "prior", "members", "bias", "options", "source")
 
@@ -24,6 +26,20 @@ def methods_table() -> str:
     """The downscaling methods and what they declare, as a Markdown table."""
     rows = [_TITLES, ("---",) * len(_TITLES), *map(_row, methods())]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def rules_table() -> str:
+    """The rules of the verdict of `climdown evaluate`, as a Markdown table."""
+    titles = ("what it is about", "score", "distance", "green within", "red beyond")
+    body = [
+        (f"whether {rule.aspect}", f"`{rule.measure}`", *_distances(rule)) for rule in rules.RULES
+    ]
+    rows = [titles, ("---",) * len(titles), *body]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _distances(rule: rules.Rule) -> tuple[str, str, str]:
+    return rules.WORDS[rule.compared], f"{rule.good:g}", f"{rule.fair:g}"
 
 
 def generated(text: str, name: str) -> str:
@@ -48,7 +64,13 @@ def with_generated(text: str, name: str, part: str) -> str:
 def main() -> None:
     """Write the generated parts of the guide anew."""
     text = GUIDE.read_text(encoding="utf-8")
-    GUIDE.write_text(with_generated(text, METHODS, methods_table()), encoding="utf-8")
+    for name, table in TABLES.items():
+        text = with_generated(text, name, table())
+    GUIDE.write_text(text, encoding="utf-8")
+
+
+TABLES = {METHODS: methods_table, RULES: rules_table}
+"""What makes each generated part."""
 
 
 def _marked(text: str, name: str) -> re.Match[str]:

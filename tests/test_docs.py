@@ -202,21 +202,26 @@ def test_the_readme_has_every_exit_code() -> None:
 # --- what is generated
 
 
-def test_the_table_of_methods_is_that_of_their_declarations() -> None:
-    found = generate.generated(read("docs/guide.md"), generate.METHODS)
-    assert found == generate.methods_table(), "renew it: python docs/generate.py"
+@pytest.mark.parametrize("name", sorted(generate.TABLES))
+def test_tables_are_those_of_the_declarations(name: str) -> None:
+    found = generate.generated(read("docs/guide.md"), name)
+    assert found == generate.TABLES[name](), "renew it: python docs/generate.py"
 
 
 def test_a_generated_part_is_replaced_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marks = "before\n<!-- generated: methods -->\nold\n<!-- end of methods -->\nafter\n"
+    parts = [f"<!-- generated: {n} -->\nold\n<!-- end of {n} -->\n" for n in generate.TABLES]
+    marks = "before\n" + "between\n".join(parts) + "after\n"
+    expected = marks
+    for table in generate.TABLES.values():
+        expected = expected.replace("\nold\n", f"\n\n{table()}\n\n", 1)
     monkeypatch.setattr(generate, "GUIDE", tmp_path / "guide.md")
     generate.GUIDE.write_text(marks, encoding="utf-8")
     for _ in range(2):
         generate.main()
         text = generate.GUIDE.read_text(encoding="utf-8")
-        assert text == marks.replace("old", f"\n{generate.methods_table()}\n")
+        assert text == expected
     with pytest.raises(ValueError, match="found 0 parts marked 'other'; expected one"):
         generate.generated(marks, "other")
 

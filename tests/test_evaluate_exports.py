@@ -51,7 +51,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 def test_the_document_says_what_was_judged_and_how(shell: Shell) -> None:
     write_case(DAYS)
-    assert shell(*WORDS, "--json", "s.json", "--time", "2001").code == 0
+    assert shell(*WORDS, "--json", "s.json", "--time", "2001/2001").code == 0
     found = json.loads(Path("s.json").read_text("utf-8"))
     assert found["schema"] == SCHEMA
     assert found["climdown_version"] == __version__
@@ -64,7 +64,7 @@ def test_the_document_says_what_was_judged_and_how(shell: Shell) -> None:
     assert plan["reference"]["steps"] == 90
     assert plan["outputs"]["out"]["members"] == 3
     assert plan["outputs"]["bilinear"]["baseline"] is True
-    assert plan["options"]["period"] == "2001"
+    assert plan["options"]["period"] == "2001/2001"
     np.testing.assert_allclose(plan["grid"]["lat"], LAT)
     assert plan["variables"]["pr"]["units"] == "mm day-1"
     assert {score["measure"] for score in found["scores"]} == set(found["measures"])

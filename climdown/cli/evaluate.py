@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from climdown.evaluation.finding import Finding
 
 EXAMPLES = examples(
-    "climdown evaluate out.nc --reference obs.nc --input gcm.nc --report report.html",
-    "climdown evaluate zssd=a.nc cm=b.nc --baseline delta=c.nc --reference obs.nc --json s.json",
-    "climdown evaluate 'r*.nc' --reference obs.nc --time 1996-12/1997-02 --region -10,5,35,44",
+    "climdown evaluate out.nc --reference obs.nc --input gcm.nc",
+    "climdown evaluate zssd=a.nc cm=b.nc --reference obs.nc --json scores.json",
+    "climdown evaluate 'm=r*.nc' --reference obs.nc --region -10,5,35,44",
 )
 _COLOURS = {"good": "green", "fair": "yellow", "poor": "red", "unknown": "dim"}
 _WORDS = {"good": "good", "fair": "fair", "poor": "poor", "unknown": "cannot be told"}

@@ -15,19 +15,15 @@ Interval = tuple[float, float, float]
 """A number and its interval of 95 %: (value, low, high)."""
 
 Compared = Literal["scale", "difference", "value", "share of scale", "factor"]
-"""How far a score is from what it should be.
-
-scale: from the reference's own, in its deviations; of amounts, as a share of the reference's own.
-difference: from the reference's own. value: from 0. share of scale: from 0, in deviations of the
-reference. factor: from 1, as a factor up or down.
-"""
-_WORDS = {
-    "scale": "{:g} of the reference's deviation within months (of amounts: {:.0%} of its own)",
-    "difference": "{:g} from the reference's own",
-    "value": "{:g}",
-    "share of scale": "{:g} of the reference's deviation within months",
-    "factor": "a factor of {:g}",
+"""How far a score is from what it should be, see `WORDS`."""
+WORDS: dict[Compared, str] = {
+    "scale": "from the reference's own, in its deviations within months; of amounts as a share",
+    "difference": "from the reference's own",
+    "value": "from 0",
+    "share of scale": "from 0, in the reference's deviations within months",
+    "factor": "from 1, as a factor up or down",
 }
+"""What distances are, for people."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,10 @@ class Rule:
 
     def describe(self) -> str:
         """The rule, for people."""
-        good, fair = (_WORDS[self.compared].format(x, x) for x in (self.good, self.fair))
         return (
-            f"{self.measure}: green if its interval of 95 % lies within {good}, red if all of it "
-            f"lies beyond {fair}, grey if it reaches from one to the other, else amber"
+            f"{self.measure}, its distance {WORDS[self.compared]}: green if its interval of 95 % "
+            f"lies within {self.good:g}, red if all of it lies beyond {self.fair:g}, grey if it "
+            "reaches from one to the other, else amber"
         )
 
     def level(self, score: Score, scene: Scene) -> Level:
