@@ -14,7 +14,7 @@ import pytest
 
 from climdown.files import parts_folder
 from tests.commands import Shell
-from tests.evaluations import assert_same_scores, scores_in, write_case
+from tests.judging import assert_same_scores, scores_in, write_case
 from tests.series import WINTER, daily
 
 DAYS = daily(2001, 6, months=WINTER)

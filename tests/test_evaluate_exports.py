@@ -19,7 +19,7 @@ from climdown.errors import ConfigError
 from climdown.evaluation.exports import SCHEMA
 from climdown.version import __version__
 from tests.commands import Shell
-from tests.evaluations import (
+from tests.judging import (
     LAT,
     LON,
     members_of,

@@ -28,7 +28,7 @@ from climdown.evaluation.states import Key, States
 from climdown.evaluation.storage import StateStore
 from climdown.evaluation.work import Work, tasks
 from tests.commands import Shell
-from tests.evaluations import LAT, LON, members_of, weather, write_case, write_members
+from tests.judging import LAT, LON, members_of, weather, write_case, write_members
 from tests.factories import TAS, Floats
 from tests.series import WINTER, Dates, daily, write_days
 
@@ -249,20 +249,12 @@ def request_of_case(shell: Shell) -> Request:
 
 def test_work_travels(request_of_case: Request) -> None:
     plan = make_plan(request_of_case)
-    work = Work.of(plan, STATISTICS)
+    work = Work(plan.scenes, STATISTICS, plan.paired)
     task = next(tasks(plan, ["reference", *plan.outputs], 0))
     near, far = work(task), pickle.loads(pickle.dumps(work))(pickle.loads(pickle.dumps(task)))
     assert near.sums.keys() == far.sums.keys()
     for key, values in near.sums.items():
         np.testing.assert_array_equal(values, far.sums[key])
-
-
-def test_series_of_variables_are_of_the_same_cells(request_of_case: Request) -> None:
-    plan = make_plan(request_of_case)
-    np.testing.assert_array_equal(plan.scenes["tas"].cells, plan.scenes["pr"].cells)
-    assert Work.of(plan, STATISTICS).joint == (("pr", "tas"),) or Work.of(
-        plan, STATISTICS
-    ).joint == (("tas", "pr"),)
 
 
 def test_fewer_cells_are_kept_of_longer_series(

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from tests.commands import Result, Shell
-from tests.evaluations import (
+from tests.judging import (
     LAT,
     LON,
     assert_same_scores,

@@ -106,7 +106,7 @@ def _compute(
     progress: Progress | None,
 ) -> None:
     """Sums of units, each stored when it is whole."""
-    work = Work.of(plan, STATISTICS)
+    work = Work(plan.scenes, STATISTICS, plan.paired)
     given: deque[tuple[tuple[int, int], bool]] = deque()  # unit of each task, and if it is its last
 
     def all_tasks() -> Iterator[Task]:

@@ -186,15 +186,13 @@ def _scenes(
     given: Ensemble | None,
     parts: Mapping[str, Segments],
 ) -> dict[str, Scene]:
-    """The scene of each variable; series are of the same cells, so that variables make pairs."""
-    masks = {name: _where_all(name, outputs, reference, parts) for name in names}
-    shared = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
+    """The scene of each variable."""
     most = _most_cells(parts, outputs, len(names))
     scenes = {}
-    for name, mask in masks.items():
-        cells = cf.evenly(shared if shared.size else np.flatnonzero(mask), most)
+    for name in names:
+        mask = _where_all(name, outputs, reference, parts)
         field = reference.members[0][name]
-        scenes[name] = survey(name, field, parts[REFERENCE], within=mask, cells=cells)
+        scenes[name] = survey(name, field, parts[REFERENCE], within=mask, most_cells=most)
         if given is not None and name in given.members[0]:
             everything = segments(given.time, np.arange(len(given.time)))
             scenes[name] = with_input(scenes[name], given.members[0][name], everything)

@@ -36,7 +36,7 @@ def survey(
     judged: Segments,
     *,
     within: Mask | None = None,
-    cells: Index | None = None,
+    most_cells: int = SERIES_CELLS,
 ) -> Scene:
     """The scene of one variable.
 
@@ -44,7 +44,7 @@ def survey(
         field: the reference, on the grid on which all are judged.
         judged: its steps.
         within: cells where all outputs have values, shape (ny, nx); None for all.
-        cells: whose series are kept; None for cells that are evenly spread.
+        most_cells: of which series are kept.
 
     Raises:
         InputError: it has no values there, or impossible ones.
@@ -54,7 +54,7 @@ def survey(
     values[:, ~mask] = np.nan
     amounts = field.quantity.units == "mm day-1"
     climatology = _by_month(values, month)
-    cells = cf.evenly(np.flatnonzero(mask), SERIES_CELLS) if cells is None else cells
+    cells = cf.evenly(np.flatnonzero(mask), most_cells)
     series = values.reshape(len(values), -1)[:, cells]
     everything = values[np.isfinite(values)]
     return Scene(

@@ -157,20 +157,11 @@ class Work:
         scenes: by variable.
         statistics: all of them.
         paired: whether sources of a task are pairs.
-        joint: variables of which sums are made together: those of each output.
     """
 
     scenes: Mapping[str, Scene]
     statistics: Statistics
     paired: bool
-    joint: tuple[tuple[str, ...], ...] = ()
-
-    @classmethod
-    def of(cls, plan: Plan, statistics: Statistics) -> Work:
-        """What is done in a plan."""
-        several = {plan.variables(name) for name in plan.outputs}
-        joint = tuple(sorted(n for n in several if len(n) > 1 and _of_same_cells(plan, n)))
-        return cls(plan.scenes, statistics, plan.paired, joint)
 
     def __call__(self, task: Task) -> States:
         """The sums of all statistics over a task."""
@@ -224,27 +215,15 @@ class Work:
                 _add_stretches(states, key, whole, _on(sums_of, scene, series))
             for unit_sums in self.statistics.unit_of_series:
                 _add(states, "units", key, whole.unit[0], unit_sums(scene, series, whole))
-        for names in self.joint:
-            if set(names) <= set(values):
-                together = {name: values[name] for name in names}
-                self._add_together(states, source, together, whole)
+        if len(values) > 1:
+            key = (source, "+".join(values))
+            for joint in self.statistics.stretch_of_variables:
 
-    def _add_together(
-        self, states: States, source: str, values: ByVariable, whole: Segments
-    ) -> None:
-        scenes = {name: self.scenes[name] for name in values}
-        for joint in self.statistics.stretch_of_variables:
+                def stretch(part: slice, labels: Segments) -> Sums:
+                    cut = {name: series[part] for name, series in values.items()}
+                    return joint(self.scenes, cut, labels)  # noqa: B023 - called at once
 
-            def stretch(part: slice, labels: Segments) -> Sums:
-                cut = {name: series[part] for name, series in values.items()}
-                return joint(scenes, cut, labels)  # noqa: B023 - called at once
-
-            _add_stretches(states, (source, "+".join(values)), whole, stretch)
-
-
-def _of_same_cells(plan: Plan, names: tuple[str, ...]) -> bool:
-    first, *others = (plan.scenes[name].cells for name in names)
-    return all(np.array_equal(first, cells) for cells in others)
+                _add_stretches(states, key, whole, stretch)
 
 
 def _on(
