@@ -19,6 +19,7 @@ from climdown.errors import ConfigError
 from climdown.evaluation.exports import SCHEMA
 from climdown.version import __version__
 from tests.commands import Shell
+from tests.factories import Floats
 from tests.judging import (
     LAT,
     LON,
@@ -28,7 +29,6 @@ from tests.judging import (
     write_case,
     write_members,
 )
-from tests.factories import Floats
 from tests.series import WINTER, daily, write_days
 
 DAYS = daily(2001, 2, months=WINTER)

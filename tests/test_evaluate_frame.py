@@ -28,8 +28,8 @@ from climdown.evaluation.states import Key, States
 from climdown.evaluation.storage import StateStore
 from climdown.evaluation.work import Work, tasks
 from tests.commands import Shell
-from tests.judging import LAT, LON, members_of, weather, write_case, write_members
 from tests.factories import TAS, Floats
+from tests.judging import LAT, LON, members_of, weather, write_case, write_members
 from tests.series import WINTER, Dates, daily, write_days
 
 Judged = Callable[..., tuple[list[Score], list[Skill]]]

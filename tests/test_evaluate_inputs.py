@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from tests.commands import Result, Shell
+from tests.factories import Floats
 from tests.judging import (
     LAT,
     LON,
@@ -23,7 +24,6 @@ from tests.judging import (
     write_coarse,
     write_members,
 )
-from tests.factories import Floats
 from tests.series import PR, Dates, daily, write_days
 
 DAYS = daily(2001, 1)

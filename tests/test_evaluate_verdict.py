@@ -20,8 +20,8 @@ from climdown.evaluation.segments import segments
 from climdown.evaluation.survey import survey
 from climdown.priors.prior import Prior
 from tests.commands import Shell
-from tests.judging import LAT, LON, members_of, weather, write_case, write_coarse, write_members
 from tests.factories import TAS, Floats
+from tests.judging import LAT, LON, members_of, weather, write_case, write_coarse, write_members
 from tests.series import WINTER, Dates, daily, write_days
 
 DAYS = daily(2001, 4, months=WINTER)
