@@ -62,7 +62,7 @@ def test_green_and_red_are_for_what_is_certain(interval: tuple[float, float], le
 def scene(tmp_path: Path) -> Scene:
     path = write_days(tmp_path / "ref.nc", DAYS, weather(DAYS)[:, :3, :4])
     field = cf.open_field(path, TAS)
-    return survey("tas", field, segments(field.time, np.arange(len(field.time))))
+    return survey("tas", field, segments(field.time, np.arange(len(field.time))), amounts=False)
 
 
 PLAIN = Score("out", "tas", "x", "K", 2.0, 1.5, 2.5, 3.0, 9, -1.5, -0.5)

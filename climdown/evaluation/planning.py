@@ -192,7 +192,14 @@ def _scenes(
     for name in names:
         mask = _where_all(name, outputs, reference, parts)
         field = reference.members[0][name]
-        scenes[name] = survey(name, field, parts[REFERENCE], within=mask, most_cells=most)
+        scenes[name] = survey(
+            name,
+            field,
+            parts[REFERENCE],
+            amounts=field.quantity.units == "mm day-1",
+            within=mask,
+            most_cells=most,
+        )
         if given is not None and name in given.members[0]:
             everything = segments(given.time, np.arange(len(given.time)))
             scenes[name] = with_input(scenes[name], given.members[0][name], everything)

@@ -35,6 +35,7 @@ def survey(
     field: cf.Field,
     judged: Segments,
     *,
+    amounts: bool,
     within: Mask | None = None,
     most_cells: int = SERIES_CELLS,
 ) -> Scene:
@@ -43,6 +44,7 @@ def survey(
     Args:
         field: the reference, on the grid on which all are judged.
         judged: its steps.
+        amounts: whether it is precipitation.
         within: cells where all outputs have values, shape (ny, nx); None for all.
         most_cells: of which series are kept.
 
@@ -52,7 +54,6 @@ def survey(
     values, month = _days(field, judged)
     mask = _mask(field, values, within)
     values[:, ~mask] = np.nan
-    amounts = field.quantity.units == "mm day-1"
     climatology = _by_month(values, month)
     cells = cf.evenly(np.flatnonzero(mask), most_cells)
     series = values.reshape(len(values), -1)[:, cells]
