@@ -216,7 +216,16 @@ def test_without_the_card_it_cannot_be_told(
     shell: Shell, tiny_prior: Prior, name: str, digest: str
 ) -> None:
     truth = write_case(DAYS, rain=False)
-    write_card(tiny_prior, Path("prior"), train="1990/2001")
+    write_card(tiny_prior, Path("prior"), train="1990/2000", validation="1990/2000")
     said = {"climdown_prior": name, "climdown_prior_sha256": digest}
     write_output(members_of(truth, 3), attributes=said)
     assert levels(findings(shell, *WORDS), "has seen the judged days cannot be told") == ["unknown"]
+
+
+def test_another_version_of_the_card_still_warns(shell: Shell, tiny_prior: Prior) -> None:
+    truth = write_case(DAYS, rain=False)
+    write_card(tiny_prior, Path("prior"), train="1990/2001")
+    said = {"climdown_prior": "prior", "climdown_prior_sha256": "0" * 64}
+    write_output(members_of(truth, 3), attributes=said)
+    found = findings(shell, *WORDS)
+    assert levels(found, "has not seen (the card of that name here is another version)") == ["poor"]
