@@ -185,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         "the reference lies among the members",
         {
             "good": "the reference lies among the members: ratio of outliers {value}",
-            "fair": "the reference lies outside the members not quite as often as it should: ratio {value}",
+            "fair": "the rate of a reference outside the members is a little off: ratio {value}",
             "poor": "the reference lies outside the members at the wrong rate: ratio {value}",
         },
         members=2,
@@ -198,7 +198,7 @@ RULES: tuple[Rule, ...] = (
         "it has as many wet days",
         {
             "good": "it has as many wet days: share {value}, reference {reference}",
-            "fair": "it has a few wet days too many or too few: share {value}, reference {reference}",
+            "fair": "its number of wet days is a little off: {value}, reference {reference}",
             "poor": "it has the wrong number of wet days: share {value}, reference {reference}",
         },
     ),
@@ -209,9 +209,9 @@ RULES: tuple[Rule, ...] = (
         0.05,
         "it drizzles as often",
         {
-            "good": "it drizzles as often as it should: share of days from 0.1 mm {value}, reference {reference}",
-            "fair": "its drizzle is a little off: share of days from 0.1 mm {value}, reference {reference}",
-            "poor": "its drizzle is wrong: share of days from 0.1 mm {value}, reference {reference}",
+            "good": "it drizzles as often: {value} of days have 0.1 mm, reference {reference}",
+            "fair": "its drizzle is a little off: {value} of days have some, reference {reference}",
+            "poor": "its drizzle is wrong: {value} of days have 0.1 mm, reference {reference}",
         },
     ),
     Rule(
@@ -221,9 +221,9 @@ RULES: tuple[Rule, ...] = (
         0.05,
         "it is dry where the input is",
         {
-            "good": "it is dry where the input is: share with 0.1 mm {value}, reference {reference}",
-            "fair": "it drizzles a little where the input is dry: share {value}, reference {reference}",
-            "poor": "it drizzles where the input is dry: share {value}, reference {reference}",
+            "good": "it is dry where the input is: {value} is wet, reference {reference}",
+            "fair": "it drizzles a little where the input is dry: {value}, reference {reference}",
+            "poor": "it drizzles where the input is dry: {value}, reference {reference}",
         },
     ),
     Rule(
@@ -245,8 +245,8 @@ RULES: tuple[Rule, ...] = (
         0.15,
         "its variables go together",
         {
-            "good": "its variables go together as the reference's: correlations off by {value}",
-            "fair": "its variables go together not quite as the reference's: correlations off by {value}",
+            "good": "its variables go together as they should: correlations off by {value}",
+            "fair": "its variables go together a little differently: correlations off by {value}",
             "poor": "its variables do not go together: correlations off by {value}",
         },
     ),
@@ -257,9 +257,9 @@ RULES: tuple[Rule, ...] = (
         0.15,
         "days follow one another as in the reference",
         {
-            "good": "days follow one another as in the reference: correlation off by {value}",
-            "fair": "days follow one another not quite as in the reference: correlation off by {value}",
-            "poor": "days do not follow one another as in the reference: correlation off by {value}",
+            "good": "days follow one another as they should: correlation off by {value}",
+            "fair": "days follow one another a little differently: correlation off by {value}",
+            "poor": "days do not follow one another as they should: correlation off by {value}",
         },
     ),
     Rule(

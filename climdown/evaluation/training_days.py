@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from climdown.errors import ClimdownError, InputError
 from climdown.evaluation.finding import Finding
 from climdown.evaluation.plan import Plan
@@ -23,10 +25,13 @@ def seen_days(plan: Plan, output: str) -> Finding | None:
     if not name:
         return None
     card, why = _card(name, str(attributes.get("climdown_prior_sha256", "")))
-    if card is None:
-        text = f"whether the prior {name} has seen the judged days cannot be told: {why}"
-        return Finding(output, "", "unknown", text, _RULE)
-    return _by_card(plan, output, name, card)
+    found = None if card is None else _by_card(plan, output, name, card)
+    if found is not None and not why:
+        return found
+    if found is not None and found.level == "poor":
+        return replace(found, text=f"{found.text} ({why})")
+    text = f"whether the prior {name} has seen the judged days cannot be told: {why}"
+    return Finding(output, "", "unknown", text, _RULE)
 
 
 def _by_card(plan: Plan, output: str, name: str, card: Card) -> Finding:
@@ -62,11 +67,10 @@ def _days_within(plan: Plan, card: Card, period: str) -> int:
 
 
 def _card(name: str, digest: str) -> tuple[Card | None, str]:
-    """The card of a prior by name and hash, or why there is none."""
+    """The card of a prior by name, if there is one, and what speaks against it."""
     try:
         folder = find_prior(name)
-        if digest and file_digest(folder / CARD_FILE) != digest:
-            return None, "the prior of that name here is another version of it"
-        return read_card(folder), ""
+        same = not digest or file_digest(folder / CARD_FILE) == digest
+        return read_card(folder), "" if same else "the card of that name here is another version"
     except ClimdownError as error:
         return None, str(error)
