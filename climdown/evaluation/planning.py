@@ -62,7 +62,7 @@ def make_plan(request: Request) -> Plan:
         if any(name in one.members[0] for one in outputs.values())
     }
     return Plan(
-        scenes=scenes,
+        scenes={name: replace(scene, seed=request.seed) for name, scene in scenes.items()},
         outputs=outputs,
         reference=reference,
         input=given,
