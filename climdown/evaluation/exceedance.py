@@ -21,8 +21,11 @@ def reliability(scene: Scene, compared: Comparison, part: Segments) -> Sums:
     Returns:
         `reliability`, shape (thresholds, M + 1, 2): forecasts of so many members, and those of
         which the event happened. `climatological`, shape (thresholds, 2): weight and squared error
-        of the climatology's frequency in the cell and month as a forecast.
+        of the climatology's frequency in the cell and month as a forecast. Nothing where there are
+        no thresholds.
     """
+    if not scene.thresholds:
+        return {}
     weights, counts = compared.weights.reshape(-1), compared.members + 1
     found = []
     for number, happened in zip(compared.reaching, compared.reached, strict=True):

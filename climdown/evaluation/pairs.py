@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from climdown.arrays import AnyArray, Float64, Floats
+from climdown.arrays import AnyArray, Float64
 from climdown.evaluation.comparison import Comparison
 from climdown.evaluation.measure import Measure, Resampled, ratio
 from climdown.evaluation.scene import Scene
@@ -66,7 +66,7 @@ STEPS = (errors, anomaly_products)
 STRETCHES = (maps,)
 
 
-def crps_of_members(sums: Resampled, counts: Floats) -> Float64:
+def crps_of_members(sums: Resampled, counts: AnyArray) -> Float64:
     """The CRPS that ensembles of so many such members have, in expectation.
 
     E|x - y| - (1 - 1 / m) E|x - x'| / 2: a single member's absolute error for m = 1, the fair CRPS

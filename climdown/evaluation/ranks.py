@@ -12,12 +12,12 @@ from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums
 
 HEAVY = 5.0
-"""mm day-1 from which a day of the ensemble mean counts among the heavy ones."""
+"""mm day-1 from which the mean of members and reference counts as heavy."""
 _TERCILE = 0.4307  # of a normal distribution, in standard deviations
 
 
 def classes(scene: Scene) -> tuple[str, str, str]:
-    """The three classes of intensity, for people; all are of the ensemble mean."""
+    """The three classes of intensity, for people: of the mean of members and reference."""
     if scene.amounts:
         return (
             f"dry (below {DRIZZLE:g} {scene.units})",
@@ -35,8 +35,10 @@ def classes(scene: Scene) -> tuple[str, str, str]:
 def histogram(scene: Scene, compared: Comparison, part: Segments) -> Sums:
     """Area-weighted counts of the reference's rank among the members, ties broken at random.
 
-    By three classes of the ensemble mean: classes of the reference would make the histogram of a
-    perfect ensemble slope (Bellier et al. 2017, doi:10.1175/MWR-D-16-0487.1).
+    By three classes of the mean of members and reference together. Classes of the reference alone
+    make the histogram of a perfect ensemble slope (Bellier et al. 2017,
+    doi:10.1175/MWR-D-16-0487.1), and so do those of the ensemble mean if there are few members
+    (Siegert et al. 2012, doi:10.1175/MWR-D-11-00302.1). What treats all M + 1 alike does not.
 
     Returns:
         `ranks`, shape (3, M + 1).
@@ -67,8 +69,9 @@ def _uniform(seed: int, step: int, cells: int) -> Float64:
 
 
 def _intensity(scene: Scene, compared: Comparison, part: Segments) -> Index:
-    """The class of each ensemble mean: 0, 1 or 2."""
-    mean = compared.truth + compared.error
+    """The class of the mean of members and reference: 0, 1 or 2."""
+    members = compared.members
+    mean = compared.truth + compared.error * (members / (members + 1))
     if scene.amounts:
         return np.asarray((mean >= DRIZZLE).astype(np.intp) + (mean >= HEAVY))
     climatology = scene.climatology[part.month].reshape(mean.shape)
@@ -119,7 +122,7 @@ def outliers(scene: Scene, sums: Resampled) -> Float64:
 
 
 def outliers_high(scene: Scene, sums: Resampled) -> Float64:
-    """The same of the class of the highest ensemble means."""
+    """The same of the class of the highest values."""
     return outliers(scene, {"ranks": sums["ranks"][:, 2:]})
 
 
@@ -187,7 +190,7 @@ MEASURES = (
     ),
     Measure(
         name="outliers_high",
-        title="Outliers of high ensemble means",
+        title="Outliers of high values",
         theme="ensemble",
         kind="pairs",
         along="groups",
@@ -195,11 +198,11 @@ MEASURES = (
         value=outliers_high,
         best="one",
         units="1",
-        formula="(f_0 + f_M) (M + 1) / 2 of ensemble means in the highest of three classes",
-        source="doi:10.1175/MWR-D-16-0487.1",
+        formula="(f_0 + f_M) (M + 1) / 2 where (y + sum_i x_i) / (M + 1) is in the highest class",
+        source="doi:10.1175/MWR-D-11-00302.1",
         sentence=(
-            "The same where the ensemble mean is high: rain of 5 mm day-1 or more, other variables "
-            "in their highest third."
+            "The same where members and reference are high on average: rain of 5 mm day-1 or more, "
+            "other variables so far above normal that a third of the days are."
         ),
         members=2,
     ),

@@ -6,7 +6,7 @@ anything is judged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -58,7 +58,7 @@ class Scene:
     edges: Float32
     pooled: Float64
     thresholds: dict[str, float]
-    frequency: Float64
+    frequency: Float64 = field(default_factory=lambda: np.empty((0, 12, 0, 0)))
     coarse: Coarse | None = None
     seed: int = 0
 
