@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from climdown.arrays import Float64
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Along
@@ -77,3 +79,9 @@ class Measure:
 def unit_of(measure: Measure, scene: Scene) -> str:
     """The units of a measure of a variable, for people."""
     return measure.units.replace("variable", scene.units)
+
+
+def ratio(part: Float64, whole: Float64) -> Float64:
+    """Sums over sums, NaN where the latter are 0."""
+    part, whole = np.broadcast_arrays(part, whole)
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0))

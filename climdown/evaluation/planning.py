@@ -63,7 +63,7 @@ def make_plan(request: Request) -> Plan:
     names = [n for n in quantities if any(n in one.members[0] for one in outputs.values())]
     scenes = _scenes(names, outputs, reference, given, parts)
     return Plan(
-        scenes=scenes,
+        scenes={name: replace(scene, seed=request.seed) for name, scene in scenes.items()},
         outputs=outputs,
         reference=reference,
         input=given,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from climdown.evaluation import (
     coarse,
+    exceedance,
     extremes,
     fields,
     joint,
     pairs,
     quantiles,
+    ranks,
     space,
+    spread,
     time_structure,
     variables,
 )
@@ -22,7 +25,12 @@ STATISTICS = Statistics(
     stretch_of_series=(*quantiles.STRETCHES, *joint.STRETCHES_OF_SERIES),
     unit_of_series=(*time_structure.UNITS, *extremes.UNITS),
     step_of_pairs=pairs.STEPS,
-    stretch_of_pairs=pairs.STRETCHES,
+    stretch_of_pairs=(
+        *pairs.STRETCHES,
+        *spread.STRETCHES,
+        *ranks.STRETCHES,
+        *exceedance.STRETCHES,
+    ),
     step_of_input=coarse.STEPS,
     step_of_fine=coarse.STEPS_OF_FINE,
     stretch_of_input=coarse.STRETCHES,
@@ -31,6 +39,9 @@ STATISTICS = Statistics(
 )
 MEASURES: tuple[Measure, ...] = (
     *pairs.MEASURES,
+    *spread.MEASURES,
+    *ranks.MEASURES,
+    *exceedance.MEASURES,
     *fields.MEASURES,
     *quantiles.MEASURES,
     *extremes.MEASURES,

@@ -6,7 +6,7 @@ anything is judged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -39,8 +39,11 @@ class Scene:
             `SERIES_CELLS`, evenly spread.
         edges: between the bins of each of these cells, ascending, shape (cells, bins - 1).
         pooled: between the bins of all cells together, ascending, shape (bins - 1,).
-        thresholds: values of which exceedance is forecast, by label.
+        thresholds: values that are reached or not, by label, ascending.
+        frequency: share of the reference's steps that reach each threshold, by month, shape
+            (thresholds, 12, ny, nx); NaN in other months.
         coarse: cells of the input, or None.
+        seed: of random ties.
     """
 
     name: str
@@ -55,7 +58,9 @@ class Scene:
     edges: Float32
     pooled: Float64
     thresholds: dict[str, float]
+    frequency: Float64 = field(default_factory=lambda: np.empty((0, 12, 0, 0)))
     coarse: Coarse | None = None
+    seed: int = 0
 
     @cached_property
     def areas(self) -> Float64:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from climdown.arrays import AnyArray, Float32
+from climdown.evaluation.comparison import Comparison
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 
@@ -25,8 +26,8 @@ OfSource: TypeAlias = Callable[[Scene, Float32, Segments], Sums]
 """Fields of one source: values of shape (time, member, ny, nx)."""
 OfSeries: TypeAlias = Callable[[Scene, Float32, Segments], Sums]
 """Series of some cells (`Scene.cells`): values of shape (time, member, cells)."""
-OfPairs: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
-"""Members, shape (time, member, ny, nx), and the reference of the same steps, (time, ny, nx)."""
+OfPairs: TypeAlias = Callable[[Scene, Comparison, Segments], Sums]
+"""Members compared with the reference of the same steps, so that members are sorted once."""
 OfInput: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]
 """Coarse means of members, shape (time, member, cy, cx), and the input, (time, cy, cx)."""
 OfFine: TypeAlias = Callable[[Scene, Float32, Float32, Segments], Sums]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +55,7 @@ def survey(
     cells = scattered(mask, most_cells)
     series = values.reshape(len(values), -1)[:, cells]
     everything = values[np.isfinite(values)]
+    thresholds = _thresholds(everything, amounts=amounts)
     return Scene(
         name=name,
         units=field.quantity.units,
@@ -66,7 +68,8 @@ def survey(
         cells=cells,
         edges=bin_edges(series),
         pooled=bin_edges(_thinned(everything)[:, None])[0].astype(np.float64),
-        thresholds=_thresholds(everything, amounts=amounts),
+        thresholds=thresholds,
+        frequency=_frequency(values, month, thresholds),
     )
 
 
@@ -178,6 +181,12 @@ def _by_month(values: Floats, month: Index) -> Float64:
         total = np.nansum(days, axis=0)
         means[one] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return means
+
+
+def _frequency(values: Float32, month: Index, thresholds: Mapping[str, float]) -> Float64:
+    """Share of days by month that reach each threshold, shape (thresholds, 12, ny, nx)."""
+    reached = [np.where(np.isfinite(values), values >= t, np.nan) for t in thresholds.values()]
+    return np.stack([_by_month(one, month) for one in reached])
 
 
 def _deviation(anomalies: Floats) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from climdown.arrays import AnyArray, Float32, Index
+from climdown.evaluation.comparison import compare, pieces
 from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE
@@ -193,11 +194,13 @@ class Work:
         for variable, members in values.items():
             scene, key = self.scenes[variable], (f"{source}/pairs", variable)
             truth = task.values[REFERENCE][variable][:, 0]
-            for step in self.statistics.step_of_pairs:
-                sums = _in_pieces(step, scene, task.part, members, truth)
-                _add_steps(states, key, sums, task.part)
-            for sums_of in self.statistics.stretch_of_pairs:
-                _add_stretches(states, key, task.part, _on(sums_of, scene, members, truth))
+            for piece in pieces(task.part, scene.mask.size):
+                labels = task.part.take(piece)
+                compared = compare(scene, members[piece], truth[piece])
+                for step in self.statistics.step_of_pairs:
+                    _add_steps(states, key, step(scene, compared, labels), labels)
+                for sums_of in self.statistics.stretch_of_pairs:
+                    _add(states, "groups", key, labels.group[0], sums_of(scene, compared, labels))
 
     def _add_input(self, states: States, source: str, values: ByVariable, task: Task) -> None:
         for variable, given in task.inputs[source].items():
