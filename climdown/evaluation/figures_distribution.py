@@ -39,8 +39,8 @@ def distribution(view: View) -> Illustration | None:
     caption = (
         "All days and cells together. Densities have a logarithmic axis, so that tails are seen: "
         "an output whose tail falls below that of the reference misses extremes, one above it "
-        "makes too many. Quantiles (1 to 99.99 %) are drawn against those of the reference; points above "
-        "the thin line are too high."
+        "makes too many. Quantiles (1 to 99.99 %) are drawn against those of the reference; points "
+        "above the thin line are too high."
     )
     return view.illustration("distribution", "Distribution and quantiles", caption, charts)
 
