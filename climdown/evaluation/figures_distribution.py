@@ -11,7 +11,7 @@ from climdown.metrics.spectra import rapsd
 from climdown.plots.charts import Chart, Line
 
 _LEVELS = np.concatenate([np.linspace(0.01, 0.99, 99), [0.995, 0.999, 0.9995, 0.9999]])
-_BARS = 60  # of a histogram
+_BARS = 60  # of a histogram, at most
 
 
 def distribution(view: View) -> Illustration | None:
@@ -51,10 +51,20 @@ def _cumulated(counts: Float64) -> Float64:
 
 
 def _density(edges: Float64, share: Float64) -> tuple[Float64, Float64]:
-    """Density in even bins, NaN where there is nothing."""
-    even = np.linspace(edges[0], edges[-1], _BARS + 1)
-    inside = np.diff(np.interp(even, edges, share)) / np.diff(even)
-    return 0.5 * (even[1:] + even[:-1]), np.where(inside > 0, inside, np.nan)
+    """Density in bins that are not too narrow, at their middles; NaN where there is nothing."""
+    chosen = _apart(edges, (edges[-1] - edges[0]) / _BARS)
+    ends = edges[chosen]
+    inside = np.diff(share[chosen]) / np.diff(ends)
+    return 0.5 * (ends[1:] + ends[:-1]), np.where(inside > 0, inside, np.nan)
+
+
+def _apart(edges: Float64, least: float) -> list[int]:
+    """Positions of the first edge and of each that lies so far beyond the last one taken."""
+    chosen = [0]
+    for i, edge in enumerate(edges):
+        if edge >= edges[chosen[-1]] + least:
+            chosen.append(i)
+    return chosen
 
 
 def _seen(lines: list[Line]) -> tuple[float, float] | None:

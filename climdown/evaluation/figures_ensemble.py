@@ -17,6 +17,7 @@ _MOST_MEMBERS = 50  # that the curve of CRPS goes up to, or as many as there are
 def ranks(view: View) -> Illustration | None:
     """Where the truth lies among the members, also by intensity."""
     found = view.of_all("groups", ["ranks"], of="/pairs", by_segment=True)
+    found = {source: one for source, one in found.items() if view.members(source) > 1}
     charts = {}
     for i, title in enumerate(_CLASSES):
         counts = {
@@ -45,11 +46,10 @@ def ranks(view: View) -> Illustration | None:
 
 
 def _frequencies(counts: Float64) -> tuple[Float64, Float64]:
-    """Frequency of each rank over that of a flat histogram, with points at both ends."""
+    """Where each rank begins, and its frequency over that of a flat histogram, to the last end."""
     total = counts.sum(axis=0)
     frequency = total / total.mean()
-    middle = (np.arange(total.size) + 0.5) / total.size
-    return middle, frequency
+    return np.linspace(0.0, 1.0, total.size + 1), np.append(frequency, frequency[-1])
 
 
 def _chance(counts: list[Float64]) -> tuple[float, float] | None:

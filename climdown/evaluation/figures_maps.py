@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from climdown.arrays import Float64
 from climdown.evaluation.days import Day, Shown
 from climdown.evaluation.figures_distribution import mean_of
 from climdown.evaluation.request import REFERENCE
-from climdown.evaluation.view import Illustration, View, written
+from climdown.evaluation.view import Illustration, View
 from climdown.plots.atlas import Map, Scale, draw_maps
 
 _MEMBERS = 2  # that an example day shows
@@ -24,10 +26,20 @@ def difference_scale(view: View) -> Scale:
     return "change of amounts" if view.scene.amounts else "difference"
 
 
-def _illustration(view: View, word: str, title: str, caption: str, maps: list[Map]) -> Illustration:
+def _illustration(
+    view: View, word: str, title: str, caption: str, rows: list[list[Map]]
+) -> Illustration:
+    """Rows of maps, of which all of one scale share their colours."""
     land = (view.scene.grid, view.scene.mask)
-    pictures = draw_maps(maps, land=land, name=view.name(word))
-    return Illustration("maps", f"{title}, {view.variable}", caption, tuple(pictures))
+    maps = [one for row in rows for one in row]
+    pictures = iter(draw_maps(maps, land=land, name=view.name(word)))
+    drawn = tuple(tuple(next(pictures) for _ in row) for row in rows)
+    return Illustration("maps", f"{title}, {view.variable}", caption, drawn)
+
+
+def _ranges(view: View, output: str) -> bool:
+    """Whether an output counts for the range of colours: one that has to be beaten does not."""
+    return output not in view.evaluation.plan.baselines
 
 
 def example_day(view: View, day: Day) -> Illustration:
@@ -51,7 +63,7 @@ def example_day(view: View, day: Day) -> Illustration:
         "is smoother by its nature. Members should agree where the input decides, and differ in "
         "detail."
     )
-    return _illustration(view, "day", "An example day", caption, maps)
+    return _illustration(view, "day", "An example day", caption, [maps])
 
 
 def _of_output(view: View, name: str, shown: Shown) -> list[Map]:
@@ -76,41 +88,41 @@ def means_and_biases(view: View) -> Illustration | None:
     if truth is None or not means:
         return None
     grid, units, scale = view.scene.grid, view.units, value_scale(view)
-    maps = [Map("Reference, mean", grid, truth, units, scale)]
-    maps += [Map(f"{n}, mean", grid, one, units, scale) for n, one in means.items()]
+    rows = [[Map("Reference, mean", grid, truth, units, scale)], []]
     away = difference_scale(view)
-    maps += [Map(f"{n}, bias", grid, one - truth, units, away) for n, one in means.items()]
+    for name, one in means.items():
+        rows[0].append(Map(f"{name}, mean", grid, one, units, scale))
+        bias = Map(f"{name}, bias", grid, one - truth, units, away, _ranges(view, name))
+        rows[1].append(bias)
     caption = (
         "Means over the period and all members; the bias is output less reference, all on one "
-        "scale. Look for patterns: a bias that follows mountains or coasts is one of the method; "
-        "a smooth one comes from the input."
+        "scale, which baselines may exceed. A bias that follows mountains or coasts is one of the "
+        "method; a smooth one comes from the input."
     )
-    return _illustration(view, "mean", "Means and biases", caption, maps)
+    return _illustration(view, "mean", "Means and biases", caption, rows)
 
 
 def spread_and_errors(view: View) -> Illustration | None:
     """Spread, error of the mean, and CRPS of each cell."""
-    maps = []
-    pairs = view.of_all("groups", ["weight_map"], of="/pairs")
-    for name, sums in pairs.items():
-        for title, units, values in _spread_and_error(view, name, sums):
-            maps.append(Map(f"{name}, {title}", view.scene.grid, values, units, "spread"))
-    if not maps:
+    found: dict[str, list[Map]] = {"spread": [], "CRPS": []}
+    for name, sums in view.of_all("groups", ["weight_map"], of="/pairs").items():
+        for kind, values in _spread_and_error(view, name, sums):
+            one = Map(f"{name}, {kind}", view.scene.grid, values, view.units, "spread")
+            found[kind].append(replace(one, ranges=_ranges(view, name)))
+    rows = [maps for maps in found.values() if maps]
+    if not rows:
         return None
     caption = (
         "Spread (root-mean-square standard deviation of the members) and CRPS of each cell, all "
-        "on one scale. The spread should be large where the CRPS is large."
+        "on one scale, which baselines may exceed. The spread should be large where the CRPS is large."
     )
-    return _illustration(view, "spread", "Spread and CRPS", caption, maps)
+    return _illustration(view, "spread", "Spread and CRPS", caption, rows)
 
 
-def _spread_and_error(
-    view: View, name: str, sums: dict[str, Float64]
-) -> list[tuple[str, str, Float64]]:
+def _spread_and_error(view: View, name: str, sums: dict[str, Float64]) -> list[tuple[str, Float64]]:
     weight, found = sums["weight_map"], []
-    units = written(view.scene.units)
     if "variance_map" in sums and view.members(name) > 1:
-        found.append(("spread", units, np.sqrt(mean_of(sums["variance_map"], weight))))
+        found.append(("spread", np.sqrt(mean_of(sums["variance_map"], weight))))
     if "crps_map" in sums:
-        found.append(("CRPS", units, mean_of(sums["crps_map"], weight)))
+        found.append(("CRPS", mean_of(sums["crps_map"], weight)))
     return found

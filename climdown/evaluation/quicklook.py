@@ -11,7 +11,7 @@ import xarray as xr
 
 from climdown import cf
 from climdown.arrays import Float32, Floats
-from climdown.errors import ConfigError, InputError
+from climdown.errors import ClimdownError, ConfigError, InputError
 from climdown.evaluation.days import describe_date
 from climdown.evaluation.ensembles import Ensemble, open_ensemble, quantities_of
 from climdown.evaluation.view import written
@@ -66,8 +66,8 @@ def look(
             raise ConfigError(f"{paths[0]}: '{static[0]}' has neither dates nor members to choose")
         return _of_static(paths, *static)
     quantities = quantities_of(paths, [] if variable is None else [variable])
-    name, *others = quantities
-    ensemble = open_ensemble(name, paths, {name: quantities[name]}, select=select)
+    name, ensemble = _first_readable(paths, quantities, select)
+    others = [other for other in quantities if other != name]
     for doubt in ensemble.first.doubts:
         log.warning("%s", doubt)
     step, why = _step(ensemble, name, time)
@@ -76,13 +76,27 @@ def look(
         raise ConfigError(f"{ensemble.where} has {count} members; --member asks for {member}")
     values = ensemble.read(name, slice(step, step + 1))[0]
     ensemble.first.refuse_undeclared_fill()
-    chosen = [f"'{name}'; --variable has also {', '.join(others)}"] if others else []
+    chosen = [f"variable {name}; there are also {', '.join(others)}: --variable"] if others else []
     date = describe_date(ensemble.time, step)
     return Look(
         title=f"{name}, {date}",
-        chosen=(*chosen, *([f"{date}, {why}; --time takes another"] if why else [])),
+        chosen=(*chosen, *([f"{date}, {why}; others: --time"] if why else [])),
         panels=_panels(ensemble, name, values, member),
     )
+
+
+def _first_readable(
+    paths: Sequence[str], quantities: Mapping[str, cf.Quantity], select: Mapping[str, str] | None
+) -> tuple[str, Ensemble]:
+    """The first variable that is a field, and why the first one is none if all are none."""
+    errors: list[ClimdownError] = []
+    for name, quantity in quantities.items():
+        try:
+            return name, open_ensemble(name, paths, {name: quantity}, select=select)
+        except ClimdownError as error:
+            errors.append(error)
+    # One that was found and leaves something to choose says more than one that was not.
+    raise next((e for e in errors if not isinstance(e, cf.VariableNotFoundError)), errors[0])
 
 
 def _step(ensemble: Ensemble, name: str, time: str | None) -> tuple[int, str]:
@@ -115,12 +129,16 @@ def _panels(
         return Panel(title, first.cells, field, units, kind)
 
     if len(values) == 1:
-        return (panel(name, values[0]),)
+        return (panel(_long_name(first.attributes), values[0]),)
     if member is not None:
         return (panel(f"member {member} of {len(values)}", values[member - 1]),)
     members = [panel(f"member {i}", one) for i, one in enumerate(values[:_MOST_MEMBERS], start=1)]
     mean = panel(f"mean of {len(values)}", values.mean(axis=0))
     return (*members, mean, panel("spread", values.std(axis=0, ddof=1), "spread"))
+
+
+def _long_name(attributes: Mapping[str, object]) -> str:
+    return str(attributes.get("long_name", ""))
 
 
 def _static(paths: Sequence[str], variable: str | None) -> tuple[str, xr.Dataset] | None:
@@ -149,4 +167,4 @@ def _of_static(paths: Sequence[str], name: str, dataset: xr.Dataset) -> Look:
         )
     values = np.asarray(array.values, dtype=np.float64)
     units = written(str(array.attrs.get("units", "")))
-    return Look(name, (), (Panel(name, cells, values, units, "values"),))
+    return Look(name, (), (Panel(_long_name(array.attrs), cells, values, units, "values"),))

@@ -12,13 +12,13 @@ from climdown.evaluation.browser import browser
 from climdown.evaluation.days import days_of
 from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.evaluate import Evaluation
+from climdown.evaluation.finding import Finding, Level
 from climdown.evaluation.html import Html, joined, tag
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.tables import full_table, main_tables, methods_list
-from climdown.evaluation.verdict import Finding, Level
 from climdown.evaluation.view import Illustrate, Illustration, View, together
 from climdown.files import place_text
-from climdown.plots.figures import Style
+from climdown.plots.figures import Picture, Style
 from climdown.version import __version__
 
 FIGURES: tuple[Illustrate, ...] = (
@@ -167,8 +167,9 @@ def verdict(findings: Sequence[Finding]) -> Html:
 def _finding(finding: Finding) -> Html:
     shape, word = _LEVELS[finding.level]
     badge = tag("span", tag("span", shape, aria_hidden="true"), f" {word}", class_="badge")
-    subject = tag("span", finding.variable, class_="subject")
-    text = tag("span", joined(subject, ": ", finding.text), class_="text")
+    about = finding.variable.replace("+", " and ")
+    subject = [tag("span", about, class_="subject"), ": "] if about else []
+    text = tag("span", *subject, finding.text, class_="text")
     return tag("li", badge, text, tag("small", f"Rule: {finding.rule}"), class_=finding.level)
 
 
@@ -203,13 +204,26 @@ def _example(view: View) -> Illustration | None:
 
 
 def _figure(number: int, one: Illustration) -> Html:
-    pictures = []
-    for picture in one.pictures:
-        label = tag("svg", aria_label=picture.alt).removesuffix("></svg>").removeprefix("<svg")
-        pictures.append(Html(picture.svg.replace("<svg", f"<svg{label}", 1)))
     caption = tag("figcaption", tag("b", f"Figure {number}. {one.title}. "), one.caption)
     legend = [_legend(one.legend)] if one.legend else []
-    return tag("figure", *legend, tag("div", *pictures, class_="pictures"), caption)
+    rows = (
+        tag(
+            "div",
+            *map(_drawn, row),
+            class_="pictures",
+            tabindex="0",
+            role="group",
+            aria_label=f"Pictures of figure {number}, row {i}",
+        )
+        for i, row in enumerate(one.rows, start=1)
+    )
+    return tag("figure", *legend, *rows, caption)
+
+
+def _drawn(picture: Picture) -> Html:
+    """The picture with its words for those who do not see it."""
+    label = tag("svg", aria_label=picture.alt).removesuffix("></svg>").removeprefix("<svg")
+    return Html(picture.svg.replace("<svg", f"<svg{label}", 1))
 
 
 def _legend(entries: Sequence[tuple[str, Style]]) -> Html:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -13,6 +14,7 @@ from climdown.evaluation.measure import Best, Measure
 from climdown.evaluation.registry import MEASURES
 from climdown.evaluation.view import written
 
+_LINKS = re.compile(r"(doi|arXiv)[: ]\s*(\d[\w./()-]*\w)")
 _WANTED: dict[Best, str] = {
     "low": "low is good",
     "high": "high is good",
@@ -155,8 +157,11 @@ def _method(measure: Measure) -> Html:
 
 
 def _source(text: str) -> Html:
-    """A source, as a link where it is a DOI or of arXiv."""
-    for start, site in (("doi:", "https://doi.org/"), ("arXiv:", "https://arxiv.org/abs/")):
-        if text.startswith(start) and " " not in text:
-            return tag("a", text, href=site + text.removeprefix(start))
-    return Html(tag("cite", text))
+    """A source, with links where it names DOIs or papers of arXiv."""
+    parts: list[str] = []
+    end = 0
+    for match in _LINKS.finditer(text):
+        site = "https://doi.org/" if match[1] == "doi" else "https://arxiv.org/abs/"
+        parts += [text[end : match.start()], tag("a", match[0], href=site + match[2])]
+        end = match.end()
+    return joined(*parts, text[end:])

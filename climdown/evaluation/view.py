@@ -20,7 +20,7 @@ _WRITTEN = {"degC": "°C", "mm day-1": "mm/day", "1": "", "m s-1": "m/s", "kg m-
 
 @dataclass(frozen=True, eq=False)
 class Illustration:
-    """A figure of one picture or several, and what to look for in it.
+    """A figure of rows of pictures, and what to look for in it.
 
     Attributes:
         theme: the section that it stands in.
@@ -31,7 +31,7 @@ class Illustration:
     theme: str
     title: str
     caption: str
-    pictures: tuple[Picture, ...]
+    rows: tuple[tuple[Picture, ...], ...]
     legend: tuple[tuple[str, Style], ...] = ()
 
 
@@ -121,7 +121,7 @@ class View:
         shown = {line.label: line.style for chart in drawn.values() for line in chart.lines}
         order = [*(n for n in (REFERENCE, INPUT) if n in shown), *self.outputs]
         legend = tuple((name, shown[name]) for name in order if name in shown)
-        return Illustration(theme, title, caption, tuple(pictures), legend)
+        return Illustration(theme, title, caption, (tuple(pictures),), legend)
 
 
 def together(drawn: Iterable[Illustration]) -> list[Illustration]:
@@ -131,8 +131,7 @@ def together(drawn: Iterable[Illustration]) -> list[Illustration]:
         key = (one.title, one.caption)
         if key in result:
             legend = tuple(dict([*result[key].legend, *one.legend]).items())
-            pictures = (*result[key].pictures, *one.pictures)
-            one = replace(one, pictures=pictures, legend=legend)
+            one = replace(one, rows=(*result[key].rows, *one.rows), legend=legend)
         result[key] = one
     return list(result.values())
 

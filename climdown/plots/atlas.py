@@ -38,6 +38,7 @@ class Map:
         values: shape (ny, nx), NaN where there is none.
         units: of the values.
         scale: what kind of values; all maps of one drawing and scale share their colours.
+        ranges: whether its values count for the range of colours.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Map:
     values: Floats
     units: str
     scale: Scale
+    ranges: bool = True
 
     def describe(self) -> str:
         """What is seen, in words and numbers."""
@@ -74,9 +76,9 @@ def draw_maps(maps: Sequence[Map], *, land: tuple[Grid, Mask] | None, name: str)
 
 def limits_of(maps: Sequence[Map], scale: Scale) -> tuple[float, float]:
     """The range of colours of all maps of one scale."""
-    return limits_of_values(
-        np.concatenate([m.values.ravel() for m in maps if m.scale == scale]), scale
-    )
+    alike = [one for one in maps if one.scale == scale]
+    counted = [one for one in alike if one.ranges] or alike
+    return limits_of_values(np.concatenate([one.values.ravel() for one in counted]), scale)
 
 
 def limits_of_values(values: Floats, scale: Scale) -> tuple[float, float]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 372, 288
 # Room for labels, in pixels: left, bottom, right, top.
 _MARGINS = (62, 46, 12, 28)
+_FEW_DECADES = 3
 _DECADES = 8  # that a logarithmic axis shows
 
 
@@ -47,7 +48,7 @@ class Chart:
         lines: the last is drawn on top.
         log_x, log_y: whether the axes are logarithmic.
         falling_x: whether x falls to the right, as wavelengths do.
-        stairs: lines are steps, as of histograms.
+        stairs: each y holds from its x to the next, as in histograms.
         ideal: a thin line where all would lie if all were well: y = x, or a constant y.
         band: low and high y of what is expected by chance.
         x_ticks: places and labels, where numbers will not do.
@@ -114,7 +115,7 @@ def _draw_line(axes: Axes, line: Line, *, stairs: bool) -> None:
         linewidth=style.width,
         marker=style.mark if line.marks and style.mark else None,
         markersize=4,
-        drawstyle="steps-mid" if stairs else "default",
+        drawstyle="steps-post" if stairs else "default",
     )
 
 
@@ -127,6 +128,7 @@ def _scale(axes: Axes, chart: Chart) -> None:
     if chart.log_y:
         axes.set_yscale("log")
         _limit_decades(axes)
+        _mark_few_decades(axes)
     if chart.x_limits is not None:
         axes.set_xlim(*chart.x_limits)
     if chart.y_limits is not None:
@@ -149,6 +151,15 @@ def _limit_decades(axes: Axes) -> None:
     low, high = axes.get_ylim()
     if high / low > 10**_DECADES:
         axes.set_ylim(high / 10**_DECADES, high)
+
+
+def _mark_few_decades(axes: Axes) -> None:
+    """Round numbers where powers of ten would be too few."""
+    low, high = axes.get_ylim()
+    if high / low < 10**_FEW_DECADES:
+        places = _round_numbers(low, high)
+        axes.set_yticks(places, [f"{place:g}" for place in places])
+        axes.set_yticks([], minor=True)
 
 
 def _draw_expected(axes: Axes, chart: Chart) -> None:
