@@ -18,8 +18,8 @@ from climdown.evaluation.statistics import Sums
 from climdown.metrics.spectra import rapsd, tapered_spectrum
 from tests.factories import Floats, make_dataset
 
-LAT, LON = np.arange(40.25, 46, 0.5), np.arange(-4.75, 4, 0.5)
-COARSE_LAT, COARSE_LON = np.arange(41.0, 46, 2.0), np.arange(-4.0, 4, 2.0)
+LAT, LON = np.arange(40.25, 46, 0.5), np.arange(-4.75, 3, 0.5)
+COARSE_LAT, COARSE_LON = np.arange(41.0, 46, 2.0), np.arange(-4.0, 3, 2.0)
 DAYS = 60
 SEA = np.zeros((LAT.size, LON.size), dtype=bool)
 SEA[:4, :6] = True
@@ -35,7 +35,7 @@ def write_files(folder: Path) -> None:
         ("pr", {"standard_name": "precipitation_flux", "units": "mm day-1"}),
     ):
         truth = _weather(rng, name)
-        coarse = truth.reshape(DAYS, 3, 4, 4, -1)[..., :16].reshape(DAYS, 3, 4, 4, 4).mean((2, 4))
+        coarse = truth.reshape(DAYS, 3, 4, 4, 4).mean((2, 4))
         members = [_noisy(truth, rng, name) for _ in range(5)]
         settings = {"name": name, **more, "lat": LAT, "lon": LON, "missing": SEA}
         _write(folder / f"obs_{name}.nc", truth, settings)
@@ -44,7 +44,8 @@ def write_files(folder: Path) -> None:
         _write(folder / f"coarse_{name}.nc", coarse, settings)
         settings |= {"lat": LAT, "lon": LON, "missing": SEA}
         parts = [_write(None, one, settings) for one in members]
-        joined = xr.concat(parts, dim="realization", data_vars="minimal")
+        joined = parts[0].copy()
+        joined[name] = xr.concat([p[name] for p in parts], dim="realization")
         joined = joined.transpose("time", "realization", ...)
         joined["realization"] = ("realization", np.arange(1, 6), {"standard_name": "realization"})
         joined.to_netcdf(folder / f"fine_{name}.nc")

@@ -7,6 +7,7 @@ import numpy as np
 from climdown.arrays import Float64
 from climdown.evaluation.bootstrap import FEWEST
 from climdown.evaluation.figures_distribution import mean_of
+from climdown.evaluation.segments import Along
 from climdown.evaluation.view import Illustration, View, with_units
 from climdown.plots.charts import Chart
 
@@ -14,10 +15,17 @@ _CLASSES = ("all values", "low values", "middle values", "high values")
 _MOST_MEMBERS = 50  # that the curve of CRPS goes up to, or as many as there are
 
 
+def _ensembles(
+    view: View, along: Along, names: list[str], *, by_segment: bool = False
+) -> dict[str, dict[str, Float64]]:
+    """Sums of pairs of the outputs of several members."""
+    found = view.of_all(along, names, of="/pairs", by_segment=by_segment)
+    return {source: one for source, one in found.items() if view.members(source) > 1}
+
+
 def ranks(view: View) -> Illustration | None:
     """Where the truth lies among the members, also by intensity."""
-    found = view.of_all("groups", ["ranks"], of="/pairs", by_segment=True)
-    found = {source: one for source, one in found.items() if view.members(source) > 1}
+    found = _ensembles(view, "groups", ["ranks"], by_segment=True)
     charts = {}
     for i, title in enumerate(_CLASSES):
         counts = {
@@ -72,7 +80,7 @@ def _standard_error(counts: Float64) -> float:
 
 def spread_skill(view: View) -> Illustration | None:
     """Error of the ensemble mean where the spread is so large."""
-    found = view.of_all("groups", ["spread_skill"], of="/pairs")
+    found = _ensembles(view, "groups", ["spread_skill"])
     lines = []
     for source, sums in found.items():
         weight, variance, error = np.moveaxis(sums["spread_skill"], -1, 0)
@@ -97,7 +105,7 @@ def spread_skill(view: View) -> Illustration | None:
 
 def reliability(view: View) -> Illustration | None:
     """How often an event happens that is forecast with a probability."""
-    found = view.of_all("groups", ["reliability"], of="/pairs")
+    found = _ensembles(view, "groups", ["reliability"])
     charts = {}
     for i, label in enumerate(view.scene.thresholds):
         lines = []
@@ -124,11 +132,9 @@ def reliability(view: View) -> Illustration | None:
 
 def crps_by_members(view: View) -> Illustration | None:
     """The CRPS that so many of the members have."""
-    found = view.of_all("blocks", ["member_error", "member_difference", "weight"], of="/pairs")
+    found = _ensembles(view, "blocks", ["member_error", "member_difference", "weight"])
     lines = []
     for source, sums in found.items():
-        if view.members(source) < 2:
-            continue
         count = np.unique(np.geomspace(1, max(_MOST_MEMBERS, view.members(source)), 30).round())
         error, apart = (
             float(sums[n] / sums["weight"]) for n in ("member_error", "member_difference")

@@ -114,7 +114,7 @@ def spread_and_errors(view: View) -> Illustration | None:
         return None
     caption = (
         "Spread (root-mean-square standard deviation of the members) and CRPS of each cell, all "
-        "on one scale, which baselines may exceed. The spread should be large where the CRPS is large."
+        "on one scale, which baselines may exceed. Spread should be large where CRPS is large."
     )
     return _illustration(view, "spread", "Spread and CRPS", caption, rows)
 

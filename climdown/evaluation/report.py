@@ -206,18 +206,18 @@ def _example(view: View) -> Illustration | None:
 def _figure(number: int, one: Illustration) -> Html:
     caption = tag("figcaption", tag("b", f"Figure {number}. {one.title}. "), one.caption)
     legend = [_legend(one.legend)] if one.legend else []
-    rows = (
-        tag(
-            "div",
-            *map(_drawn, row),
-            class_="pictures",
-            tabindex="0",
-            role="group",
-            aria_label=f"Pictures of figure {number}, row {i}",
-        )
-        for i, row in enumerate(one.rows, start=1)
-    )
+    rows = [_row(row, f"Figure {number}, row {i}", one) for i, row in enumerate(one.rows, start=1)]
     return tag("figure", *legend, *rows, caption)
+
+
+def _row(row: Sequence[Picture], label: str, one: Illustration) -> Html:
+    """Pictures side by side; maps are many, and scroll in their row where it is narrow."""
+    pictures = map(_drawn, row)
+    if one.theme != "maps":
+        return tag("div", *pictures, class_="pictures")
+    return tag(
+        "div", *pictures, class_="pictures maps", tabindex="0", role="group", aria_label=label
+    )
 
 
 def _drawn(picture: Picture) -> Html:

@@ -17,6 +17,8 @@ from climdown.plots.figures import Picture, Style
 
 _WRITTEN = {"degC": "°C", "mm day-1": "mm/day", "1": "", "m s-1": "m/s", "kg m-2 s-1": "kg/m²/s"}
 
+Rows: TypeAlias = tuple[tuple[Picture, ...], ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Illustration:
@@ -31,7 +33,7 @@ class Illustration:
     theme: str
     title: str
     caption: str
-    rows: tuple[tuple[Picture, ...], ...]
+    rows: Rows
     legend: tuple[tuple[str, Style], ...] = ()
 
 
@@ -131,9 +133,16 @@ def together(drawn: Iterable[Illustration]) -> list[Illustration]:
         key = (one.title, one.caption)
         if key in result:
             legend = tuple(dict([*result[key].legend, *one.legend]).items())
-            one = replace(one, rows=(*result[key].rows, *one.rows), legend=legend)
+            one = replace(one, rows=_beside(result[key].rows, one.rows), legend=legend)
         result[key] = one
     return list(result.values())
+
+
+def _beside(before: Rows, after: Rows) -> Rows:
+    """Rows one below the other; single pictures side by side."""
+    if len(before) == len(after) == len(after[0]) == 1:
+        return ((*before[0], *after[0]),)
+    return (*before, *after)
 
 
 Illustrate: TypeAlias = Callable[[View], Illustration | None]
