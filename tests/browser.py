@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +89,9 @@ def chromium(folder: Path) -> Iterator[Browser]:
     )
     try:
         address = _address(process)
-        yield Browser(address, _session(address, program, folder))
+        session = _session(address, program, folder)
+        yield Browser(address, session)
+        _ask("DELETE", f"{address}/session/{session}", {})
     finally:
         process.terminate()
         process.wait(30)
@@ -111,7 +114,11 @@ def _session(address: str, program: str, folder: Path) -> str:
 
 
 def _post(address: str, data: dict[str, Any]) -> Any:
-    request = urllib.request.Request(address, json.dumps(data).encode())
+    return _ask("POST", address, data)
+
+
+def _ask(method: str, address: str, data: dict[str, Any]) -> Any:
+    request = urllib.request.Request(address, json.dumps(data).encode(), method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=60) as answer:
