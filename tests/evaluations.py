@@ -37,7 +37,7 @@ def write_files(folder: Path) -> None:
         truth = _weather(rng, name)
         coarse = truth.reshape(DAYS, 3, 4, 4, 4).mean((2, 4))
         members = [_noisy(truth, rng, name) for _ in range(5)]
-        settings = {"name": name, **more, "lat": LAT, "lon": LON, "missing": SEA}
+        settings: dict[str, object] = {"name": name, **more, "lat": LAT, "lon": LON, "missing": SEA}
         _write(folder / f"obs_{name}.nc", truth, settings)
         _write(folder / f"flat_{name}.nc", truth + 0.5, settings)
         settings |= {"lat": COARSE_LAT, "lon": COARSE_LON, "missing": None}
@@ -114,8 +114,8 @@ def complete(evaluation: Evaluation) -> Evaluation:
 def values_of(plan: Plan, source: str, variable: str) -> Floats:
     """Judged values, shape (time, member, ny, nx), NaN outside the mask."""
     ensemble = plan.reference if source == REFERENCE else plan.outputs[source]
-    values = ensemble.read(variable, slice(None))[plan.segments[source].steps]
-    values = values.astype(np.float64)
+    read = ensemble.read(variable, slice(None))[plan.segments[source].steps]
+    values: Floats = read.astype(np.float64)
     values[..., ~plan.scenes[variable].mask] = np.nan
     return values
 

@@ -168,7 +168,7 @@ def test_nineteen_of_twenty_ranks_of_a_calibrated_ensemble_lie_in_the_band() -> 
     inside = []
     for _ in range(200):
         # Twelve stretches of 300 cases each, which come in tens that share their rank.
-        counts = 10.0 * rng.multinomial(30, np.full(6, 1 / 6), size=12)
+        counts = 10 * rng.multinomial(30, np.full(6, 1 / 6), size=12).astype(np.float64)
         band = figures_ensemble._chance([counts])
         assert band is not None
         _, frequency = figures_ensemble._frequencies(counts)

@@ -104,6 +104,14 @@ def test_a_dimension_to_choose_from_is_told(tmp_path: Path) -> None:
     assert len(look([str(tmp_path / "levels.nc")], select={"lev": "2.0"}).panels) == 1
 
 
+def test_fill_values_that_are_not_declared_are_refused(tmp_path: Path) -> None:
+    dataset = make_dataset()
+    dataset["tas"][:, 0, 0] = 1e20
+    dataset.to_netcdf(tmp_path / "fill.nc", encoding={"tas": {"_FillValue": None}})
+    with pytest.raises(InputError, match="fill"):
+        look([str(tmp_path / "fill.nc")])
+
+
 def test_a_field_without_dates_is_shown(tmp_path: Path) -> None:
     one = make_dataset().isel(time=0, drop=True)
     one["tas"].attrs["long_name"] = "Height"
@@ -114,7 +122,7 @@ def test_a_field_without_dates_is_shown(tmp_path: Path) -> None:
     np.testing.assert_array_equal(panel.values, one["tas"].values)
     for asked in ({"time": "2001"}, {"member": 1}):
         with pytest.raises(ConfigError, match="'tas' has neither dates nor members"):
-            look([path], **asked)  # type: ignore[arg-type]
+            look([path], **asked)
     one.expand_dims(layer=2).to_netcdf(tmp_path / "layers.nc")
     with pytest.raises(InputError, match="has the further dimension layer and no dates"):
         look([str(tmp_path / "layers.nc")])

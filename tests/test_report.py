@@ -20,6 +20,7 @@ from climdown.evaluation.days import days_of, on_cells
 from climdown.evaluation.evaluate import Evaluation
 from climdown.evaluation.finding import Finding
 from climdown.evaluation.html import Html, joined, tag
+from climdown.evaluation.registry import MEASURES
 from climdown.evaluation.report import page, write_report
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.states import States
@@ -143,7 +144,7 @@ def test_no_finding_is_said() -> None:
 def test_every_measure_that_is_shown_is_explained(text: str, evaluation: Evaluation) -> None:
     words = " ".join(Elements(text).words)
     used = {score.measure for score in evaluation.scores}
-    for measure in tables.MEASURES:
+    for measure in MEASURES:
         assert (f"In files: {measure.name}." in words) == (measure.name in used)
         if measure.name in used:
             for told in (measure.title, measure.sentence, measure.formula, measure.source):

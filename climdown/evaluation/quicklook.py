@@ -75,7 +75,8 @@ def look(
     if member is not None and not 1 <= member <= count:
         raise ConfigError(f"{ensemble.where} has {count} members; --member asks for {member}")
     values = ensemble.read(name, slice(step, step + 1))[0]
-    ensemble.first.refuse_undeclared_fill()
+    for one in ensemble.members:
+        one[name].refuse_misread()
     chosen = [f"variable {name}; there are also {', '.join(others)}: --variable"] if others else []
     date = describe_date(ensemble.time, step)
     return Look(
@@ -114,8 +115,15 @@ def _step(ensemble: Ensemble, name: str, time: str | None) -> tuple[int, str]:
         return 0, ""
     steps = cf.evenly(np.arange(len(ensemble.time)), _CANDIDATES)
     fields = ensemble.members[0][name].take(steps).read(slice(0, len(steps)))
-    varied = [np.nanstd(one) if np.isfinite(one).any() else -1.0 for one in fields]
-    return int(steps[int(np.argmax(varied))]), f"the most varied of {len(steps)} steps"
+    return int(
+        steps[int(np.argmax([_variation(one) for one in fields]))]
+    ), f"the most varied of {len(steps)} steps"
+
+
+def _variation(field: Floats) -> float:
+    """Standard deviation in space, and less than any of a field without values."""
+    known = field[np.isfinite(field)].astype(np.float64)
+    return float(known.std()) if known.size else -1.0
 
 
 def _panels(

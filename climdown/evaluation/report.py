@@ -9,7 +9,7 @@ from pathlib import Path
 from climdown import cf
 from climdown.evaluation import figures_distribution, figures_ensemble, figures_maps, figures_time
 from climdown.evaluation.browser import browser
-from climdown.evaluation.days import days_of
+from climdown.evaluation.days import Day, days_of
 from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.evaluate import Evaluation
 from climdown.evaluation.finding import Finding, Level
@@ -75,11 +75,12 @@ def page(evaluation: Evaluation, findings: Sequence[Finding], *, command: str) -
     """The report as text of HTML."""
     variables = enumerate(evaluation.plan.scenes)
     views = [View(evaluation, variable, place) for place, variable in variables]
+    days = [_Days(view) for view in views]
     sections = [
         ("verdict", "Verdict", verdict(findings)),
         ("scores", "Scores", _scores(evaluation)),
-        *_figure_sections(views),
-        ("days", "Days and members", _days(views)),
+        *_figure_sections(views, days),
+        ("days", "Days and members", _days(days)),
         ("methods", "Methods", _methods(evaluation, command)),
     ]
     shown = [(key, title, body) for key, title, body in sections if body]
@@ -184,9 +185,24 @@ def _scores(evaluation: Evaluation) -> Html:
     return joined(*([tag("p", note)] if tables else []), *tables, everything)
 
 
-def _figure_sections(views: Sequence[View]) -> Iterator[tuple[str, str, Html]]:
+class _Days:
+    """Days of a variable, read when they are asked for; the first one is kept for two uses."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._rest = days_of(view.evaluation.plan, view.variable)
+        self.first = next(self._rest)
+
+    def __iter__(self) -> Iterator[Day]:
+        yield self.first
+        yield from self._rest
+
+
+def _figure_sections(
+    views: Sequence[View], days: Sequence[_Days]
+) -> Iterator[tuple[str, str, Html]]:
     """Figures by theme, numbered through."""
-    found = [one for view in views if (one := _example(view)) is not None]
+    found = [figures_maps.example_day(one.view, one.first) for one in days]
     for draw in FIGURES:
         found += together(one for view in views if (one := draw(view)) is not None)
     number = 0
@@ -196,11 +212,6 @@ def _figure_sections(views: Sequence[View]) -> Iterator[tuple[str, str, Html]]:
             number += 1
             drawn.append(_figure(number, one))
         yield theme, title, joined(*drawn)
-
-
-def _example(view: View) -> Illustration | None:
-    day = next(days_of(view.evaluation.plan, view.variable), None)
-    return None if day is None or not view.outputs else figures_maps.example_day(view, day)
 
 
 def _figure(number: int, one: Illustration) -> Html:
@@ -236,13 +247,12 @@ def _stroke(style: Style) -> Html:
     return tag("svg", line, width=32, height=10, aria_hidden="true")
 
 
-def _days(views: Sequence[View]) -> Html:
-    share = _BROWSER_BYTES // max(len(views), 1)
+def _days(days: Sequence[_Days]) -> Html:
+    share = _BROWSER_BYTES // len(days)
     parts = []
-    for view in views:
-        days = days_of(view.evaluation.plan, view.variable)
-        parts.append(tag("h3", view.variable))
-        parts.append(browser(view, days, most_bytes=share))
+    for one in days:
+        parts.append(tag("h3", one.view.variable))
+        parts.append(browser(one.view, iter(one), most_bytes=share))
     return joined(*parts)
 
 
