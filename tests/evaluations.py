@@ -27,16 +27,22 @@ FINE, FLAT = "fine", "flat"
 """Outputs: of five members, and of one."""
 
 
-def write_files(folder: Path) -> None:
-    """Reference, input and two outputs of tas and pr, with sea, of sixty winter days."""
+def write_files(folder: Path, *, still: bool = False) -> None:
+    """Reference, input and two outputs of tas and pr, with sea, of sixty winter days.
+
+    Args:
+        still: all values are the same: 285 K, and no rain.
+    """
     rng = np.random.default_rng(3)
     for name, more in (
         ("tas", {"standard_name": "air_temperature", "units": "K"}),
         ("pr", {"standard_name": "precipitation_flux", "units": "mm day-1"}),
     ):
         truth = _weather(rng, name)
+        if still:
+            truth = np.full_like(truth, 285.0 if name == "tas" else 0.0)
         coarse = truth.reshape(DAYS, 3, 4, 4, 4).mean((2, 4))
-        members = [_noisy(truth, rng, name) for _ in range(5)]
+        members = [truth if still else _noisy(truth, rng, name) for _ in range(5)]
         settings: dict[str, object] = {"name": name, **more, "lat": LAT, "lon": LON, "missing": SEA}
         _write(folder / f"obs_{name}.nc", truth, settings)
         _write(folder / f"flat_{name}.nc", truth + 0.5, settings)
@@ -86,9 +92,9 @@ def request(folder: Path, **settings: object) -> Request:
     )
 
 
-def small_evaluation(folder: Path, **settings: object) -> Evaluation:
+def small_evaluation(folder: Path, *, still: bool = False, **settings: object) -> Evaluation:
     """Sums and scores of small files that are written into a folder."""
-    write_files(folder)
+    write_files(folder, still=still)
     result = evaluate(request(folder, **settings), folder / "states")
     assert result is not None
     return result

@@ -348,3 +348,11 @@ def test_logarithmic_axes_are_marked_by_round_numbers() -> None:
     texts = re.findall(r"<text[^>]*>([^<]+)<", draw_chart(chart, name="a").svg)
     assert {"50", "100", "200", "500"} <= set(texts)
     assert {"0.5", "1", "2", "5"} <= set(texts)
+
+
+def test_long_titles_are_shortened_and_told_in_full() -> None:
+    (drawn,) = draw_maps(
+        [replace(a_map(np.zeros(GRID.shape)), title="x" * 60)], land=None, name="a"
+    )
+    assert f">{'x' * 37}…<" in drawn.svg
+    assert "x" * 60 in drawn.alt

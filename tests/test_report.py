@@ -296,6 +296,20 @@ def test_a_period_without_corresponding_days_has_a_report(tmp_path: Path) -> Non
     assert "Rank histograms" not in words
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "settings",
+    [{"still": True}, {"period": "2000-12-05/2000-12-05"}, {"members": 1, "variables": ("pr",)}],
+)
+def test_where_there_is_little_to_show_there_is_a_report(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    given = complete(small_evaluation(tmp_path, **settings))
+    words = " ".join(Elements(page(given, (), command="")).words)
+    assert "Figure 1." in words
+    assert "nan" not in words.lower().split()
+
+
 # --- in a browser
 
 

@@ -69,9 +69,10 @@ def _apart(edges: Float64, least: float) -> list[int]:
 
 def _seen(lines: list[Line]) -> tuple[float, float] | None:
     """From the least density of a few values in a million to the highest."""
-    most = max((float(np.nanmax(line.y)) for line in lines), default=0.0)
-    least = min((float(np.nanmin(line.y)) for line in lines), default=0.0)
-    return (max(0.7 * least, 1e-7 * most), 2.0 * most) if most > 0 else None
+    values = np.concatenate([line.y[np.isfinite(line.y)] for line in lines] or [np.empty(0)])
+    if not values.size:
+        return None
+    return max(0.7 * float(values.min()), 1e-7 * float(values.max())), 2.0 * float(values.max())
 
 
 def _quantiles(edges: Float64, share: Float64) -> Float64:

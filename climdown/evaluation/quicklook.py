@@ -115,9 +115,8 @@ def _step(ensemble: Ensemble, name: str, time: str | None) -> tuple[int, str]:
         return 0, ""
     steps = cf.evenly(np.arange(len(ensemble.time)), _CANDIDATES)
     fields = ensemble.members[0][name].take(steps).read(slice(0, len(steps)))
-    return int(
-        steps[int(np.argmax([_variation(one) for one in fields]))]
-    ), f"the most varied of {len(steps)} steps"
+    most = int(np.argmax([_variation(one) for one in fields]))
+    return int(steps[most]), f"the most varied of {len(steps)} steps"
 
 
 def _variation(field: Floats) -> float:

@@ -111,7 +111,11 @@ class View:
         self, theme: str, title: str, caption: str, charts: Mapping[str, Chart]
     ) -> Illustration | None:
         """Charts by name as one figure; None if there is nothing in them."""
-        drawn = {name: chart for name, chart in charts.items() if chart.lines}
+        complete = {
+            name: replace(chart, lines=[line for line in chart.lines if line.known.any()])
+            for name, chart in charts.items()
+        }
+        drawn = {name: chart for name, chart in complete.items() if chart.lines}
         if not drawn:
             return None
         pictures = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from climdown.arrays import Floats, Mask
 from climdown.grid import Grid
-from climdown.plots.figures import INK, Picture, canvas, picture
+from climdown.plots.figures import INK, Picture, canvas, picture, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,7 @@ COLOURS: dict[Scale, str] = {
 _WIDTH = 286
 _MARGINS = (38, 62, 12, 24)  # left, bottom, right, top
 _TALLEST = 480
+_LONGEST_TITLE = 38
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ def _draw(
         if land is not None:
             draw_coast(axes, *land)
         _frame(axes, extent)
-        axes.set_title(one.title)
+        axes.set_title(shortened(one.title, _LONGEST_TITLE))
         bar = figure.add_axes((left / _WIDTH, 36 / height, wide / _WIDTH, 9 / height))
         _draw_scale(figure, image, bar, one)
         return picture(figure, name=name, alt=one.describe())

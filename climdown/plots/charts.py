@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from climdown.arrays import Floats
-from climdown.plots.figures import INK, Picture, Style, canvas, picture
+from climdown.arrays import Floats, Mask
+from climdown.plots.figures import INK, Picture, Style, canvas, picture, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 372, 288
 # Room for labels, in pixels: left, bottom, right, top.
 _MARGINS = (62, 46, 12, 28)
+_LONGEST_TITLE = 46
 _FEW_DECADES = 3
 _DECADES = 8  # that a logarithmic axis shows
 
@@ -37,6 +38,11 @@ class Line:
     x: Floats
     y: Floats
     marks: bool = False
+
+    @property
+    def known(self) -> Mask:
+        """Which of the points there are, shape (n,)."""
+        return np.asarray(np.isfinite(self.x) & np.isfinite(self.y))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +82,9 @@ class Chart:
 
 
 def _described(line: Line) -> str:
-    known = np.isfinite(line.x) & np.isfinite(line.y)
-    if not known.any():
+    if not line.known.any():
         return ""
-    x, y = line.x[known], line.y[known]
+    x, y = line.x[line.known], line.y[line.known]
     return f"{line.label} from {y[0]:.3g} at {x[0]:.3g} to {y[-1]:.3g} at {x[-1]:.3g}"
 
 
@@ -99,7 +104,7 @@ def draw_chart(chart: Chart, *, name: str) -> Picture:
             _draw_line(axes, line, stairs=chart.stairs)
         _scale(axes, chart)
         _draw_expected(axes, chart)
-        axes.set_title(chart.title)
+        axes.set_title(shortened(chart.title, _LONGEST_TITLE))
         axes.set_xlabel(chart.x_label)
         axes.set_ylabel(chart.y_label)
         return picture(figure, name=name, alt=chart.describe())

@@ -91,6 +91,11 @@ def canvas(width: int, height: int) -> Iterator[Figure]:
         yield figure
 
 
+def shortened(text: str, most: int) -> str:
+    """A title that fits."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _settings() -> dict[Any, Any]:
     inked = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
     return {
