@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.image
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from climdown.evaluation import (
+    figures_change,
     figures_distribution,
     figures_ensemble,
     figures_maps,
@@ -252,10 +254,69 @@ def test_maps_of_means_and_biases_are_those_of_the_values(
         figures_ensemble.crps_by_members,
         figures_time.seasonal_cycle,
         figures_time.time_series,
+        figures_change.change_signal,
     ],
 )
 def test_without_its_sums_there_is_no_figure(draw: Illustrate, evaluation: Evaluation) -> None:
     assert draw(View(replace(evaluation, states=States()), "tas", 0)) is None
+
+
+def test_the_change_signal_is_that_of_the_coarse_series(charts, evaluation: Evaluation) -> None:  # type: ignore[no-untyped-def]
+    scene = evaluation.plan.scenes["tas"]
+    assert scene.coarse is not None
+    edges = scene.coarse.edges.reshape(scene.coarse.areas.size, -1)
+    cells = np.flatnonzero(scene.coarse.areas)
+    rng, states = np.random.default_rng(2), States()
+    early = rng.normal(284.0, 2.0, size=(len(cells), 4000))
+    shifts = {"output": 1.5, "input": 0.5}
+    for whose, shift in shifts.items():
+        for part, values in (("early", early), ("late", early + shift)):
+            counts = [
+                np.bincount(np.searchsorted(e, v, side="right"), minlength=edges.shape[1] + 1)
+                for e, v in zip(edges[cells], values, strict=True)
+            ]
+            key = Key("groups", f"{FINE}/input", "tas", f"{part}_{whose}")
+            states.add(key, 0, np.array(counts, dtype=np.float64)[None])
+    drawn = charts(figures_change.change_signal, given=replace(evaluation, states=states))
+    assert list(drawn) == ["change"]
+    middle = slice(5, 15)
+    for label, shift in ((FINE, 1.5), ("input", 0.5)):
+        found = line(drawn["change"], label)
+        np.testing.assert_allclose(found.y[middle], shift, atol=0.25)
+
+
+def test_years_are_means_of_cells_by_area(charts, evaluation: Evaluation) -> None:  # type: ignore[no-untyped-def]
+    scene = evaluation.plan.scenes["tas"]
+    assert scene.coarse is not None
+    areas = scene.coarse.areas[scene.coarse.areas > 0]
+    years: Any = _Years()
+    plan = replace(evaluation.plan, segments=dict.fromkeys((FINE, FLAT, "bilinear"), years))
+    days = np.full((4, areas.size), 30.0)
+    output = days * (np.arange(4.0)[:, None] + np.arange(areas.size))
+    sums = {
+        "days": days,
+        "t": days * np.arange(1.0, 5)[:, None],
+        "output": output,
+        "input": 0 * days,
+    }
+    states = States()
+    for name, values in sums.items():
+        states.add(Key("units", f"{FINE}/input", "tas", f"trend_{name}"), 0, values)
+    given = replace(evaluation, states=states, plan=plan)
+    drawn = charts(figures_change.change_signal, given=given)
+    assert list(drawn) == ["years"]
+    found = line(drawn["years"], FINE)
+    np.testing.assert_allclose(found.x, [2001, 2002, 2003, 2004])
+    expected = np.arange(4.0) + np.average(np.arange(areas.size), weights=areas)
+    np.testing.assert_allclose(found.y, expected)
+    np.testing.assert_array_equal(line(drawn["years"], "input").y, 0.0)
+
+
+class _Years:
+    """Segments of four years."""
+
+    def count(self, along: str) -> int:
+        return 4
 
 
 # --- pictures

@@ -7,7 +7,13 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from climdown import cf
-from climdown.evaluation import figures_distribution, figures_ensemble, figures_maps, figures_time
+from climdown.evaluation import (
+    figures_change,
+    figures_distribution,
+    figures_ensemble,
+    figures_maps,
+    figures_time,
+)
 from climdown.evaluation.browser import browser
 from climdown.evaluation.days import Day, days_of
 from climdown.evaluation.ensembles import Ensemble
@@ -33,6 +39,7 @@ FIGURES: tuple[Illustrate, ...] = (
     figures_ensemble.crps_by_members,
     figures_time.seasonal_cycle,
     figures_time.time_series,
+    figures_change.change_signal,
 )
 _THEMES = {
     "maps": "Maps",
