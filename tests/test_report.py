@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,8 @@ def test_the_best_is_the_nearest_to_what_is_good() -> None:
 def test_sources_are_links_where_they_name_papers() -> None:
     shown = tables._source("doi:10.1002/qj.2270; arXiv 2403.02774; Wilks (2019)")
     assert shown.count("<a ") == 2
+    odd = "10.1175/1520-0493(2004)132&lt;3019:EMKESU&gt;2.0.CO;2"
+    assert f'href="https://doi.org/{odd}"' in tables._source(f"doi:{unescape(odd)}.")
     assert 'href="https://doi.org/10.1002/qj.2270"' in shown
     assert 'href="https://arxiv.org/abs/2403.02774"' in shown
     assert shown.endswith("; Wilks (2019)")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from typing import get_args
 
 from climdown.evaluation.bootstrap import Score
 from climdown.evaluation.evaluate import Evaluation
 from climdown.evaluation.html import Html, joined, tag
-from climdown.evaluation.measure import Best, Measure
+from climdown.evaluation.measure import Best, Measure, Theme
 from climdown.evaluation.registry import MEASURES
 from climdown.evaluation.view import written
 
-_LINKS = re.compile(r"(doi|arXiv)[: ]\s*(\d[\w./()-]*\w)")
+# A DOI may hold almost any character, but ends before what ends a word of a sentence.
+_LINKS = re.compile(r"(doi|arXiv)[: ]\s*(\d\S*?)(?=[;,.]*(?:\s|$))")
 _WANTED: dict[Best, str] = {
     "low": "low is good",
     "high": "high is good",
@@ -141,10 +142,12 @@ def methods_list(scores: Sequence[Score]) -> Html:
     """What each measure that has a score is, by theme."""
     used = {score.measure for score in scores}
     entries: list[Html] = []
-    shown = sorted((m for m in MEASURES if m.name in used), key=lambda m: m.theme)
-    for theme, measures in groupby(shown, key=lambda m: m.theme):
-        entries.append(tag("h3", theme.capitalize()))
-        entries.append(tag("dl", *(_method(one) for one in measures)))
+    for theme in get_args(Theme):
+        shown = [one for one in MEASURES if one.name in used and one.theme == theme]
+        if shown:
+            count = tag("small", f"{len(shown)} measure{'s' if len(shown) > 1 else ''}")
+            summary = tag("summary", theme.capitalize(), count)
+            entries.append(tag("details", summary, tag("dl", *map(_method, shown))))
     return joined(*entries)
 
 
