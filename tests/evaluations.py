@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from climdown.evaluation.evaluate import Evaluation, evaluate
+from climdown.evaluation.finding import Finding
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE, Request
 from climdown.evaluation.states import Key, States
@@ -25,6 +26,12 @@ SEA = np.zeros((LAT.size, LON.size), dtype=bool)
 SEA[:4, :6] = True
 FINE, FLAT = "fine", "flat"
 """Outputs: of five members, and of one."""
+FINDINGS = (
+    Finding(FINE, "tas", "good", "Members are as sharp as the reference.", "ratio within 0.1"),
+    Finding(FINE, "pr", "poor", "It rains too often, by <5 points>.", "more than 5 points"),
+    Finding(FINE, "tas+pr", "unknown", "Too few days.", "fewer than 10"),
+    Finding(FLAT, "", "fair", "A single member.", "one member"),
+)
 
 
 def write_files(folder: Path, *, still: bool = False) -> None:
