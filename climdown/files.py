@@ -205,9 +205,9 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists already; give --overwrite to replace it")
     if output.is_dir():
-        raise OutputError(f"{output} is a folder; expected the name of a NetCDF file")
+        raise OutputError(f"{output} is a folder; expected the name of a file")
     if output.exists() and not output.is_file():
-        raise OutputError(f"{output} is no regular file; expected the name of a NetCDF file")
+        raise OutputError(f"{output} is no regular file; expected the name of a file")
     if not output.resolve().parent.is_dir():
         raise OutputError(f"the folder {output.resolve().parent} of the output does not exist")
 

@@ -154,7 +154,7 @@ def test_an_output_that_exists_is_refused_unless_it_may_be_replaced(output: Path
 
 
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is a folder; expected the name of a NetCDF file"):
+    with pytest.raises(OutputError, match="is a folder; expected the name of a file"):
         check_output(tmp_path, overwrite=True)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from climdown import __version__
-from climdown.cli import demo, evaluate, fetch, inspect, ot, priors, qdm, regrid, run, train
+from climdown.cli import demo, evaluate, fetch, inspect, ot, plot, priors, qdm, regrid, run, train
 from climdown.cli.console import check_names, checked_stdout, out, report_error, set_up_logging
 from climdown.cli.help import Command, Commands
 from climdown.cli.usage import UsageError, asks_for_help, usage_message
@@ -59,6 +59,7 @@ def make_app() -> typer.Typer:
         ("qdm", qdm.qdm, qdm.EXAMPLES, FIELDS),
         ("ot", ot.ot, ot.EXAMPLES, FIELDS),
         ("evaluate", evaluate.evaluate, evaluate.EXAMPLES, FIELDS),
+        ("plot", plot.plot, plot.EXAMPLES, FIELDS),
         ("inspect", inspect.inspect, inspect.EXAMPLES, FIELDS),
         ("demo", demo.demo, demo.EXAMPLES, FIELDS),
         ("fetch-prior", fetch.fetch_prior, fetch.FETCH_EXAMPLES, PRIORS),
