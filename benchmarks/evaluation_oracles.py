@@ -129,7 +129,6 @@ def pairs_by_scores(case: Case) -> Iterator[Row]:
         ("mae", continuous.mae, mean),
         ("member_mae", continuous.mae, x),
         ("rmse", continuous.rmse, mean),
-        ("bias", continuous.mean_error, mean),
     ):
         yield case.row(name, "scores", case.score(name), function(forecast, y, weights=areas))
     for level, threshold in zip(("low", "high"), case.scene.thresholds.values(), strict=True):

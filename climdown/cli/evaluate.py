@@ -140,6 +140,9 @@ def evaluate(
             rich_help_panel=COMPUTING,
         ),
     ] = None,
+    report: Annotated[
+        Path | None, _written("--report", "A report with maps and figures: one HTML file.")
+    ] = None,
     as_json: Annotated[
         Path | None, _written("--json", "Scores, findings and plan, as JSON.")
     ] = None,
@@ -202,7 +205,9 @@ def evaluate(
         shard=None if shard is None else parse_shard(shard),
         overwrite=overwrite,
     )
-    wanted = Wanted(json=as_json, csv=as_csv, markdown=markdown, export=export, states=states)
+    wanted = Wanted(
+        report=report, json=as_json, csv=as_csv, markdown=markdown, export=export, states=states
+    )
     with each_line_once(), progress_bar("units of work") as bar:
         result = evaluate_files(
             request, wanted, command=command_line(), progress=lambda done, n: bar(done, n, "")

@@ -130,6 +130,10 @@ def _folder(wanted: Wanted) -> Iterator[Path]:
 
 
 def _write(evaluation: Evaluation, found: list[Finding], wanted: Wanted, command: str) -> None:
+    if wanted.report is not None:
+        from climdown.evaluation.report import write_report  # brings matplotlib
+
+        write_report(wanted.report, evaluation, found, command=command)
     if wanted.json is not None:
         write_json(wanted.json, evaluation, found, command=command)
     if wanted.csv is not None:

@@ -17,7 +17,6 @@ def errors(scene: Scene, compared: Comparison, part: Segments) -> Sums:
     areas, error = scene.areas.reshape(-1), compared.error
     return {
         "weight": compared.weights.sum(axis=1),
-        "error": error @ areas,
         "absolute_error": np.abs(error) @ areas,
         "squared_error": error**2 @ areas,
         "variance": compared.variance @ areas,
@@ -93,11 +92,6 @@ def fair_crps(scene: Scene, sums: Resampled) -> Float64:
 def tail_crps(scene: Scene, sums: Resampled) -> Float64:
     """The same of what lies above the tail's threshold alone."""
     return ratio(sums["tail_error"] - 0.5 * sums["tail_difference"], sums["weight"])
-
-
-def mean_error(scene: Scene, sums: Resampled) -> Float64:
-    """Of the ensemble mean; positive where it is too high."""
-    return ratio(sums["error"], sums["weight"])
 
 
 def mean_absolute_error(scene: Scene, sums: Resampled) -> Float64:
@@ -201,20 +195,6 @@ MEASURES = (
         formula="sqrt(mean (mean_i x_i - y)^2)",
         source="doi:10.1016/C2017-0-03921-6",
         sentence="Like the MAE of the ensemble mean; large errors count for more.",
-    ),
-    Measure(
-        name="bias",
-        title="Bias",
-        theme="skill",
-        kind="pairs",
-        along="blocks",
-        sums=("error", "weight"),
-        value=mean_error,
-        best="zero",
-        units="variable",
-        formula="mean (mean_i x_i - y)",
-        source="doi:10.1016/C2017-0-03921-6",
-        sentence="Mean of the output less that of the reference on the same days.",
     ),
     Measure(
         name="acc",

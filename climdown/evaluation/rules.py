@@ -99,7 +99,7 @@ def _numbers(compared: Compared, score: Score, scene: Scene) -> Interval | None:
     if compared == "factor":
         values = np.log(np.maximum(values, 1e-9))
     if compared == "share of scale":
-        values = values / scene.deviation if scene.deviation > 0 else values * np.inf
+        values = values / scene.deviation if scene.deviation > 0 else np.full(3, np.nan)
     return float(values[0]), float(values[1]), float(values[2])
 
 

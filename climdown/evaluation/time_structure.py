@@ -114,7 +114,7 @@ def windows(scene: Scene, values: Float32, whole: Segments) -> Sums:
 def _means(away: Float32, length: int) -> Float64:
     """Means over windows without overlap, shape (windows, cells)."""
     count = len(away) // length
-    cut = away[: count * length].reshape(count, length, -1)
+    cut = away[: count * length].reshape(count, length, *away.shape[1:])
     return np.asarray(cut.mean(axis=1, dtype=np.float32), dtype=np.float64)
 
 
