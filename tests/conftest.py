@@ -23,6 +23,7 @@ from climdown.config import (
     TrainingConfig,
     VariableConfig,
 )
+from climdown.methods import registry
 from climdown.priors.prior import Prior
 from climdown.training import train_diffusion
 from tests.commands import Shell
@@ -43,6 +44,12 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("CLIMDOWN_CACHE_DIR", "HF_HOME", "XDG_CACHE_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods that a test registers are gone after it."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,8 @@ def by_spread(scene: Scene, compared: Comparison, part: Segments) -> Sums:
 def _bin(variance: Float64, deviation: float) -> Index:
     """The bin of each spread: of its binary logarithm relative to the deviation."""
     tiny = np.finfo(np.float64).tiny
-    octave = 0.5 * np.log2(np.maximum(variance / max(deviation**2, tiny), tiny))
+    # A difference of logarithms, since a reference that does not vary has deviation 0.
+    octave = 0.5 * (np.log2(np.maximum(variance, tiny)) - np.log2(max(deviation**2, tiny)))
     inner = np.floor(_PER_OCTAVE * (octave - _LOWEST)).astype(np.intp) + 1
     return np.asarray(np.clip(inner, 0, BINS - 1))
 
