@@ -54,12 +54,10 @@ from climdown.cf.time import (
     calendar_conditions,
     check_ascending,
     evenly,
-    has_time,
-    read_time_axis,
     step_numbers,
     time_axis,
-    time_dims,
 )
+from climdown.cf.time_reading import has_time, read_time_axis, time_dims
 from climdown.cf.units import convert_units, units_convertible
 from climdown.cf.water import fitting_name
 

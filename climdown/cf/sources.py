@@ -17,7 +17,8 @@ from climdown.cf.fields import Field
 from climdown.cf.opening import Location, describe_paths, expand_paths, open_dataset
 from climdown.cf.recognition import Mismatch, Quantity, is_amount, mismatch, rate_units
 from climdown.cf.selection import refuse_open_dimensions, select_entries
-from climdown.cf.time import TimeAxis, join_time_axes, read_time_axis
+from climdown.cf.time import TimeAxis, join_time_axes
+from climdown.cf.time_reading import read_time_axis
 from climdown.cf.units import readable_units
 from climdown.errors import ClimdownError, InputError
 from climdown.grid import Grid
