@@ -13,16 +13,16 @@ from pathlib import Path
 import cftime
 import numpy as np
 import torch
-from netCDF4 import Dataset
 
 from climdown import cf, pipeline, regrid, stream
 from climdown.arrays import Float64
 from climdown.config import RunConfig
 from climdown.diffusion import schedule, solvers
 from climdown.diffusion.noise import KeyedNoise
+from climdown.evaluation.deliver import Wanted, evaluate_files
+from climdown.evaluation.evaluate import Evaluation
+from climdown.evaluation.request import Request
 from climdown.grid import Grid
-from climdown.metrics import scores
-from climdown.plots.maps import Panel, draw_panels
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
@@ -43,27 +43,24 @@ _ATTRIBUTES = {
     "experiment_id": "demo",
     "frequency": "day",
 }
+_TRUTH_ATTRIBUTES = {
+    "Conventions": "CF-1.8",
+    "title": "Hidden truth of the climdown demonstration",
+    "source": "climdown demo: a draw from a prior",
+    "frequency": "day",
+}
 
 
-@dataclass(frozen=True)
-class Score:
-    """An error against the hidden truth, of bilinear interpolation and of climdown."""
-
-    variable: str
-    measure: str
-    bilinear: float
-    climdown: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DemoResult:
-    """Files and scores of the demonstration."""
+    """Files of the demonstration, and what the evaluation says."""
 
     input: Path
     output: Path
-    picture: Path
+    truth: Path
+    report: Path
     bias: str
-    scores: tuple[Score, ...]
+    evaluation: Evaluation
 
 
 def run_demo(
@@ -74,7 +71,7 @@ def run_demo(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemoResult:
-    """Write `demo_input.nc`, `demo_output.nc` and `demo.png` into a folder.
+    """Write the pseudo-GCM, the ensemble, the hidden truth and the report into a folder.
 
     Raises:
         PriorError: the bundled prior is not there or damaged.
@@ -84,7 +81,9 @@ def run_demo(
     prior, time = load_prior(PRIOR), _days(days)
     truth = draw_truth(prior, time, seed=seed)
     source, output = folder / "demo_input.nc", folder / "demo_output.nc"
-    grid, coarse = write_pseudo_gcm(source, prior, time, truth)
+    hidden, report = folder / "demo_truth.nc", folder / "demo_report.html"
+    write_pseudo_gcm(source, prior, time, truth)
+    _write(hidden, prior.card.grid, prior, time, truth, _TRUTH_ATTRIBUTES)
     config = RunConfig(members=members, seed=seed + 1, options={"steps": _STEPS}, overwrite=True)
     pipeline.downscale(
         [source],
@@ -94,17 +93,33 @@ def run_demo(
         command=_command(source, output, config),
         progress=progress,
     )
-    ensembles = _read_members(output, prior)
-    picture = folder / "demo.png"
-    _draw(picture, prior, grid, coarse, ensembles, truth)
     return DemoResult(
         input=source,
         output=output,
-        picture=picture,
+        truth=hidden,
+        report=report,
         bias=f"the truth averaged to {_SPACING} degrees, {_TAS_BIAS:+.1f} K, "
         f"precipitation x {_PR_BIAS}",
-        scores=_score(prior, grid, coarse, ensembles, truth),
+        evaluation=_judge(source, output, hidden, report),
     )
+
+
+def _judge(source: Path, output: Path, truth: Path, report: Path) -> Evaluation:
+    """Evaluate as a user would; interpolation of the input is what there is to beat."""
+    request = Request(
+        outputs={"climdown": (str(output),)},
+        reference=(str(truth),),
+        input=(str(source),),
+        pairing="paired",
+        overwrite=True,
+    )
+    command = (
+        f"climdown evaluate climdown={output.name} --reference {truth.name} --input {source.name} "
+        f"--paired --report {report.name}"
+    )
+    result = evaluate_files(request, Wanted(report=report), command=command)
+    assert result is not None  # no other process shares the work
+    return result[0]
 
 
 def _days(count: int) -> cf.TimeAxis:
@@ -144,21 +159,28 @@ def draw_truth(prior: Prior, time: cf.TimeAxis, *, seed: int) -> dict[str, Float
 
 def write_pseudo_gcm(
     path: Path, prior: Prior, time: cf.TimeAxis, truth: dict[str, Float64]
-) -> tuple[Grid, dict[str, Float64]]:
-    """Coarsen and bias the truth, and write it as a CMIP model would: K and kg m-2 s-1.
-
-    Returns:
-        the coarse grid and the fields in the prior's units, shape (time, ny, nx).
-    """
+) -> None:
+    """Coarsen and bias the truth, and write it as a CMIP model would: K and kg m-2 s-1."""
     grid, coarse = _biased_copy(prior, truth)
+    _write(path, grid, prior, time, coarse, _ATTRIBUTES)
+
+
+def _write(
+    path: Path,
+    grid: Grid,
+    prior: Prior,
+    time: cf.TimeAxis,
+    fields: dict[str, Float64],
+    attributes: dict[str, str],
+) -> None:
+    """Fields in the prior's units as a file with the names and units of CMIP."""
     variables = []
     for variable in prior.card.variables:
         named = {**_CMIP[variable.name], "long_name": variable.long_name}
-        values = cf.convert_units(coarse[variable.name], variable.units, named["units"])
+        values = cf.convert_units(fields[variable.name], variable.units, named["units"])
         output = stream.OutputVariable(variable.name, {**named, "cell_methods": "time: mean"})
         variables.append((output, values.astype(np.float32)))
-    stream.write_fields(path, grid=grid, time=time, variables=variables, attributes=_ATTRIBUTES)
-    return grid, coarse
+    stream.write_fields(path, grid=grid, time=time, variables=variables, attributes=attributes)
 
 
 def _biased_copy(prior: Prior, truth: dict[str, Float64]) -> tuple[Grid, dict[str, Float64]]:
@@ -172,68 +194,3 @@ def _biased_copy(prior: Prior, truth: dict[str, Float64]) -> tuple[Grid, dict[st
     coarse["tas"] = coarse["tas"] + _TAS_BIAS
     coarse["pr"] = coarse["pr"] * _PR_BIAS
     return grid, coarse
-
-
-def _read_members(path: Path, prior: Prior) -> dict[str, Float64]:
-    """The ensemble in the prior's units, shape (time, member, ny, nx)."""
-    ensembles = {}
-    with Dataset(path) as file:
-        for variable in prior.card.variables:
-            stored = file[variable.name]
-            values = np.ma.filled(stored[:].astype(np.float64), np.nan)
-            ensembles[variable.name] = cf.convert_units(values, stored.units, variable.units)
-    return ensembles
-
-
-def _bilinear(prior: Prior, grid: Grid, coarse: dict[str, Float64], name: str) -> Float64:
-    weights = regrid.weights(grid, prior.card.grid, "bilinear")
-    return np.asarray(weights.apply(coarse[name]), dtype=np.float64)
-
-
-def _score(
-    prior: Prior,
-    grid: Grid,
-    coarse: dict[str, Float64],
-    ensembles: dict[str, Float64],
-    truth: dict[str, Float64],
-) -> tuple[Score, ...]:
-    areas = prior.card.grid.areas
-    rows = []
-    for variable in prior.card.variables:
-        name = variable.name
-        target, ensemble = truth[name], ensembles[name]
-        plain = _bilinear(prior, grid, coarse, name)
-        label = f"{name} ({variable.units})"
-        plain_error = scores.mean_absolute_error(plain, target, areas)
-        mean_error = scores.mean_absolute_error(ensemble.mean(axis=1), target, areas)
-        crps = scores.fair_crps(ensemble, target, areas)
-        rows.append(Score(label, "mean absolute error", plain_error, mean_error))
-        # For a single forecast the CRPS is the absolute error.
-        rows.append(Score(label, "CRPS (fair)", plain_error, crps))
-    return tuple(rows)
-
-
-def _draw(
-    path: Path,
-    prior: Prior,
-    grid: Grid,
-    coarse: dict[str, Float64],
-    ensembles: dict[str, Float64],
-    truth: dict[str, Float64],
-) -> None:
-    fine = prior.card.grid
-    rows = []
-    day = int(np.nanargmax([np.nanmean(field) for field in truth["pr"]]))
-    for variable, colours in zip(prior.card.variables, ("RdYlBu_r", "YlGnBu"), strict=True):
-        name, unit = variable.name, variable.units
-        ensemble = ensembles[name][day]
-        rows.append(
-            [
-                Panel(f"input {name} ({unit})", grid, coarse[name][day], "values", colours),
-                Panel("member 1", fine, ensemble[0], "values", colours),
-                Panel("ensemble mean", fine, ensemble.mean(axis=0), "values", colours),
-                Panel("spread", fine, ensemble.std(axis=0, ddof=1), "spread", "magma"),
-                Panel("hidden truth", fine, truth[name][day], "values", colours),
-            ]
-        )
-    draw_panels(rows, path, title="climdown demo: one winter day over Iberia")

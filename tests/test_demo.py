@@ -16,11 +16,11 @@ def test_demo_writes_its_files_beats_bilinear_and_says_what_to_do_next(shell: Sh
     result = shell("demo", "--days", 3, "--members", 2)
     assert result.code == 0, result.err
     names = {path.name for path in Path().iterdir()}
-    assert names == {"demo_input.nc", "demo_output.nc", "demo.png"}
-    assert Path("demo.png").read_bytes().startswith(b"\x89PNG")
+    assert names == {"demo_input.nc", "demo_output.nc", "demo_truth.nc", "demo_report.html"}
+    assert "closer to what happened than bilinear" in Path("demo_report.html").read_text()
     assert "climdown run --method zssd" in result.out
     # The printed errors of tas: climdown's is well below that of bilinear interpolation.
-    row = next(line for line in result.out.splitlines() if "tas (degC)" in line)
+    row = next(line for line in result.out.splitlines() if "tas (K)" in line)
     bilinear, climdown = map(float, re.findall(r"\d+\.\d+", row))
     assert 0 < climdown < 0.7 * bilinear
     with netCDF4.Dataset("demo_input.nc") as source, netCDF4.Dataset("demo_output.nc") as output:

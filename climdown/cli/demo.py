@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,6 +12,9 @@ from rich.table import Table
 from climdown.cli.console import log, out, progress_bar
 from climdown.cli.help import examples
 from climdown.cli.parameters import ENSEMBLE, INPUT, OUTPUT, Seed, whole_number
+
+if TYPE_CHECKING:
+    from climdown.evaluation.evaluate import Evaluation
 
 EXAMPLES = examples("climdown demo", "climdown demo --folder demo --days 3 --members 2")
 
@@ -38,10 +42,15 @@ def demo(
     table = Table(
         "variable", "measure", "bilinear", "climdown", title="error against the hidden truth"
     )
-    for row in result.scores:
-        table.add_row(row.variable, row.measure, f"{row.bilinear:.2f}", f"{row.climdown:.2f}")
+    for row in _rows(result.evaluation):
+        table.add_row(*row)
     out.print(table, highlight=False)
-    out.print(f"input:   {result.input}\noutput:  {result.output}\npicture: {result.picture}")
+    out.print(
+        f"input:  {result.input}\noutput: {result.output}\ntruth:  {result.truth}\n"
+        f"report: {result.report}",
+        highlight=False,
+        markup=False,
+    )
     out.print(
         "\nOn a file of your own (tas or pr over Iberia, December to February):\n"
         "  climdown inspect tas.nc\n"
@@ -49,3 +58,12 @@ def demo(
         highlight=False,
         markup=False,
     )
+
+
+def _rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str]]:
+    """Errors by variable, of interpolation and of climdown."""
+    values = {(one.variable, one.measure, one.output): one for one in evaluation.scores}
+    for name, scene in evaluation.plan.scenes.items():
+        for measure, title in (("mae", "mean absolute error"), ("crps", "CRPS (fair)")):
+            plain, ours = (values[name, measure, one].value for one in ("bilinear", "climdown"))
+            yield f"{name} ({scene.units})", title, f"{plain:.2f}", f"{ours:.2f}"

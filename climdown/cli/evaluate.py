@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -287,10 +288,16 @@ def _print(evaluation: Evaluation, findings: list[Finding]) -> None:
         for row in rows:
             _line(*row)
         return
-    for one in findings:
+    for one in (one for one in findings if one.level != "good"):
         about = f"{one.output} {one.variable}".strip()
         text = Text(f"{_WORDS[one.level]:>14}  ", style=_COLOURS[one.level])
         out.print(text.append(printable(f"{about}: {one.text}"), style="default"))
+    for name, count in Counter(one.output for one in findings if one.level == "good").items():
+        out.print(
+            Text(f"{_WORDS['good']:>14}  ", style=_COLOURS["good"]).append(
+                f"{printable(name)}: {count} findings, see --report or --json", style="default"
+            )
+        )
     table = Table()
     for title in rows[0]:
         table.add_column(Text(printable(title)))

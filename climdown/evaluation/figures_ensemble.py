@@ -7,11 +7,11 @@ import numpy as np
 from climdown.arrays import Float64
 from climdown.evaluation.bootstrap import FEWEST
 from climdown.evaluation.figures_distribution import mean_of
+from climdown.evaluation.ranks import classes
 from climdown.evaluation.segments import Along
 from climdown.evaluation.view import Illustration, View, with_units
 from climdown.plots.charts import Chart
 
-_CLASSES = ("all values", "low values", "middle values", "high values")
 _MOST_MEMBERS = 50  # that the curve of CRPS goes up to, or as many as there are
 
 
@@ -27,7 +27,7 @@ def ranks(view: View) -> Illustration | None:
     """Where the truth lies among the members, also by intensity."""
     found = _ensembles(view, "groups", ["ranks"], by_segment=True)
     charts = {}
-    for i, title in enumerate(_CLASSES):
+    for i, title in enumerate(("all values", *classes(view.scene))):
         counts = {
             source: one["ranks"][:, i - 1] if i else one["ranks"].sum(axis=1)
             for source, one in found.items()
@@ -46,8 +46,8 @@ def ranks(view: View) -> Illustration | None:
     caption = (
         "How often the truth has each rank among the members, ties at random; 1 at every rank is "
         "right. A valley means too little spread, a hill too much, a slope a bias. Values are "
-        "classed by the ensemble mean (terciles). In the grey band lie 19 of 20 ranks of a "
-        "calibrated ensemble, judged by how much frequencies vary from one stretch of time to "
+        "classed by the mean of members and truth together. In the grey band lie 19 of 20 ranks of "
+        "a calibrated ensemble, judged by how much frequencies vary from one stretch of time to "
         "the next."
     )
     return view.illustration("ensemble", "Rank histograms", caption, charts)
@@ -95,9 +95,9 @@ def spread_skill(view: View) -> Illustration | None:
         ideal="diagonal",
     )
     caption = (
-        "Root-mean-square error of the ensemble mean where the spread is so large (bins of equal "
-        "number; spread times √((M + 1) / M) of M members). On the thin line the spread says "
-        "how large the error will be; above it the ensemble is too sure of itself, below it not "
+        "Root-mean-square error of the ensemble mean where the spread is so large (bins of a "
+        "quarter of an octave; spread times √((M + 1) / M) of M members). On the thin line the "
+        "spread says how large the error will be; above it the ensemble is too sure of itself, below it not "
         "sure enough. A flat line: the spread says nothing."
     )
     return view.illustration("ensemble", "Spread and skill", caption, {"spread-skill": chart})
@@ -114,7 +114,7 @@ def reliability(view: View) -> Illustration | None:
             chance = np.arange(forecasts.size) / max(forecasts.size - 1, 1)
             lines.append(view.line(source, chance, mean_of(events, forecasts), marks=True))
         charts[f"reliability-{i}"] = Chart(
-            f"above {label}",
+            f"{label} or more",
             "forecast probability",
             "observed frequency",
             lines,
@@ -123,7 +123,7 @@ def reliability(view: View) -> Illustration | None:
             y_limits=(-0.03, 1.03),
         )
     caption = (
-        "How often a threshold was exceeded when so many of the members exceeded it. Points on the "
+        "How often a threshold was reached when so many of the members reached it. Points on the "
         "thin line are reliable probabilities; a line flatter than it is too sure of itself, a "
         "steeper one not sure enough."
     )

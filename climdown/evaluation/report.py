@@ -155,21 +155,37 @@ def _periods(evaluation: Evaluation) -> str:
 
 
 def verdict(findings: Sequence[Finding]) -> Html:
-    """Findings of each output, the worst first, each with its rule."""
+    """Findings of each output, the worst first, each with its rule; the good ones are folded."""
     if not findings:
         return tag("p", "No finding: there is too little to judge by.")
     parts: list[Html] = []
     for output in dict.fromkeys(one.output for one in findings):
         own = [one for one in findings if one.output == output]
         own.sort(key=lambda one: list(_LEVELS).index(one.level))
-        counts = [
-            f"{sum(one.level == level for one in own)} {word.lower()}"
-            for level, (_, word) in _LEVELS.items()
-            if any(one.level == level for one in own)
-        ]
-        heading = tag("h3", output, tag("small", ", ".join(counts)))
-        parts.append(joined(heading, tag("ul", *map(_finding, own), class_="findings")))
+        parts.append(tag("h3", output, tag("small", counted(own))))
+        good = [one for one in own if one.level == "good"]
+        rest = [one for one in own if one.level != "good"]
+        if rest:
+            parts.append(tag("ul", *map(_finding, rest), class_="findings"))
+        if good:
+            summary = tag("summary", f"{len(good)} good: {_aspects(good)}")
+            parts.append(
+                tag("details", summary, tag("ul", *map(_finding, good), class_="findings"))
+            )
     return joined(*parts)
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """How many findings there are of each level, the worst first."""
+    counts = {level: sum(one.level == level for one in findings) for level in _LEVELS}
+    told = [f"{n} {_LEVELS[level][1].lower()}" for level, n in counts.items() if n]
+    return ", ".join(told)
+
+
+def _aspects(findings: Sequence[Finding]) -> str:
+    """What findings are about, without their numbers."""
+    texts = (one.text.partition(":")[0] for one in findings)
+    return "; ".join(dict.fromkeys(texts))
 
 
 def _finding(finding: Finding) -> Html:
