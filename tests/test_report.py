@@ -145,7 +145,8 @@ def test_every_measure_that_is_shown_is_explained(text: str, evaluation: Evaluat
 
 
 def test_every_score_stands_in_the_full_table(text: str, evaluation: Evaluation) -> None:
-    details = text[text.index("<details>") : text.index("</details>")]
+    start = text.index("<details><summary>All scores")
+    details = text[start : text.index("</details>", start)]
     assert details.count("<tr>") == 1 + len(evaluation.scores)
     score = evaluation.scores[0]
     assert f"<td>{score.value:.5g}</td>" in details

@@ -97,8 +97,8 @@ def spread_skill(view: View) -> Illustration | None:
     caption = (
         "Root-mean-square error of the ensemble mean where the spread is so large (bins of a "
         "quarter of an octave; spread times √((M + 1) / M) of M members). On the thin line the "
-        "spread says how large the error will be; above it the ensemble is too sure of itself, below it not "
-        "sure enough. A flat line: the spread says nothing."
+        "spread says how large the error will be; above it the ensemble is too sure of itself, "
+        "below it not sure enough. A flat line: the spread says nothing."
     )
     return view.illustration("ensemble", "Spread and skill", caption, {"spread-skill": chart})
 
