@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from climdown import cf
 from climdown.evaluation.bootstrap import Score
@@ -20,7 +21,7 @@ from climdown.evaluation.segments import segments
 from climdown.evaluation.survey import survey
 from climdown.priors.prior import Prior
 from tests.commands import Shell
-from tests.factories import TAS, Floats
+from tests.factories import TAS, Floats, shared_data
 from tests.judging import LAT, LON, members_of, weather, write_case, write_coarse, write_members
 from tests.series import WINTER, Dates, daily, write_days
 
@@ -81,12 +82,19 @@ def test_distances_are_those_of_intervals(scene: Scene) -> None:
     assert distances("factor", below, scene) == pytest.approx((2.0, 1.0, 2.5))
     across = replace(PLAIN, value=-0.1, low=-0.5, high=0.2)
     assert distances("value", across, scene) == (0.1, 0.0, 0.5)
+
+
+def test_amounts_are_compared_by_their_ratio(scene: Scene) -> None:
     rain = replace(scene, amounts=True)
-    assert distances("scale", PLAIN, rain) == pytest.approx((1 / 3, 0.5 / 3, 0.5))
+    assert distances("scale", PLAIN, rain) is None
+    known = replace(PLAIN, ratio_low=0.6, ratio_high=0.8)
+    assert distances("scale", known, rain) == pytest.approx((1 / 3, 0.2, 0.4))
+    assert distances("scale", replace(known, reference=None), rain) is None
 
 
 def test_without_an_interval_nothing_is_certain(scene: Scene) -> None:
     few = replace(PLAIN, low=None, high=None, difference_low=None, difference_high=None)
+    few = replace(few, ratio_low=None, ratio_high=None)
     for compared in ("scale", "difference", "value", "share of scale", "factor"):
         assert distances(compared, few, scene) is None
     for rule in RULES:
@@ -132,7 +140,8 @@ def test_rain_scaled_by_four_fifths_is_called_a_bias(shell: Shell) -> None:
 
     write_output(members_of(truth, 3, spread=0.1), rain=True, change=drier)
     found = findings(shell, *WORDS)
-    assert {one["variable"] for one in found if one["level"] == "poor"} == {"pr"}
+    biased = [one["variable"] for one in found if "the mean is biased" in one["text"]]
+    assert biased == ["pr"]
     assert levels(found, "the mean is biased") == ["poor"]
 
 
@@ -224,3 +233,21 @@ def test_another_version_of_the_card_still_warns(shell: Shell, tiny_prior: Prior
     write_output(members_of(truth, 3), attributes=said)
     found = findings(shell, *WORDS)
     assert levels(found, "has not seen (the card of that name here is another version)") == ["poor"]
+
+
+@pytest.mark.data
+def test_days_of_its_training_are_said_in_red_of_a_bundled_prior(shell: Shell) -> None:
+    """Ten days of a winter that the card names, made by `climdown run` itself."""
+    folder = shared_data() / "iberia"
+    names = ("tas", "pr")
+    for name in names:
+        path = folder / f"{name}_day_E-OBS_025deg_19901201-19970228.nc"
+        with xr.open_dataset(path) as dataset:
+            dataset.sel(time=slice("1993-01-01", "1993-01-10")).to_netcdf(f"obs_{name}.nc")
+        assert shell("regrid", f"obs_{name}.nc", f"gcm_{name}.nc", "--grid", "1.25").code == 0
+    given = [f"gcm_{name}.nc" for name in names]
+    made = shell("run", *given, "out.nc", "--method", "cm", "--members", 2)
+    assert made.code == 0, made.err
+    words = [word for name in names for word in ("--reference", f"obs_{name}.nc")]
+    found = findings(shell, "evaluate", "out.nc", *words, "--paired")
+    assert levels(found, "10 of the 10 judged days lie in 1990-12-01/1996-02-29") == ["poor"]

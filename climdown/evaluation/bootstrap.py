@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from climdown import cf
 from climdown.arrays import AnyArray, Float64
-from climdown.evaluation.measure import Measure, unit_of
+from climdown.evaluation.measure import Measure, ratio, unit_of
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.scene import Scene
@@ -20,6 +20,8 @@ from climdown.evaluation.states import States
 FEWEST = 5
 # Resampled sums that are held at once: few, so that they stay in the processor's cache.
 _BYTES = 8 << 20
+# Columns of one product: so few that the processor's other cores, which are busy, are not asked.
+_COLUMNS = 512
 # Cells, evenly spread, from which the intervals of measures `by_cell` are made.
 _CELLS = 192
 # Kinds of measures that are given sums of the reference beside those of the output.
@@ -40,6 +42,7 @@ class Score:
         segments: that were resampled.
         difference_low, difference_high: of the interval of value - reference, the reference
             resampled, too; of pairs on the same days.
+        ratio_low, ratio_high: likewise of value / reference; None where that is not positive.
     """
 
     output: str
@@ -53,6 +56,8 @@ class Score:
     segments: int
     difference_low: float | None = None
     difference_high: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class _Drawn:
 
 
 Place = tuple[str, str, str]  # output, variable, measure
+_Values = tuple[Float64, Float64 | None]
+"""A measure of all resamples, shape (1 + drawn,), and the reference's own where it has one."""
 
 
 def judge(
@@ -107,19 +114,28 @@ def judge(
     units: dict[Place, str] = {}
     for output in plan.outputs:
         for variable, scene in _subjects(plan, output):
-            for one in measures:
-                if not _applies(one, plan, output, variable, scene):
-                    continue
-                found = _draw(plan, states, one, output, variable, scene, resamples, seed)
-                if found is not None:
-                    place = output, variable, one.name
-                    drawn[place], units[place] = found, unit_of(one, scene)
+            chosen = [one for one in measures if _applies(one, plan, output, variable, scene)]
+            found: dict[str, _Drawn] = {}
+            for alike in _of_the_same_sums(chosen):
+                found |= _draw(plan, states, alike, output, variable, scene, resamples, seed)
+            for one in (one for one in chosen if one.name in found):
+                place = output, variable, one.name
+                drawn[place], units[place] = found[one.name], unit_of(one, scene)
     positive = {one.name for one in measures if one.best == "low"}
     found_scores = [
         _score(place, one, units[place], positive=place[2] in positive)
         for place, one in drawn.items()
     ]
     return found_scores, list(_skills(plan, drawn, measures))
+
+
+def _of_the_same_sums(measures: Iterable[Measure]) -> Iterable[tuple[Measure, ...]]:
+    """Measures that are made of the same sums, which are drawn again once for all of them."""
+    alike: dict[tuple[object, ...], tuple[Measure, ...]] = {}
+    for one in measures:
+        key = one.kind, one.along, one.sums, one.by_cell
+        alike[key] = (*alike.get(key, ()), one)
+    return alike.values()
 
 
 def _applies(measure: Measure, plan: Plan, output: str, variable: str, scene: Scene) -> bool:
@@ -141,9 +157,10 @@ def _score(place: Place, drawn: _Drawn, units: str, *, positive: bool) -> Score:
         low = max(low, 0.0)
     own = drawn.reference
     apart = (None, None) if own is None else _interval(drawn.values - own)
+    times = (None, None) if own is None or not own[0] > 0 else _interval(ratio(drawn.values, own))
     reference = None if own is None or not np.isfinite(own[0]) else float(own[0])
     value = float(drawn.values[0])
-    return Score(*place, units, value, low, high, reference, drawn.segments, *apart)
+    return Score(*place, units, value, low, high, reference, drawn.segments, *apart, *times)
 
 
 def _skills(
@@ -168,31 +185,36 @@ def _skills(
 def _draw(
     plan: Plan,
     states: States,
-    measure: Measure,
+    measures: tuple[Measure, ...],
     output: str,
     variable: str,
     scene: Scene,
     resamples: int,
     seed: int,
-) -> _Drawn | None:
-    """None where sums are missing, or do not tell."""
-    ours = _sums(plan, states, measure, output, variable)
-    if any(name not in ours for name in measure.sums):
-        return None
-    against = measure.kind in ("against", "variables", "source")
+) -> dict[str, _Drawn]:
+    """Measures of the same sums by name; without those whose sums are missing, or do not tell."""
+    first = measures[0]
+    ours = _sums(plan, states, first, output, variable)
+    if any(name not in ours for name in first.sums):
+        return {}
+    against = first.kind in ("against", "variables", "source")
     theirs = {}
-    if against or (measure.kind == "input" and plan.paired):
-        theirs = _sums(plan, states, measure, REFERENCE, variable)
-    if any(name not in theirs for name in measure.sums):
+    if against or (first.kind == "input" and plan.paired):
+        theirs = _sums(plan, states, first, REFERENCE, variable)
+    if any(name not in theirs for name in first.sums):
         if against:
-            return None
+            return {}
         theirs = {}
-    segments = plan.segments[output].count(measure.along)
-    fewest = min(segments, plan.segments[REFERENCE].count(measure.along))
+    segments = plan.segments[output].count(first.along)
+    fewest = min(segments, plan.segments[REFERENCE].count(first.along))
     drawn = resamples if fewest >= FEWEST else 0
     with np.errstate(divide="ignore", invalid="ignore"):  # resamples may hold no day that counts
-        values, own = _resampled(plan, measure, scene, ours, theirs, drawn, seed)
-    return _Drawn(values, own, segments) if np.isfinite(values[0]) else None
+        found = _resampled(plan, measures, scene, ours, theirs, drawn, seed)
+    return {
+        one.name: _Drawn(values, own, segments)
+        for one, (values, own) in zip(measures, found, strict=True)
+        if np.isfinite(values[0])
+    }
 
 
 def _sums(
@@ -206,45 +228,56 @@ def _sums(
 
 def _resampled(
     plan: Plan,
-    measure: Measure,
+    measures: tuple[Measure, ...],
     scene: Scene,
     ours: Mapping[str, AnyArray],
     theirs: Mapping[str, AnyArray],
     drawn: int,
     seed: int,
-) -> tuple[Float64, Float64 | None]:
-    """The value, then those of the resamples; and the reference's own, of measures of sources."""
+) -> list[_Values]:
+    """Of each measure the value, then those of the resamples."""
     # Pairs are drawn together, periods of their own each by itself.
     weights = _weights(_length(ours), drawn, seed, salt=1)
     other = weights if plan.paired or not theirs else _weights(_length(theirs), drawn, seed, salt=2)
-    if not measure.by_cell:
-        return _values(measure, scene, (ours, weights), (theirs, other))
-    once, own = _values(measure, scene, (ours, weights[:1]), (theirs, other[:1]))
+    if not measures[0].by_cell:
+        return _values(measures, scene, (ours, weights), (theirs, other))
+    once = _values(measures, scene, (ours, weights[:1]), (theirs, other[:1]))
+    if not drawn:
+        return once
     few, (one, two) = _of_some_cells(scene, ours, theirs)
-    values, _ = _values(measure, few, (one, weights), (two, other))
-    # How much it varies is that of some cells, about the value of all.
-    return (once * values / values[:1] if values[0] > 0 else once + values - values[:1]), own
+    many = _values(measures, few, (one, weights), (two, other))
+    return [(_about(v, w), own) for (v, own), (w, _) in zip(once, many, strict=True)]
+
+
+def _about(value: Float64, values: Float64) -> Float64:
+    """How much it varies is that of some cells, about the value of all."""
+    return value * values / values[:1] if values[0] > 0 else value + values - values[:1]
 
 
 def _values(
-    measure: Measure,
+    measures: tuple[Measure, ...],
     scene: Scene,
     ours: tuple[Mapping[str, AnyArray], Float64],
     theirs: tuple[Mapping[str, AnyArray], Float64],
-) -> tuple[Float64, Float64 | None]:
-    """A measure of sums, each with its weights, shape (resamples,), and the reference's own."""
+) -> list[_Values]:
+    """Measures of sums, each sum with its weights, shape (resamples, segments)."""
     size = sum(x[0].size for sums, _ in (ours, theirs) for x in sums.values())
     at_once = max(1, _BYTES // (8 * max(size, 1)))
-    values, own = [], []
+    values: list[list[Float64]] = [[] for _ in measures]
+    own: list[list[Float64]] = [[] for _ in measures]
     for start in range(0, len(ours[1]), at_once):
         one, two = (_weighted(w[start : start + at_once], x) for x, w in (ours, theirs))
-        if measure.kind in _OF_BOTH:
-            values.append(measure.value(scene, one, two))
-            continue
-        values.append(measure.value(scene, one))
-        if two:
-            own.append(measure.value(scene, two))
-    return np.concatenate(values), np.concatenate(own) if own else None
+        for place, measure in enumerate(measures):
+            if measure.kind in _OF_BOTH:
+                values[place].append(measure.value(scene, one, two))
+                continue
+            values[place].append(measure.value(scene, one))
+            if two:
+                own[place].append(measure.value(scene, two))
+    return [
+        (np.concatenate(v), np.concatenate(o) if o else None)
+        for v, o in zip(values, own, strict=True)
+    ]
 
 
 def _of_some_cells(
@@ -270,8 +303,12 @@ def _weighted(weights: Float64, sums: Mapping[str, AnyArray]) -> dict[str, Float
     """Sums of weighted segments, shape (resamples, ...)."""
     found = {}
     for name, x in sums.items():
-        flat = weights @ x.reshape(len(x), -1).astype(np.float64, copy=False)
-        found[name] = np.asarray(flat.reshape(len(weights), *x.shape[1:]))
+        columns = x.reshape(len(x), -1)
+        flat = np.empty((len(weights), columns.shape[1]))
+        for start in range(0, columns.shape[1], _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            np.matmul(weights, columns[:, part].astype(np.float64, copy=False), out=flat[:, part])
+        found[name] = flat.reshape(len(weights), *x.shape[1:])
     return found
 
 

@@ -18,6 +18,7 @@ class Finding:
         variable: or several, joined by "+"; empty where it concerns all.
         text: for people.
         rule: that it was found by, for people.
+        measure: whose score it reads; empty where it reads none.
     """
 
     output: str
@@ -25,3 +26,4 @@ class Finding:
     level: Level
     text: str
     rule: str
+    measure: str = ""

@@ -38,6 +38,7 @@ class Rule:
         aspect: what it is about, to follow "whether".
         words: for each level; {value} and {reference} are the numbers with units.
         members: the fewest that it needs.
+        why: the borders are where they are.
     """
 
     measure: str
@@ -47,13 +48,15 @@ class Rule:
     aspect: str
     words: dict[Literal["good", "fair", "poor"], str]
     members: int = 1
+    why: str = ""
 
     def describe(self) -> str:
         """The rule, for people."""
+        why = f"; {self.why}" if self.why else ""
         return (
             f"{self.measure}, its distance {WORDS[self.compared]}: green if its interval of 95 % "
             f"lies within {self.good:g}, red if all of it lies beyond {self.fair:g}, grey if it "
-            "reaches from one to the other, else amber"
+            f"reaches from one to the other, else amber{why}"
         )
 
     def level(self, score: Score, scene: Scene) -> Level:
@@ -104,15 +107,23 @@ def _numbers(compared: Compared, score: Score, scene: Scene) -> Interval | None:
 
 
 def _apart(compared: Compared, score: Score, scene: Scene) -> Interval | None:
-    low, high = score.difference_low, score.difference_high
-    if score.value is None or score.reference is None or low is None or high is None:
+    if score.value is None or score.reference is None:
         return None
-    unit = 1.0
-    if compared == "scale":
-        unit = abs(score.reference) if scene.amounts else scene.deviation
-    if not unit > 0:
+    if compared == "scale" and scene.amounts:
+        return _share_apart(score)
+    low, high = score.difference_low, score.difference_high
+    unit = scene.deviation if compared == "scale" else 1.0
+    if low is None or high is None or not unit > 0:
         return None
     return (score.value - score.reference) / unit, low / unit, high / unit
+
+
+def _share_apart(score: Score) -> Interval | None:
+    """By the ratio, in which wet weeks, that output and reference share, cancel."""
+    if score.value is None or score.ratio_low is None or score.ratio_high is None:
+        return None
+    assert score.reference is not None
+    return score.value / score.reference - 1.0, score.ratio_low - 1.0, score.ratio_high - 1.0
 
 
 RULES: tuple[Rule, ...] = (
@@ -168,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         "spread_skill",
         "factor",
         1.25,
-        2.0,
+        1.7,
         "its members spread as much as they err",
         {
             "good": "its members spread as much as they err: ratio {value}",
@@ -176,6 +187,7 @@ RULES: tuple[Rule, ...] = (
             "poor": "its spread says nothing of its errors: ratio {value}",
         },
         members=2,
+        why="members that spread half or twice as much as they should are red",
     ),
     Rule(
         "outliers",

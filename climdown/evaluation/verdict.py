@@ -62,7 +62,7 @@ def _of_skill(skill: Skill) -> Finding:
         "unknown": f"whether it is closer to what happened than {skill.baseline} cannot be told: "
         f"its CRPS is {better}, and {_interval(skill)}",
     }
-    return Finding(skill.output, skill.variable, level, texts[level], _SKILL_RULE)
+    return Finding(skill.output, skill.variable, level, texts[level], _SKILL_RULE, _SKILL)
 
 
 def _interval(skill: Skill) -> str:
@@ -77,9 +77,9 @@ def _of_score(plan: Plan, score: Score) -> Iterator[Finding]:
     for rule in RULES:
         if rule.measure == score.measure and members >= rule.members:
             level = rule.level(score, scene)
-            yield Finding(
-                score.output, score.variable, level, _text(rule, level, score), rule.describe()
-            )
+            text = _text(rule, level, score)
+            place = score.output, score.variable
+            yield Finding(*place, level, text, rule.describe(), rule.measure)
 
 
 def _text(rule: Rule, level: Level, score: Score) -> str:
