@@ -116,6 +116,11 @@ class Drawn:
     evaluations: int | None
 
     @property
+    def axis(self) -> cf.TimeAxis:
+        """All days of the files."""
+        return cf.time_axis(self.dates, units="days since 1900-01-01")
+
+    @property
     def written(self) -> Written:
         """The files and their cost."""
         return Written(self.files, self.seconds, self.evaluations)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from climdown.evaluation.evaluate import evaluate
-from climdown.evaluation.request import Request
+from climdown.evaluation.request import INTERPOLATED, Request
 
 Row = dict[str, float | str | None]
 
@@ -43,7 +43,7 @@ def judged(
     *,
     given: Sequence[Path] = (),
     pairing: Literal["paired", "unpaired"] = "paired",
-    variables: tuple[str, ...] = (),
+    interpolated: str | None = None,
 ) -> list[Row]:
     """A row for each variable and output, in this order: every measure, and the cost.
 
@@ -51,7 +51,7 @@ def judged(
         outputs: by label.
         given: what they were made from.
         pairing: whether days are compared with the same days.
-        variables: to judge; by default all.
+        interpolated: label of a row of the input itself, interpolated; by default there is none.
 
     Raises:
         ConfigError, InputError, GridError: files that cannot be compared.
@@ -63,9 +63,10 @@ def judged(
         reference=(str(reference),),
         input=tuple(map(str, given)),
         pairing=pairing,
-        variables=variables,
         resamples=0,
     )
+    if interpolated is not None:
+        labels[INTERPOLATED] = interpolated
     with tempfile.TemporaryDirectory() as folder:
         found = evaluate(request, Path(folder) / "sums")
     assert found is not None, "there are no other shards"
@@ -80,6 +81,6 @@ def judged(
             if score.reference is not None:
                 row[f"{score.measure}_observed"] = score.reference
     for (_, name), row in rows.items():
-        one = outputs[labels[name]]
-        row |= {"evaluations": one.evaluations, "seconds": one.seconds}
+        if (one := outputs.get(labels[name])) is not None:
+            row |= {"evaluations": one.evaluations, "seconds": one.seconds}
     return list(rows.values())
