@@ -33,7 +33,6 @@ from benchmarks import running
 from climdown import cf, regrid, stream
 from climdown.arrays import Floats, Index
 from climdown.config import RunConfig, load_config
-from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
 from climdown.methods.registry import methods
 from climdown.metrics import scores
@@ -185,6 +184,19 @@ def compare(
 def consecutive(axis: cf.TimeAxis) -> Index:
     """The first of each pair of consecutive steps."""
     return np.flatnonzero(np.diff(cf.step_numbers(axis.dates, axis.step_days)) == 1)
+
+
+def fine_detail(fields: Floats, fine: Grid, coarse: Grid) -> Floats:
+    """Fields minus their coarse means, which are interpolated bilinearly to the fine grid.
+
+    Args:
+        fields: on the fine grid, shape (..., ny, nx), NaN where missing.
+
+    Returns:
+        shape as given; NaN where a field is missing, or all coarse cells around.
+    """
+    means = regrid.weights(fine, coarse, "conservative").apply(fields)
+    return fields - regrid.weights(coarse, fine, "bilinear").apply(means)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ import numpy as np
 from netCDF4 import Dataset
 from torch import Tensor
 
+from benchmarks.judging import Written
 from climdown import cf
 from climdown.arrays import Dates, Floats
-from climdown.config import RunConfig
+from climdown.config import RunConfig, VariableConfig
 from climdown.errors import ConfigError
 from climdown.grid import Grid
 from climdown.inputs.onto import onto
@@ -100,14 +101,13 @@ class Drawn:
     """What a method made of an input.
 
     Attributes:
-        members: by variable, in the prior's units, shape (time, member, ny, nx).
+        files: with the members, one for each stretch.
         guide: what guided them, on `grid`, NaN where nothing did, shape (time, cy, cx).
         raw: the input before any adjustment, on all cells of `grid`.
-        seconds: per field, once the network is loaded and the bias adjusted.
-        evaluations: of the network, per field; None for methods without steps.
+        seconds, evaluations: see `Written`.
     """
 
-    members: dict[str, Floats]
+    files: tuple[Path, ...]
     guide: dict[str, Floats]
     raw: dict[str, Floats]
     grid: Grid
@@ -115,50 +115,76 @@ class Drawn:
     seconds: float
     evaluations: int | None
 
+    @property
+    def axis(self) -> cf.TimeAxis:
+        """All days of the files."""
+        return cf.time_axis(self.dates, units="days since 1900-01-01")
+
+    @property
+    def written(self) -> Written:
+        """The files and their cost."""
+        return Written(self.files, self.seconds, self.evaluations)
+
+    def members(self, variable: VariableConfig) -> Floats:
+        """Its values in all files, in these units, shape (time, member, ny, nx)."""
+        parts = []
+        for path in self.files:
+            with Dataset(path) as file:
+                stored = np.ma.filled(file[variable.name][:].astype(np.float32), np.nan)
+                units = file[variable.name].units
+            parts.append(cf.convert_units(stored, units, variable.units).astype(np.float32))
+        return np.concatenate(parts)
+
 
 def draw_all(
     methods: Sequence[Competitor],
     priors: Mapping[str, Prior],
     inputs: Sequence[Path],
     entries: Mapping[str, Any],
+    folder: Path,
     periods: Sequence[str | None] = (None,),
 ) -> dict[str, Drawn]:
     """What the methods make of an input; one that cannot run on it is reported and left out.
 
     Args:
+        folder: of their outputs.
         priors: by kind; methods of other kinds are left out.
         entries: of `RunConfig`, but for the method's own.
     """
     drawn = {}
-    for method in methods:
+    for place, method in enumerate(methods):
         prior = method.prior(priors)
         if prior is None:
             continue
         try:
-            drawn[method.label] = draw(prior, inputs, method.configure(entries), periods)
+            config = method.configure(entries)
+            drawn[method.label] = draw(prior, inputs, config, folder / str(place), periods)
         except ConfigError as error:
             print(f"\n{method.label}: left out, {error}")
     return drawn
 
 
 def draw(
-    prior: Prior, inputs: Sequence[Path], config: RunConfig, periods: Sequence[str | None] = (None,)
+    prior: Prior,
+    inputs: Sequence[Path],
+    config: RunConfig,
+    folder: Path,
+    periods: Sequence[str | None] = (None,),
 ) -> Drawn:
     """Run the pipeline on stretches of an input; all of it takes part in a bias adjustment."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if len(periods) > 1:
-            full_plan = make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
-            # A choice that the input decides is that of all of it.
-            names = {option.name for option in options_of(full_plan.method.Options)}
-            decided = {name: value for name, value in full_plan.decided.items() if name in names}
-            config = replace(config, options={**config.options, **decided})
-        return _joined(
-            [
-                _stretch(prior, inputs, replace(config, period=period), folder / f"{i}.nc")
-                for i, period in enumerate(periods)
-            ]
-        )
+    folder.mkdir(parents=True)
+    if len(periods) > 1:
+        full_plan = make_plan(inputs, folder / "whole.nc", prior=prior, config=config)
+        # A choice that the input decides is that of all of it.
+        names = {option.name for option in options_of(full_plan.method.Options)}
+        decided = {name: value for name, value in full_plan.decided.items() if name in names}
+        config = replace(config, options={**config.options, **decided})
+    return _joined(
+        [
+            _stretch(prior, inputs, replace(config, period=period), folder / f"{i}.nc")
+            for i, period in enumerate(periods)
+        ]
+    )
 
 
 def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Path) -> Drawn:
@@ -173,14 +199,8 @@ def _stretch(prior: Prior, inputs: Sequence[Path], config: RunConfig, output: Pa
     raw: dict[str, Floats] = {
         n: onto(plan.fields[n], plan.filter_grid).read(slice(0, len(plan.time))) for n in names
     }
-    members = {}
-    with Dataset(output) as file:
-        for variable in plan.variables:
-            stored = np.ma.filled(file[variable.name][:].astype(np.float32), np.nan)
-            units = file[variable.name].units, variable.units
-            members[variable.name] = cf.convert_units(stored, *units).astype(np.float32)
     return Drawn(
-        members=members,
+        files=(output,),
         guide=guide,
         raw=raw,
         grid=plan.filter_grid,
@@ -206,7 +226,7 @@ def _joined(parts: Sequence[Drawn]) -> Drawn:
 
     return replace(
         parts[0],
-        members=along_time("members"),
+        files=tuple(path for part in parts for path in part.files),
         guide=along_time("guide"),
         raw=along_time("raw"),
         dates=[date for part in parts for date in part.dates],

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,12 @@ import numpy as np
 
 from benchmarks import competitors, paired, running
 from benchmarks.competitors import Competitor, Drawn
+from benchmarks.judging import COST, PAIRED, Row, Written, judged
 from climdown import cf, regrid
 from climdown.arrays import Floats, Mask
 from climdown.config import VariableConfig, load_config
 from climdown.errors import InputError
-from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
 from climdown.grid import Grid
-from climdown.metrics.scores import mean_absolute_error
 from climdown.priors.prior import Prior
 from climdown.priors.store import load_prior
 
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, lis
             f"{experiment.name}, {options.members} members; NCEP-R1 daily means against "
             f"ERA-Interim at 12 UTC; bias known from {experiment.reference_period}",
             results[experiment.name],
-            ("variable", "input", "input_mae", "method", *PAIRED, "evaluations", "seconds"),
+            ("variable", "input", "input_mae", "method", *PAIRED, *COST),
         )
     return results
 
@@ -114,16 +114,18 @@ def judge(
 ) -> list[Row]:
     """Rows by variable, input and method."""
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        files = prepare(experiment, options, Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = prepare(experiment, options, folder)
         periods = competitors.stretches(files.axis, None, options.days)
-        for setting in SETTINGS:
+        for place, setting in enumerate(SETTINGS):
             config = settings(setting, experiment, options, files)
             source = files.sources["own" if setting == "own" else "input"]
             priors = {"diffusion": files.prior}
-            drawn = competitors.draw_all(methods, priors, [source], config, periods)
+            here = folder / str(place)
+            drawn = competitors.draw_all(methods, priors, [source], config, here, periods)
             if drawn:
-                rows += score(files, options.data, setting, drawn)
+                rows += score(files, options.data, setting, drawn, here)
     return sorted(rows, key=lambda row: str(row["variable"]))
 
 
@@ -210,29 +212,25 @@ def truth_of(variable: VariableConfig, data: Path, dates: list[Any]) -> Floats:
     return paired.read_days(field, np.array([place[d.year, d.month, d.day] for d in dates]))
 
 
-def score(files: Files, data: Path, setting: str, drawn: dict[str, Drawn]) -> list[Row]:
-    """Rows of an input: its interpolation, and the methods."""
-    fine, rows = files.prior.card.grid, []
-    first = next(iter(drawn.values()))
+def score(
+    files: Files, data: Path, setting: str, drawn: Mapping[str, Drawn], folder: Path
+) -> list[Row]:
+    """Rows of an input: the methods by variable, and how far the input itself is from the truth."""
+    fine, first = files.prior.card.grid, next(iter(drawn.values()))
+    truth, means, guide = {}, {}, {}
     for v in files.variables:
-        truth = truth_of(v, data, first.dates)
-        mean = running.climatology(v.name, [files.prior])
-        guide = first.guide[v.name]
-        forecasts = {
-            "bilinear": single(running.bilinear(guide, first.grid, fine)),
-            "delta": single(running.delta(v, guide, first.grid, fine, mean)),
-        }
-        for method, one in drawn.items():
-            forecasts[method] = Forecast(one.members[v.name], one.seconds, one.evaluations)
-        # How far the input itself is from the truth, on its own cells.
-        coarse = running.coarsened(truth, fine, first.grid)
-        share = running.coarsened(files.covered[v.name].astype(np.float64), fine, first.grid)
-        weights = first.grid.areas * (share > 1.0 - 1e-6)
-        input_error: Row = {
-            "input": setting,
-            "input_mae": mean_absolute_error(guide, coarse, weights),
-        }
-        label = f"{v.name} ({v.units})"
-        scored = paired_rows(label, truth, forecasts, fine.areas, mean, files.covered[v.name])
-        rows += [row | input_error for row in scored]
-    return rows
+        covered = files.covered[v.name]
+        values = truth_of(v, data, first.dates)
+        share = running.coarsened(covered.astype(np.float64), fine, first.grid)
+        truth[v.name] = np.where(covered, values, np.nan)
+        means[v.name] = running.coarsened(values, fine, first.grid)
+        guide[v.name] = np.where(share > 1.0 - 1e-6, first.guide[v.name], np.nan)
+    paths = [folder / f"{name}.nc" for name in ("truth", "means", "guide")]
+    for path, grid, fields in zip(
+        paths, (fine, first.grid, first.grid), (truth, means, guide), strict=True
+    ):
+        running.write_fields(path, grid, first.axis, files.variables, fields, {})
+    outputs = {label: one.written for label, one in drawn.items()}
+    rows = judged(outputs, paths[0], given=[paths[2]])
+    own = {row["variable"]: row["mae"] for row in judged({"input": Written((paths[2],))}, paths[1])}
+    return [{"input": setting, "input_mae": own[row["variable"]]} | row for row in rows]

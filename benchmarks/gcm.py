@@ -17,6 +17,7 @@ weather of so few winters allows.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,10 @@ import numpy as np
 
 from benchmarks import competitors, paired, running
 from benchmarks.competitors import Competitor, Drawn
+from benchmarks.judging import COST, SPECTRAL, Row, Written, judged
 from climdown import cf
 from climdown.arrays import Floats, Mask
 from climdown.config import PriorConfig, VariableConfig, load_config
-from climdown.evaluation.paired import SPECTRAL, Forecast, Row, single, spectral
 from climdown.grid import Grid
 from climdown.metrics import cells, scores
 from climdown.priors.prior import Prior
@@ -46,10 +47,11 @@ REFERENCE_PERIOD = "1982-12-01/1994-02-28"
 # A cell is judged where so many of the observed days have a value.
 _OBSERVED = 0.9
 
+RAW = "raw input, interpolated"
 CLIMATE = (
     *("mean_error", "mean_vs_raw_%", "p95_error", "p95_vs_raw_%", "p99_error", "p99_vs_raw_%"),
-    *("wet_days", "wet_days_observed", "wet_days_error", *SPECTRAL),
-    *("corr_guide", "corr_raw", "evaluations", "seconds"),
+    *("wet_share", "wet_share_observed", "wet_day_frequency_error", *SPECTRAL),
+    *("coarse_correlation", "raw_correlation", *COST),
 )
 CHANGE = (
     *("raw", "guide", "members", "members_vs_guide_%", "members_vs_raw_%"),
@@ -62,11 +64,13 @@ class Observed:
     """Observed winters by variable, and which days of them are judged.
 
     Attributes:
+        grid: of the fields.
         fields: all days, by variable, shape (time, ny, nx).
         judged, fitted: days that are judged, and those that the adjustment knows.
     """
 
     label: str
+    grid: Grid
     fields: Mapping[str, Floats]
     judged: Mask
     fitted: Mask
@@ -79,45 +83,100 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, Any
     axis, fields = observations(config, options.data)
     trained, late = running.inside(axis, config.data.train), after(axis, REFERENCE_PERIOD)
     early = running.inside(axis, REFERENCE_PERIOD)
+    fine = priors["diffusion"].card.grid
     plans = {
         "prior": [
-            Observed("held out", fields, ~trained, trained),
-            Observed("in sample", fields, trained, trained),
+            Observed("held out", fine, fields, ~trained, trained),
+            Observed("in sample", fine, fields, trained, trained),
         ],
-        "files": [Observed("held out of the adjustment", fields, late, early)],
+        "files": [Observed("held out of the adjustment", fine, fields, late, early)],
     }
+    with tempfile.TemporaryDirectory() as name:
+        return _tables(options, methods, priors, config, axis, plans, Path(name))
+
+
+def _tables(
+    options: argparse.Namespace,
+    methods: list[Competitor],
+    priors: Mapping[str, Prior],
+    config: PriorConfig,
+    axis: cf.TimeAxis,
+    plans: Mapping[str, list[Observed]],
+    folder: Path,
+) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    for adjustment, judged in plans.items():
+    early = running.inside(axis, REFERENCE_PERIOD)
+    for adjustment, winters in plans.items():
         if adjustment == "files" and not early.any():
             print(f"\nadjustment 'files': left out, no observed day lies in {REFERENCE_PERIOD}")
             continue
-        historical = downscale(adjustment, HISTORICAL, options, methods, priors)
+        here = folder / adjustment
+        historical = downscale(adjustment, HISTORICAL, options, methods, priors, here / "past")
         if not historical:
             continue
-        for observed in judged:
+        for place, observed in enumerate(winters):
             if not observed.judged.any():
                 continue
             title = f"gcm, bias from {adjustment}, {observed.label}"
-            results[title] = climate_table(
-                title, config, observed, historical, priors, options.members
-            )
+            files = write_winters(here / f"winters {place}", config, observed, axis, historical)
+            results[title] = climate_table(title, observed, historical, files, options.members)
         if adjustment == "prior":
-            future = downscale(adjustment, SCENARIO, options, methods, priors)
+            future = downscale(adjustment, SCENARIO, options, methods, priors, here / "future")
             results["change"] = change_table(config, historical, future, priors)
             results |= speeds(historical)
     return results
 
 
-def climate_table(
-    title: str,
+@dataclass(frozen=True)
+class Winters:
+    """Files of a table: the winters judged, those fitted unless judged, and the input.
+
+    Attributes:
+        guide, raw: the input where it guides, adjusted and as it is.
+    """
+
+    judged: Path
+    fitted: Path | None
+    guide: Path
+    raw: Path
+
+
+def write_winters(
+    folder: Path,
     config: PriorConfig,
     observed: Observed,
+    axis: cf.TimeAxis,
     drawn: Mapping[str, Drawn],
-    priors: Mapping[str, Prior],
-    members: int,
+) -> Winters:
+    """Write what the methods are judged by."""
+    folder.mkdir(parents=True)
+    variables, first = config.data.variables, next(iter(drawn.values()))
+
+    def write_days(name: str, days: Mask) -> Path:
+        chosen = cf.time_axis(list(axis.dates[days]), units="days since 1900-01-01")
+        values = {n: fields[days] for n, fields in observed.fields.items()}
+        running.write_fields(folder / name, observed.grid, chosen, variables, values, {})
+        return folder / name
+
+    def write_input(name: str, values: Mapping[str, Floats]) -> Path:
+        known = {n: np.where(np.isfinite(first.guide[n]), x, np.nan) for n, x in values.items()}
+        running.write_fields(folder / name, first.grid, first.axis, variables, known, {})
+        return folder / name
+
+    overlap = (observed.judged & observed.fitted).any()
+    return Winters(
+        judged=write_days("judged.nc", observed.judged),
+        fitted=None if overlap else write_days("fitted.nc", observed.fitted),
+        guide=write_input("guide.nc", first.guide),
+        raw=write_input("raw.nc", first.raw),
+    )
+
+
+def climate_table(
+    title: str, observed: Observed, drawn: Mapping[str, Drawn], files: Winters, members: int
 ) -> list[Row]:
     """Rows of the climate of a period, printed."""
-    rows = [row for v in config.data.variables for row in climate(v, observed, drawn, priors)]
+    rows = climate(drawn, files)
     first = next(iter(drawn.values()))
     running.print_table(
         f"{title}: {int(observed.judged.sum())} observed days, {len(first.dates)} days of the "
@@ -172,6 +231,7 @@ def downscale(
     options: argparse.Namespace,
     methods: list[Competitor],
     priors: Mapping[str, Prior],
+    folder: Path,
 ) -> dict[str, Drawn]:
     """What each method makes of the model, its bias adjusted."""
     names = [v.name for v in priors["diffusion"].card.variables]
@@ -186,97 +246,36 @@ def downscale(
     inputs = [options.data / pattern.format(name=name) for name in names]
     wanted = cf.Quantity("tas", ("air_temperature",), ("tas",), "K")
     periods = competitors.stretches(cf.open_field(inputs, wanted).time, None, options.days)
-    return competitors.draw_all(methods, priors, inputs, settings, periods)
+    return competitors.draw_all(methods, priors, inputs, settings, folder, periods)
 
 
-def climate(
-    variable: VariableConfig,
-    observed: Observed,
-    drawn: Mapping[str, Drawn],
-    priors: Mapping[str, Prior],
-) -> list[Row]:
-    """Rows of a variable: the raw input, the adjusted one, the methods, and the floor."""
-    prior, name = priors["diffusion"], variable.name
-    fine, first = prior.card.grid, next(iter(drawn.values()))
-    mean = running.climatology(name, list(priors.values()))
-    truth = observed.fields[name][observed.judged]
-    forecasts = {
-        "raw bilinear": single(running.bilinear(first.raw[name], first.grid, fine)),
-        "bilinear": single(running.bilinear(first.guide[name], first.grid, fine)),
-        "delta": single(running.delta(variable, first.guide[name], first.grid, fine, mean)),
-    }
-    for method, one in drawn.items():
-        forecasts[method] = Forecast(one.members[name], one.seconds, one.evaluations)
-    valid = np.isfinite(truth).mean(axis=0) >= _OBSERVED
-    for forecast in forecasts.values():
-        valid &= np.isfinite(forecast.values).all(axis=(0, 1))
-    if not (observed.judged & observed.fitted).any():
-        forecasts["observed"] = single(observed.fields[name][observed.fitted])
-    wet = 1.0 if variable.transform == "log" else None
+def climate(drawn: Mapping[str, Drawn], files: Winters) -> list[Row]:
+    """Rows of all variables: the raw input, the methods, and the floor."""
+    outputs = {label: one.written for label, one in drawn.items()}
+    against_raw = judged(
+        outputs, files.judged, given=[files.raw], pairing="unpaired", interpolated=RAW
+    )
+    against_guide = judged(outputs, files.judged, given=[files.guide], pairing="unpaired")
+    guided = {(row["variable"], row["method"]): row for row in against_guide}
     rows: list[Row] = []
-    for method, forecast in forecasts.items():
-        row: Row = {"variable": f"{name} ({variable.units})", "method": method}
-        row |= climate_scores(forecast.values, truth, fine.areas, valid, mean, wet=wet)
-        if method != "observed":
-            row |= correlations(forecast.values, drawn.get(method, first), name, fine, valid)
-        rows.append(row | {"evaluations": forecast.evaluations, "seconds": forecast.seconds})
+    for row in against_raw:
+        ours = guided.get((row["variable"], row["method"]), row)
+        rows.append({**ours, "raw_correlation": row.get("coarse_correlation")})
+    if files.fitted is not None:
+        fitted = {"observed": Written((files.fitted,))}
+        rows += judged(fitted, files.judged, pairing="unpaired")
     _compare_with_raw(rows)
-    return rows
+    return sorted(rows, key=lambda row: str(row["variable"]), reverse=True)
 
 
 def _compare_with_raw(rows: list[Row]) -> None:
-    """Add to each row by how many percent its errors differ from those of the first row."""
-    for row in rows[1:]:
+    """Add to each row by how many percent its errors differ from those of the raw input."""
+    raw = {row["variable"]: row for row in rows if row["method"] == RAW}
+    for row in (row for row in rows if row["method"] != RAW):
         for measure in ("mean", "p95", "p99"):
-            ours, raw = row[f"{measure}_error"], rows[0][f"{measure}_error"]
-            row[f"{measure}_vs_raw_%"] = 100.0 * (float(str(ours)) / float(str(raw)) - 1.0)
-
-
-def climate_scores(
-    ensemble: Floats,
-    truth: Floats,
-    areas: Floats,
-    valid: Mask,
-    climatology: Floats,
-    *,
-    wet: float | None,
-) -> Row:
-    """Errors of each cell's statistics over days, all members as one sample, and of spectra.
-
-    Args:
-        ensemble, truth: shapes (n, member, ny, nx) and (m, ny, nx), of any days.
-        valid: cells to judge.
-        wet: least precipitation of a wet day, or None where there are none.
-    """
-    target = np.where(valid, truth, np.nan)
-    pooled = np.where(valid, ensemble.reshape(-1, *ensemble.shape[2:]), np.nan)
-    row: Row = {
-        "mean_error": scores.mean_absolute_error(
-            cells.mean_by_cell(pooled), cells.mean_by_cell(target), areas
-        )
-    }
-    for name, quantile in (("p95_error", 0.95), ("p99_error", 0.99)):
-        ours, theirs = (cells.quantile_by_cell(x, quantile) for x in (pooled, target))
-        row[name] = scores.mean_absolute_error(ours, theirs, areas)
-    if wet is not None:
-        ours, theirs = (cells.wet_day_frequency(x, wet) for x in (pooled, target))
-        row["wet_days"] = scores.weighted_mean(ours, areas)
-        row["wet_days_observed"] = scores.weighted_mean(theirs, areas)
-        row["wet_days_error"] = scores.mean_absolute_error(ours, theirs, areas)
-    complete = np.isfinite(target).any(axis=(1, 2))
-    days = np.isfinite(np.where(valid, ensemble, np.nan)).any(axis=(1, 2, 3))
-    return row | spectral(ensemble[days], target[complete], valid, climatology)
-
-
-def correlations(ensemble: Floats, drawn: Drawn, name: str, fine: Grid, valid: Mask) -> Row:
-    """With what guided, and with the raw input, after averaging over the coarse cells."""
-    ours = running.coarsened(np.where(valid, ensemble, np.nan), fine, drawn.grid)
-    guide, areas = drawn.guide[name], drawn.grid.areas
-    raw = np.where(np.isfinite(guide), drawn.raw[name], np.nan)
-    return {
-        "corr_guide": scores.coarse_correlation(ours, guide, areas),
-        "corr_raw": scores.coarse_correlation(ours, raw, areas),
-    }
+            ours, theirs = (x.get(f"{measure}_error") for x in (row, raw[row["variable"]]))
+            if isinstance(ours, float) and isinstance(theirs, float):
+                row[f"{measure}_vs_raw_%"] = 100.0 * (ours / theirs - 1.0)
 
 
 def changes(
@@ -299,7 +298,7 @@ def changes(
         raws = [np.where(valid, one.raw[name], np.nan) for one in pair]
         members = []
         for one in pair:
-            values = running.coarsened(one.members[name], fine, one.grid)
+            values = running.coarsened(one.members(variable), fine, one.grid)
             members.append(np.where(valid, values.reshape(-1, *before.grid.shape), np.nan))
         row: Row = {"variable": f"{name} ({variable.units})", "method": method}
         rows.append(row | change_scores(members, guides, raws, before.grid.areas, ratio=ratio))

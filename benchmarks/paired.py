@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from benchmarks import competitors, running
 from benchmarks.competitors import Competitor
+from benchmarks.judging import COST, PAIRED, Row, Written, judged
 from climdown import cf
 from climdown.arrays import Floats, Index, Mask
 from climdown.config import PriorConfig, VariableConfig, load_config
-from climdown.evaluation.paired import PAIRED, Forecast, Row, paired_rows, single
 from climdown.grid import Grid
 from climdown.priors.store import load_prior
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, lis
         running.print_table(
             f"{case.name}, {options.members} members, {dates}",
             results[case.name],
-            ("variable", "method", *PAIRED, "evaluations", "seconds"),
+            ("variable", "method", *PAIRED, *COST),
         )
     return results
 
@@ -64,57 +64,42 @@ def run(options: argparse.Namespace, methods: list[Competitor]) -> dict[str, lis
 def judge(
     case: Case, options: argparse.Namespace, methods: list[Competitor]
 ) -> tuple[str, list[Row]]:
-    """The days, and rows of baselines and methods by variable."""
+    """The days, and rows of the methods by variable."""
     config = case.config(options.examples)
     variables = config.data.variables
     priors = {kind: load_prior(name) for kind, name in case.priors.items()}
-    prior = next(iter(priors.values()))
-    fine, coarse_grid = prior.card.grid, prior.card.grid.coarsen(case.factor)
+    fine = next(iter(priors.values())).card.grid
     axis, truth = truth_days(config, options.data, options.period, options.days)
-    coarse = {n: running.coarsened(values, fine, coarse_grid) for n, values in truth.items()}
-    means = {v.name: running.climatology(v.name, list(priors.values())) for v in variables}
-    # The scoreboard's own baselines give way to those of `climdown run`.
-    named = {method.settings["method"] for method in methods}
-    forecasts = {
-        v.name: _baselines(v, coarse[v.name], coarse_grid, fine, means[v.name], named)
-        for v in variables
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "coarse.nc"
-        running.write_fields(source, coarse_grid, axis, variables, coarse, {})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, target = write_case(folder, axis, variables, truth, fine, case.factor)
         # The input is the truth averaged: it has no bias.
         entries = {"filter_scale": "native", "members": options.members, "bias": "none"}
-        drawn = competitors.draw_all(methods, priors, [source], entries)
-    for label, one in drawn.items():
-        for name, values in one.members.items():
-            forecasts[name][label] = Forecast(values, one.seconds, one.evaluations)
-    if options.supervised:
-        for name, forecast in read_supervised(options.supervised, case, variables, axis).items():
-            forecasts[name]["supervised"] = forecast
-    inside = _inside(fine, coarse_grid, case.factor)
-    rows: list[Row] = []
-    for v in variables:
-        label = f"{v.name} ({v.units})"
-        mean = means[v.name]
-        rows += paired_rows(label, truth[v.name], forecasts[v.name], fine.areas, mean, inside)
+        drawn = competitors.draw_all(methods, priors, [source], entries, folder / "drawn")
+        outputs = {label: one.written for label, one in drawn.items()}
+        if options.supervised:
+            outputs |= supervised_output(options.supervised, case, variables, axis)
+        rows = judged(outputs, target, given=[source])
     return f"{axis.describe()}, {_trained(axis, config.data.train)}", rows
 
 
-def _baselines(
-    variable: VariableConfig,
-    values: Floats,
-    coarse: Grid,
+def write_case(
+    folder: Path,
+    axis: cf.TimeAxis,
+    variables: tuple[VariableConfig, ...],
+    truth: Mapping[str, Floats],
     fine: Grid,
-    mean: Floats,
-    without: Collection[str],
-) -> dict[str, Forecast]:
-    """Interpolation and the delta method, but for those that are named."""
-    baselines = {}
-    if "bilinear" not in without:
-        baselines["bilinear"] = single(running.bilinear(values, coarse, fine))
-    if "delta" not in without:
-        baselines["delta"] = single(running.delta(variable, values, coarse, fine, mean))
-    return baselines
+    factor: int,
+) -> tuple[Path, Path]:
+    """Write the input and the truth to judge by, which has the cells that the input covers."""
+    grid = fine.coarsen(factor)
+    inside = _inside(fine, grid, factor)
+    source, target = folder / "coarse.nc", folder / "truth.nc"
+    means = {name: running.coarsened(values, fine, grid) for name, values in truth.items()}
+    running.write_fields(source, grid, axis, variables, means, {})
+    known = {name: np.where(inside, values, np.nan) for name, values in truth.items()}
+    running.write_fields(target, fine, axis, variables, known, {})
+    return source, target
 
 
 def _inside(fine: Grid, coarse: Grid, factor: int) -> Mask:
@@ -151,10 +136,10 @@ def supervised_file(folder: Path, case: str) -> Path:
     return folder / f"{case}.nc"
 
 
-def read_supervised(
+def supervised_output(
     folder: Path, case: Case, variables: tuple[VariableConfig, ...], axis: cf.TimeAxis
-) -> dict[str, Forecast]:
-    """The supervised network's fields of some days; a case without them has no such row.
+) -> dict[str, Written]:
+    """The supervised network's file; a case without one has no such row.
 
     Raises:
         ValueError: it was not run on one of the days.
@@ -162,15 +147,12 @@ def read_supervised(
     path = supervised_file(folder, case.name)
     if not path.exists():
         return {}
-    forecasts = {}
-    for v in variables:
-        wanted = cf.Quantity(v.name, (running.written_name(v),), v.names, v.units, v.level)
-        field = cf.open_field([path], wanted)
-        place = {(d.year, d.month, d.day): i for i, d in enumerate(field.time.dates)}
-        days = [(d.year, d.month, d.day) for d in axis.dates]
-        if missing := [day for day in days if day not in place]:
-            raise ValueError(f"{path} lacks {missing[0]}; run benchmarks.supervised on that period")
-        values = read_days(field, np.array([place[day] for day in days]))
-        seconds = float(field.global_attributes["seconds_per_field"])
-        forecasts[v.name] = Forecast(values[:, None], seconds, 1)
-    return forecasts
+    v = variables[0]
+    wanted = cf.Quantity(v.name, (running.written_name(v),), v.names, v.units, v.level)
+    field = cf.open_field([path], wanted)
+    known = {(d.year, d.month, d.day) for d in field.time.dates}
+    days = [(d.year, d.month, d.day) for d in axis.dates]
+    if missing := [day for day in days if day not in known]:
+        raise ValueError(f"{path} lacks {missing[0]}; run benchmarks.supervised on that period")
+    seconds = float(field.global_attributes["seconds_per_field"])
+    return {"supervised": Written((path,), seconds, 1)}

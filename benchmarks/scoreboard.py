@@ -5,8 +5,9 @@
 DIR holds the files that the priors' training configurations name and, for parts b and c, those
 that `foreign` and `gcm` name; other years in the same layout may take their place. Part a: observed
 fields averaged over blocks of cells, written as a CF file, and downscaled by the real pipeline.
-Part b: a foreign analysis as input, truth known. Part c: a climate model, unpaired. Prints Markdown
-and stores the same numbers as JSON.
+Part b: a foreign analysis as input, truth known. Part c: a climate model, unpaired. The columns are
+measures of `climdown evaluate`, which judges the files. Prints Markdown and stores all measures as
+JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", help="cases of part a, by commas [default: all]")
     parser.add_argument(
         "--methods",
-        default="zssd,cm,cm:steps=4",
+        default="bilinear,delta,zssd,cm,cm:steps=4",
         help="of `climdown run`, with options of theirs as NAME:OPTION=VALUE",
     )
     parser.add_argument("--members", type=int, default=8)

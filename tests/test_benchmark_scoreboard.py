@@ -1,4 +1,4 @@
-"""The scoreboard: its scores against closed forms, its parts on synthetic and on real days."""
+"""The scoreboard: its rows against closed forms, its parts on synthetic and on real days."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import pytest
 import torch
 
 from climdown import cf
-from climdown.config import PriorConfig
+from climdown.config import PriorConfig, VariableConfig
 from climdown.errors import ConfigError
-from climdown.evaluation import paired as evaluation
 from climdown.grid import Grid
 from climdown.priors.prior import Prior
 from tests.commands import run_config
 from tests.factories import Floats, make_dataset, shared_data
 
-competitors, foreign, gcm, paired, running, scoreboard, supervised = (
+competitors, foreign, gcm, judging, paired, running, scoreboard, supervised = (
     importlib.import_module(f"benchmarks.{name}")
     for name in (
         "competitors",
         "foreign",
         "gcm",
+        "judging",
         "paired",
         "running",
         "scoreboard",
@@ -38,8 +38,6 @@ competitors, foreign, gcm, paired, running, scoreboard, supervised = (
 )
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GRID = Grid.regular(30.0, 42.0, 0.0, 16.0, 1.0)
-KNOWN = np.ones(GRID.shape, dtype=bool)
-FLAT = np.zeros(GRID.shape)
 DAYS = [day + 0.5 for day in range(20)]
 
 
@@ -58,75 +56,97 @@ def quiet_log() -> Iterator[None]:
 # Scores
 
 
-def test_members_off_by_a_constant_have_its_size_as_every_error() -> None:
-    truth = normal(9, *GRID.shape)
-    found = evaluation.paired(
-        truth[:, None] + np.array([0.2, 0.4])[:, None, None], truth, GRID.areas, FLAT
-    )
-    assert found["mae"] == pytest.approx(0.3)
-    assert found["p99_mean"] == pytest.approx(0.3)
-    assert found["p99_member"] == pytest.approx(0.3)
+VARIABLES = (
+    VariableConfig(
+        name="x", files=("x.nc",), units="K", standard_names=("air_temperature",), names=("x",)
+    ),
+)
+
+
+def judged(ensembles: dict[str, Floats], truth: Floats, **settings: Any) -> dict[str, Any]:
+    """Rows by method, of members (time, member, ny, nx) or single fields in files."""
+    time = axis("2001-01-01", len(truth))
+    write(Path("truth.nc"), time, truth)
+    outputs = {}
+    for place, (label, values) in enumerate(ensembles.items()):
+        path = Path(f"{place}.nc")
+        if values.ndim == 3:
+            write(path, time, values)
+        else:
+            members = [Path(f"{place}-{m}.nc") for m in range(values.shape[1])]
+            for m, member in enumerate(members):
+                write(member, time, values[:, m])
+        files = (path,) if values.ndim == 3 else tuple(members)
+        outputs[label] = judging.Written(files, 0.5, 3)
+    rows = judging.judged(outputs, Path("truth.nc"), **settings)
+    return {row["method"]: row for row in rows}
+
+
+def write(path: Path, time: cf.TimeAxis, values: Floats, grid: Grid = GRID) -> None:
+    running.write_fields(path, grid, time, VARIABLES, {"x": values}, {})
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
+def test_members_off_by_a_constant_have_its_size_as_error() -> None:
+    truth = 280.0 + normal(60, *GRID.shape)
+    members = truth[:, None] + np.array([0.2, 0.4])[:, None, None]
+    found = judged({"cm:steps=4": members, "single": truth - 2.0}, truth)
+    ours, single = found["cm:steps=4"], found["single"]
+    assert ours["mae"] == pytest.approx(0.3, abs=1e-4)
+    assert single["p99_error"] == pytest.approx(2.0, abs=0.02)
     # mean |x - y| less half the mean difference of two members
-    assert found["crps"] == pytest.approx(0.3 - 0.1)
+    assert ours["crps"] == pytest.approx(0.3 - 0.1, abs=1e-4)
     # (M + 1) / M times the variance of two members 0.2 apart, over the squared error
-    assert found["spread_skill"] == pytest.approx(np.sqrt(1.5 * 0.02 / 0.09))
+    assert ours["spread_skill"] == pytest.approx(np.sqrt(1.5 * 0.02 / 0.09), rel=1e-3)
+    assert (ours["evaluations"], ours["seconds"]) == (3, 0.5)
+    assert single["crps"] == pytest.approx(2.0, abs=1e-4)
+    assert "spread_skill" not in single
 
 
-def test_a_single_field_has_its_absolute_error_as_crps_and_no_spread() -> None:
-    truth = normal(3, *GRID.shape)
-    found = evaluation.paired(truth[:, None] - 2.0, truth, GRID.areas, FLAT)
-    assert found["crps"] == pytest.approx(2.0)
-    assert found["spread_skill"] is None
-
-
-def test_a_scaled_field_has_the_square_as_relative_power_in_every_ring() -> None:
-    climatology, truth = normal(*GRID.shape, seed=1), normal(5, *GRID.shape)
-    found = evaluation.spectral(1.1 * truth[:, None], truth, KNOWN, FLAT)
-    for name in ("power_2_4", "power_4_8", "power_8"):
-        assert found[name] == pytest.approx(1.21)
-    assert found["ring"] == pytest.approx(0.21)
-    assert found["weather_ring"] == found["ring"]
-    weather = evaluation.spectral(
-        climatology + 0.5 * truth[:, None], climatology + truth, KNOWN, climatology
-    )
-    assert weather["weather_ring"] == pytest.approx(-0.75)
-    assert isinstance(weather["ring"], float)
-    assert abs(weather["ring"]) < 0.75
-
-
+@pytest.mark.usefixtures("here")
 def test_all_methods_are_scored_where_all_of_them_have_values() -> None:
-    truth = normal(4, *GRID.shape)
+    truth = 280.0 + normal(12, *GRID.shape)
     lacking, wrong = truth.copy(), truth.copy()
     lacking[:, :, :6] = np.nan
     wrong[:, :, :6] += 5.0
-    inside = KNOWN.copy()
-    inside[:3] = False
-    wrong[:, :3] += 5.0
-    forecasts = {"lacking": evaluation.single(lacking), "wrong": evaluation.single(wrong)}
-    rows = evaluation.paired_rows("x (K)", truth, forecasts, GRID.areas, FLAT, inside)
-    assert [(row["method"], row["mae"]) for row in rows] == [("lacking", 0.0), ("wrong", 0.0)]
+    found = judged({"lacking": lacking, "wrong": wrong}, truth)
+    assert [row["mae"] for row in found.values()] == [0.0, 0.0]
 
 
-def test_climates_of_the_same_days_in_another_order_agree() -> None:
-    truth = 3.0 * normal(60, *GRID.shape)
-    shuffled = truth[np.random.default_rng(2).permutation(60)].reshape(30, 2, *GRID.shape)
-    found = gcm.climate_scores(shuffled, truth, GRID.areas, KNOWN, FLAT, wet=1.0)
-    for name in ("mean_error", "p95_error", "p99_error", "wet_days_error", "spectral_dB", "ring"):
-        assert found[name] == pytest.approx(0.0, abs=1e-9), name
-    shifted = gcm.climate_scores(shuffled + 0.5, truth, GRID.areas, KNOWN, FLAT, wet=None)
-    assert shifted["mean_error"] == pytest.approx(0.5)
-    assert shifted["p95_error"] == pytest.approx(0.5)
-    assert "wet_days" not in shifted
+@pytest.mark.usefixtures("here")
+def test_a_climate_is_judged_beside_its_interpolated_input() -> None:
+    truth = 280.0 + normal(60, *GRID.shape)
+    shuffled = truth[np.random.default_rng(2).permutation(60)]
+    coarse = GRID.coarsen(4)
+    write(Path("input.nc"), axis("2001-01-01", 60), running.coarsened(truth, GRID, coarse), coarse)
+    settings = {"given": [Path("input.nc")], "pairing": "unpaired", "interpolated": "input"}
+    found = judged({"shuffled": shuffled}, truth, **settings)
+    assert list(found) == ["shuffled", "input"]
+    ours, given = found["shuffled"], found["input"]
+    for name in ("mean_error", "p95_error"):
+        assert ours[name] == pytest.approx(0.0, abs=1e-4), name
+        assert given[name] > 0.01, name
+    assert abs(ours["coarse_correlation"]) < 0.3
+    assert "crps" not in ours
+    assert "seconds" not in given
 
 
-def test_wet_days_are_those_with_a_millimetre() -> None:
-    truth = np.tile(np.array([0.0, 0.9, 1.0, 4.0])[:, None, None], (1, *GRID.shape))
-    truth += 1e-6 * np.abs(normal(4, *GRID.shape))
-    wetter = np.maximum(truth, 1.0) + truth
-    found = gcm.climate_scores(wetter[:, None], truth, GRID.areas, KNOWN, FLAT, wet=1.0)
-    assert found["wet_days_observed"] == pytest.approx(0.5)
-    assert found["wet_days"] == pytest.approx(1.0)
-    assert found["wet_days_error"] == pytest.approx(0.5)
+def test_a_row_is_compared_with_the_raw_input_of_its_variable() -> None:
+    rows = [
+        {"variable": "x (K)", "method": gcm.RAW, "mean_error": 2.0, "p95_error": None},
+        {"variable": "x (K)", "method": "one", "mean_error": 0.5, "p95_error": 1.0},
+        {"variable": "y (K)", "method": gcm.RAW, "mean_error": 0.25},
+        {"variable": "y (K)", "method": "one", "mean_error": 0.5},
+    ]
+    gcm._compare_with_raw(rows)
+    assert [row.get("mean_vs_raw_%") for row in rows] == [None, -75.0, None, 100.0]
+    assert "p95_vs_raw_%" not in rows[1]
 
 
 def test_changes_are_compared_as_differences_and_as_ratios() -> None:
@@ -164,11 +184,11 @@ def test_a_method_brings_its_options() -> None:
 
 
 def test_a_method_that_cannot_run_on_an_input_is_told_and_left_out(
-    capsys: pytest.CaptureFixture[str], tiny_prior: Prior
+    capsys: pytest.CaptureFixture[str], tiny_prior: Prior, tmp_path: Path
 ) -> None:
     methods = [competitors.parse_competitor(word) for word in ("cm", "zssd")]
     entries = {"bias": "qdm"}  # without --historical
-    assert competitors.draw_all(methods, {"diffusion": tiny_prior}, [], entries) == {}
+    assert competitors.draw_all(methods, {"diffusion": tiny_prior}, [], entries, tmp_path) == {}
     text = capsys.readouterr().out
     assert "zssd: left out, --bias qdm needs the same model" in text
     assert "cm" not in text
@@ -296,7 +316,7 @@ def data(
 def score(data: Path, *words: str) -> Any:
     """The numbers that the scoreboard stores."""
     stored = data / "scores.json"
-    options = ["--data", str(data), "--members", "2", "--methods", "zssd:steps=2"]
+    options = ["--data", str(data), "--members", "2", "--methods", "bilinear,delta,zssd:steps=2"]
     scoreboard.main([*options, *words, "--json", str(stored)])
     return json.loads(stored.read_text(encoding="utf-8"))
 
@@ -356,14 +376,13 @@ def test_part_c_judges_the_climate_and_the_change(data: Path) -> None:
         "gcm, bias from files, held out of the adjustment",
     ]
     rows = {(row["variable"][:3], row["method"]): row for row in found[climate[0]]}
-    raw, ours = rows["tas", "raw bilinear"], rows["tas", "zssd:steps=2"]
+    raw, ours = rows["tas", gcm.RAW], rows["tas", "zssd:steps=2"]
     assert ours["mean_error"] < raw["mean_error"]
     expected = 100.0 * (ours["mean_error"] / raw["mean_error"] - 1.0)
     assert ours["mean_vs_raw_%"] == pytest.approx(expected)
     # The fast sampler keeps what guides it, whatever the network says.
-    assert ours["corr_guide"] > 0.999
-    assert rows["tas", "observed"]["evaluations"] is None
-    assert ("tas", "observed") in rows
+    assert ours["coarse_correlation"] > 0.999
+    assert rows["tas", "observed"]["mean_error"] > 0
     change = {row["variable"][:3]: row for row in found["change"]}
     assert change["tas"]["raw"] == pytest.approx(5.0, abs=1e-3)
     assert abs(change["tas"]["members_vs_raw_%"]) < 3.0
@@ -371,17 +390,20 @@ def test_part_c_judges_the_climate_and_the_change(data: Path) -> None:
     assert abs(change["pr "]["ratio_vs_guide_%"]) < 1.0
 
 
-def test_stretches_have_the_fields_of_the_whole(data: Path, trained: Prior) -> None:
+def test_stretches_have_the_fields_of_the_whole(
+    data: Path, trained: Prior, tmp_path: Path, training_config: PriorConfig
+) -> None:
     inputs = [data / "hist_tas.nc", data / "hist_pr.nc"]
     config = run_config(members=2, steps=2)
-    whole = competitors.draw(trained, inputs, config)
-    parts = competitors.draw(
-        trained, inputs, config, ["2001-01-01/2001-01-02", "2001-01-19/2001-01-20"]
-    )
+    whole = competitors.draw(trained, inputs, config, tmp_path / "whole")
+    periods = ["2001-01-01/2001-01-02", "2001-01-19/2001-01-20"]
+    parts = competitors.draw(trained, inputs, config, tmp_path / "parts", periods)
+    assert [len(one.files) for one in (whole, parts)] == [1, 2]
     assert [date.day for date in parts.dates] == [1, 2, 19, 20]
-    for name, values in whole.members.items():
-        np.testing.assert_allclose(parts.members[name], values[[0, 1, 18, 19]], atol=1e-4)
-        np.testing.assert_array_equal(parts.guide[name], whole.guide[name][[0, 1, 18, 19]])
+    for v in training_config.data.variables:
+        values, guide = whole.members(v), whole.guide[v.name]
+        np.testing.assert_allclose(parts.members(v), values[[0, 1, 18, 19]], atol=1e-4)
+        np.testing.assert_array_equal(parts.guide[v.name], guide[[0, 1, 18, 19]])
 
 
 def test_the_supervised_network_learns_and_keeps_the_best_weights() -> None:
@@ -425,7 +447,7 @@ def test_every_method_beats_interpolation_on_days_never_trained_on(
 ) -> None:
     words = ["--data", str(shared_data()), "--examples", str(EXAMPLES), "--members", "2"]
     words += ["--days", "4", "--parts", "a", "--only", "iberia-x5,europe-x4"]
-    words += ["--methods", "zssd,cm"]
+    words += ["--methods", "bilinear,delta,zssd,cm"]
     scoreboard.main([*words, "--json", str(tmp_path / "s.json")])
     text = capsys.readouterr().out
     assert "iberia-x5, 2 members" in text

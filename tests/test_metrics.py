@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from climdown.metrics.scores import (
     fair_crps,
     mean_absolute_error,
     mean_change,
-    quantile_error,
     spread_skill_ratio,
     weighted_mean,
 )
@@ -67,37 +65,6 @@ def test_mean_absolute_error_weighs_cells_by_area() -> None:
     expected = AREAS[0].sum() / AREAS.sum()
     assert mean_absolute_error(forecast, truth, AREAS) == pytest.approx(expected)
     assert expected != pytest.approx(1 / 6, rel=0.05)
-
-
-@pytest.mark.parametrize("quantile", [0.05, 0.5, 0.95, 0.99])
-def test_quantile_error_compares_each_cell_with_itself(quantile: float) -> None:
-    forecast, truth = normal(40, *GRID.shape), 2.0 * normal(40, *GRID.shape, seed=1) + 1.0
-    error = np.abs(np.quantile(forecast, quantile, axis=0) - np.quantile(truth, quantile, axis=0))
-    expected = np.average(error, weights=AREAS)
-    assert quantile_error(forecast, truth, AREAS, quantile=quantile) == pytest.approx(expected)
-
-
-def test_quantile_error_does_not_depend_on_the_order_of_time() -> None:
-    truth = normal(30, *GRID.shape)
-    assert quantile_error(truth[::-1], truth, AREAS, quantile=0.9) == pytest.approx(0.0)
-    assert mean_absolute_error(truth[::-1], truth, AREAS) > 0.5
-
-
-def test_quantile_error_uses_the_times_both_have_and_skips_empty_cells() -> None:
-    forecast = with_gaps(normal(30, *GRID.shape), seed=8)
-    truth = with_gaps(normal(30, *GRID.shape, seed=1))
-    truth[:, 0, :] = np.nan
-    error, weights = [], []
-    for j, i in np.ndindex(*GRID.shape):
-        both = np.isfinite(truth[:, j, i]) & np.isfinite(forecast[:, j, i])
-        if both.any():
-            ours, theirs = (np.quantile(v[both, j, i], 0.9) for v in (forecast, truth))
-            error.append(abs(ours - theirs))
-            weights.append(AREAS[j, i])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        result = quantile_error(forecast, truth, AREAS, quantile=0.9)
-    assert result == pytest.approx(np.average(error, weights=weights))
 
 
 @pytest.mark.parametrize("members", [2, 3, 10])

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.autocorrelation import fine_detail
 from climdown.config import PriorConfig
-from climdown.evaluation.paired import fine_detail
 from climdown.grid import Grid
 from climdown.metrics.autocorrelation import lag_one_autocorrelation
 from climdown.training import lags as module

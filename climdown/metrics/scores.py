@@ -28,17 +28,6 @@ def mean_absolute_error(forecast: Floats, truth: Floats, areas: Floats) -> float
     return weighted_mean(np.abs(forecast - truth), areas)
 
 
-def quantile_error(forecast: Floats, truth: Floats, areas: Floats, *, quantile: float) -> float:
-    """Area-weighted mean absolute error of the quantile over time in each cell."""
-    missing = ~np.isfinite(truth) | ~np.isfinite(forecast)
-    scored = ~missing.all(axis=0)
-    ours = np.where(missing, np.nan, forecast)[:, scored]
-    theirs = np.where(missing, np.nan, truth)[:, scored]
-    # Both over the same steps of a cell, so that gaps do not enter the difference.
-    error = np.nanquantile(ours, quantile, axis=0) - np.nanquantile(theirs, quantile, axis=0)
-    return weighted_mean(np.abs(error), areas[scored])
-
-
 def fair_crps(ensemble: Floats, truth: Floats, areas: Floats) -> float:
     """Area-weighted continuous ranked probability score, fair to the ensemble's size.
 
