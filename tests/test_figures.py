@@ -181,7 +181,7 @@ def test_nineteen_of_twenty_ranks_of_a_calibrated_ensemble_lie_in_the_band() -> 
 
 def test_probabilities_are_compared_with_frequencies(charts, evaluation: Evaluation) -> None:  # type: ignore[no-untyped-def]
     drawn = charts(figures_ensemble.reliability, "pr")
-    assert [chart.title for chart in drawn.values()] == ["pr: above 1 mm", "pr: above 10 mm"]
+    assert [chart.title for chart in drawn.values()] == ["pr: 1 mm or more", "pr: 10 mm or more"]
     found = line(drawn["reliability-0"], FINE)
     np.testing.assert_allclose(found.x, np.arange(6) / 5)
     members = values_of(evaluation.plan, FINE, "pr")
