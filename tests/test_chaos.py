@@ -196,6 +196,15 @@ def test_a_changed_input_is_refused(folder: Path) -> None:
         assert parts(folder) == before
 
 
+def catches(process: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of a signal, as Linux tells."""
+    status = Path(f"/proc/{process}/status")
+    if not status.is_file():
+        return True
+    (mask,) = (x.split()[1] for x in status.read_text().splitlines() if x.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize(
     ("number", "moment", "code"),
     [
@@ -213,7 +222,8 @@ def test_signals_end_with_their_codes(
     if moment is None:
         # So many steps that it cannot have ended before the signal is heeded.
         process = begin(folder, "--steps", "1000", program=("-m", "climdown"))
-        time.sleep(1.0)  # while it loads what it needs
+        wait_for(process, lambda: catches(process.pid, signal.SIGTERM))
+        time.sleep(0.5)  # while it loads what it needs
     else:
         process = begin(folder)
         wait_for(process, lambda: moment(folder))

@@ -42,7 +42,8 @@ class Score:
         segments: that were resampled.
         difference_low, difference_high: of the interval of value - reference, the reference
             resampled, too; of pairs on the same days.
-        ratio_low, ratio_high: likewise of value / reference; None where that is not positive.
+        ratio_low, ratio_high: likewise of value / reference; None where a resample of that
+            is not positive.
     """
 
     output: str
@@ -157,7 +158,9 @@ def _score(place: Place, drawn: _Drawn, units: str, *, positive: bool) -> Score:
         low = max(low, 0.0)
     own = drawn.reference
     apart = (None, None) if own is None else _interval(drawn.values - own)
-    times = (None, None) if own is None or not own[0] > 0 else _interval(ratio(drawn.values, own))
+    # Where resamples of the reference reach 0 a ratio says nothing.
+    stable = own is not None and (own > 0).all()
+    times = _interval(ratio(drawn.values, own)) if own is not None and stable else (None, None)
     reference = None if own is None or not np.isfinite(own[0]) else float(own[0])
     value = float(drawn.values[0])
     return Score(*place, units, value, low, high, reference, drawn.segments, *apart, *times)
