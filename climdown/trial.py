@@ -50,7 +50,7 @@ def judge_prior(
     Args:
         folder: of the prior; its card gets an entry and its README a section.
         config, data: by which it was trained.
-        days: at most so many, evenly spread.
+        days: at most so many, in stretches over the period.
         progress: called with the methods that are done, and of all.
 
     Raises:
@@ -58,13 +58,12 @@ def judge_prior(
         ClimdownError: its data cannot be read.
     """
     prior = read_prior(folder)
-    if (config.name, config.data.validation) != (
-        prior.card.name,
-        prior.card.training["validation"],
-    ):
+    kept_back = prior.card.training.get("validation")  # a card from elsewhere may not tell
+    if (config.name, config.data.validation) != (prior.card.name, kept_back):
         raise ConfigError(
             f"the configuration is that of {config.name}, validated on {config.data.validation}; "
-            f"{folder} holds {prior.card.name}, validated on {prior.card.training['validation']}"
+            f"{folder} holds {prior.card.name}, validated on {kept_back}: give the configuration "
+            "that it was trained by"
         )
     skills = measure_skill(
         prior, config, data, device=device, days=days, members=members, progress=progress

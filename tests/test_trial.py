@@ -14,7 +14,7 @@ from climdown import regrid
 from climdown.config import PriorConfig
 from climdown.errors import ConfigError
 from climdown.methods.registry import plain_baselines
-from climdown.priors.card import README_FILE, Card, read_card
+from climdown.priors.card import CARD_FILE, README_FILE, Card, read_card
 from climdown.priors.prior import Prior
 from climdown.priors.skill import ENTRY, Skill, skill_of, skill_table, weaknesses
 from climdown.training.data import validation_days
@@ -139,6 +139,18 @@ def test_the_configuration_must_be_that_of_the_prior(
     other = with_data(training_config, validation="2001-01-15/2001-01-18")
     with pytest.raises(ConfigError, match=r"validated on 2001-01-15/2001-01-18; .* holds tiny"):
         judge_prior(judged.folder, other, training_data)
+
+
+def test_a_card_that_names_no_validation_is_not_that_of_the_configuration(
+    judged: Prior, training_config: PriorConfig, training_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "silent"
+    shutil.copytree(judged.folder, folder)
+    entries = {k: v for k, v in judged.card.training.items() if k != "validation"}
+    silent = dataclasses.replace(judged.card, training=entries)
+    (folder / CARD_FILE).write_text(silent.to_json(), encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds tiny, validated on None: give the configuration"):
+        judge_prior(folder, training_config, training_data)
 
 
 def test_days_are_stretches_of_consecutive_ones() -> None:
