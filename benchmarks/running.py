@@ -78,7 +78,7 @@ def delta(
 def written_name(variable: VariableConfig) -> str:
     """The standard name for a variable in its units: a flux has no millimetres."""
     name = variable.standard_names[0]
-    return "lwe_precipitation_rate" if name == "precipitation_flux" else name
+    return cf.fitting_name(name, variable.units) or name
 
 
 def write_fields(

@@ -130,6 +130,10 @@ class Field:
         blocks = [self._values(part.isel(_thinned(part, steps, most))) for part in parts]
         return np.concatenate([block.reshape(len(block), -1) for block in blocks])
 
+    def read_steps(self, steps: Index) -> Float32:
+        """Values of some time steps, ascending, as `read` gives those of a block."""
+        return self.take(steps).read(slice(0, len(steps)))
+
     def refuse_misread(self) -> None:
         """To be called when values have been read, before anything is made of them.
 

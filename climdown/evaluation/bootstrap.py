@@ -10,7 +10,7 @@ import numpy as np
 
 from climdown import cf
 from climdown.arrays import AnyArray, Float64
-from climdown.evaluation.measure import Measure, ratio, unit_of
+from climdown.evaluation.measure import Measure, divided, unit_of
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.scene import Scene
@@ -160,7 +160,7 @@ def _score(place: Place, drawn: _Drawn, units: str, *, positive: bool) -> Score:
     apart = (None, None) if own is None else _interval(drawn.values - own)
     # Where resamples of the reference reach 0 a ratio says nothing.
     stable = own is not None and (own > 0).all()
-    times = _interval(ratio(drawn.values, own)) if own is not None and stable else (None, None)
+    times = _interval(divided(drawn.values, own)) if own is not None and stable else (None, None)
     reference = None if own is None or not np.isfinite(own[0]) else float(own[0])
     value = float(drawn.values[0])
     return Score(*place, units, value, low, high, reference, drawn.segments, *apart, *times)

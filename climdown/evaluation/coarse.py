@@ -10,8 +10,8 @@ import numpy as np
 from climdown import cf
 from climdown.arrays import Float32, Float64, Floats, Index
 from climdown.evaluation.histograms import bin_counts, quantiles
-from climdown.evaluation.maps import divided, pearson, weighted
-from climdown.evaluation.measure import Measure, Resampled
+from climdown.evaluation.maps import pearson, weighted
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import DRIZZLE, Coarse, Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from climdown import cf
-from climdown.arrays import Float32
+from climdown.arrays import Float32, Index
 from climdown.errors import ConfigError, InputError
 
 # Names of dimensions along which members lie, beside those with standard_name "realization".
@@ -55,6 +55,10 @@ class Ensemble:
     def read(self, variable: str, part: slice) -> Float32:
         """Values of a block of time steps, shape (time, member, ny, nx)."""
         return np.stack([member[variable].read(part) for member in self.members], axis=1)
+
+    def read_steps(self, variable: str, steps: Index) -> Float32:
+        """The same of some time steps, ascending."""
+        return np.stack([member[variable].read_steps(steps) for member in self.members], axis=1)
 
 
 def open_ensemble(

@@ -9,7 +9,7 @@ import numpy as np
 
 from climdown.arrays import Float64
 from climdown.evaluation.comparison import Comparison
-from climdown.evaluation.measure import Measure, Resampled, ratio
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums
@@ -66,23 +66,23 @@ def fair_brier(counts: Float64) -> Float64:
     p = np.arange(members + 1) / members
     unfair = p * (1 - p) / max(members - 1, 1)
     squares = forecasts * (p**2 - unfair) + events * (1 - 2 * p)
-    return ratio(squares.sum(axis=-1), forecasts.sum(axis=-1))
+    return divided(squares.sum(axis=-1), forecasts.sum(axis=-1))
 
 
 def reliability_term(counts: Float64) -> Float64:
     """Mean squared difference of probability and frequency (Murphy 1973), shape (R,)."""
     forecasts, events = counts[..., 0], counts[..., 1]
     p = np.linspace(0.0, 1.0, counts.shape[-2])
-    squares = forecasts * (p - np.nan_to_num(ratio(events, forecasts))) ** 2
-    return ratio(squares.sum(axis=-1), forecasts.sum(axis=-1))
+    squares = forecasts * (p - np.nan_to_num(divided(events, forecasts))) ** 2
+    return divided(squares.sum(axis=-1), forecasts.sum(axis=-1))
 
 
 def resolution_term(counts: Float64) -> Float64:
     """Mean squared departure of frequencies from that of all cases (Murphy 1973), shape (R,)."""
     forecasts, events = counts[..., 0], counts[..., 1]
-    overall = ratio(events.sum(axis=-1), forecasts.sum(axis=-1))[..., None]
-    squares = forecasts * (np.nan_to_num(ratio(events, forecasts)) - overall) ** 2
-    return ratio(squares.sum(axis=-1), forecasts.sum(axis=-1))
+    overall = divided(events.sum(axis=-1), forecasts.sum(axis=-1))[..., None]
+    squares = forecasts * (np.nan_to_num(divided(events, forecasts)) - overall) ** 2
+    return divided(squares.sum(axis=-1), forecasts.sum(axis=-1))
 
 
 def _of(
@@ -102,7 +102,7 @@ def _skill(threshold: int) -> Callable[[Scene, Resampled], Float64]:
     def skill(scene: Scene, sums: Resampled) -> Float64:
         weight, squares = np.moveaxis(sums["climatological"][:, threshold], -1, 0)
         brier = fair_brier(sums["reliability"][:, threshold])
-        return 1 - ratio(brier, ratio(squares, weight))
+        return 1 - divided(brier, divided(squares, weight))
 
     return skill
 

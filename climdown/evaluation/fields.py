@@ -9,12 +9,11 @@ from climdown.evaluation.histograms import bin_counts, merged
 from climdown.evaluation.maps import (
     area_mean,
     deviation_map,
-    divided,
     mean_map,
     seasonal_cycle,
     zonal_mean,
 )
-from climdown.evaluation.measure import Measure, Resampled
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import DRIZZLE, WET, Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums

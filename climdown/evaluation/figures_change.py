@@ -9,7 +9,7 @@ import numpy as np
 
 from climdown import cf
 from climdown.arrays import Float64, Floats
-from climdown.evaluation.figures_distribution import mean_of
+from climdown.evaluation.measure import divided
 from climdown.evaluation.request import INPUT
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.view import Illustration, View, with_units
@@ -60,8 +60,8 @@ def _years(view: View) -> list[Line]:
 
 def _year_line(view: View, source: str, whose: Whose, sums: dict[str, Float64]) -> Line:
     days = sums["trend_days"]
-    year = mean_of(sums["trend_t"].sum(axis=1), days.sum(axis=1)) + _EPOCH
-    departures = mean_of(sums[f"trend_{whose}"], days)
+    year = divided(sums["trend_t"].sum(axis=1), days.sum(axis=1)) + _EPOCH
+    departures = divided(sums[f"trend_{whose}"], days)
     areas = _areas(view.scene, days.shape[1])
     means = [_average(row, areas) for row in departures]
     return view.line(source, year, np.array(means), marks=True)

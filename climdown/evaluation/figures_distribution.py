@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from climdown.arrays import Float64
+from climdown.evaluation import maps
+from climdown.evaluation.measure import divided
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.view import Illustration, View, with_units
 from climdown.metrics.spectra import rapsd
@@ -157,13 +159,4 @@ def zonal_mean(view: View) -> Illustration | None:
 
 
 def _by_latitude(view: View, total: Float64, count: Float64) -> Float64:
-    means = mean_of(total, count)
-    areas = np.where(np.isfinite(means), view.scene.areas, 0.0)
-    rows = areas.sum(axis=1)
-    summed = (np.nan_to_num(means) * areas).sum(axis=1)
-    return np.where(rows > 0, summed / np.where(rows > 0, rows, 1.0), np.nan)
-
-
-def mean_of(total: Float64, count: Float64) -> Float64:
-    """Sums over counts, NaN where nothing was counted."""
-    return np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan)
+    return np.asarray(maps.zonal_mean(view.scene, divided(total, count)[None])[0])

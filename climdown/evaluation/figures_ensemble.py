@@ -6,7 +6,8 @@ import numpy as np
 
 from climdown.arrays import Float64
 from climdown.evaluation.bootstrap import FEWEST
-from climdown.evaluation.figures_distribution import mean_of
+from climdown.evaluation.measure import divided
+from climdown.evaluation.pairs import crps_of_members
 from climdown.evaluation.ranks import classes
 from climdown.evaluation.segments import Along
 from climdown.evaluation.view import Illustration, View, with_units
@@ -85,8 +86,8 @@ def spread_skill(view: View) -> Illustration | None:
     for source, sums in found.items():
         weight, variance, error = np.moveaxis(sums["spread_skill"], -1, 0)
         members = view.members(source)
-        spread = np.sqrt((members + 1) / members * mean_of(variance, weight))
-        lines.append(view.line(source, spread, np.sqrt(mean_of(error, weight)), marks=True))
+        spread = np.sqrt((members + 1) / members * divided(variance, weight))
+        lines.append(view.line(source, spread, np.sqrt(divided(error, weight)), marks=True))
     chart = Chart(
         "spread and error",
         with_units("spread", view.units),
@@ -112,7 +113,7 @@ def reliability(view: View) -> Illustration | None:
         for source, sums in found.items():
             forecasts, events = np.moveaxis(sums["reliability"][i], -1, 0)
             chance = np.arange(forecasts.size) / max(forecasts.size - 1, 1)
-            lines.append(view.line(source, chance, mean_of(events, forecasts), marks=True))
+            lines.append(view.line(source, chance, divided(events, forecasts), marks=True))
         charts[f"reliability-{i}"] = Chart(
             f"{label} or more",
             "forecast probability",
@@ -136,10 +137,8 @@ def crps_by_members(view: View) -> Illustration | None:
     lines = []
     for source, sums in found.items():
         count = np.unique(np.geomspace(1, max(_MOST_MEMBERS, view.members(source)), 30).round())
-        error, apart = (
-            float(sums[n] / sums["weight"]) for n in ("member_error", "member_difference")
-        )
-        lines.append(view.line(source, count, error - 0.5 * apart * (1 - 1 / count)))
+        total = {name: np.atleast_1d(sums[name]) for name in sums}
+        lines.append(view.line(source, count, crps_of_members(total, count)[0]))
     chart = Chart(
         "CRPS by members",
         "members",

@@ -8,7 +8,7 @@ import numpy as np
 
 from climdown.arrays import Float64
 from climdown.evaluation.days import Day, Shown
-from climdown.evaluation.figures_distribution import mean_of
+from climdown.evaluation.measure import divided
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.view import Illustration, View
 from climdown.plots.atlas import Map, Scale, draw_maps
@@ -83,7 +83,7 @@ def _of_output(view: View, name: str, shown: Shown) -> list[Map]:
 def means_and_biases(view: View) -> Illustration | None:
     """Means over the period, and where they are off."""
     found = view.of_all("groups", ["sum", "count"])
-    means = {source: mean_of(one["sum"], one["count"]) for source, one in found.items()}
+    means = {source: divided(one["sum"], one["count"]) for source, one in found.items()}
     truth = means.pop(REFERENCE, None)
     if truth is None or not means:
         return None
@@ -122,7 +122,7 @@ def spread_and_errors(view: View) -> Illustration | None:
 def _spread_and_error(view: View, name: str, sums: dict[str, Float64]) -> list[tuple[str, Float64]]:
     weight, found = sums["weight_map"], []
     if "variance_map" in sums and view.members(name) > 1:
-        found.append(("spread", np.sqrt(mean_of(sums["variance_map"], weight))))
+        found.append(("spread", np.sqrt(divided(sums["variance_map"], weight))))
     if "crps_map" in sums:
-        found.append(("CRPS", mean_of(sums["crps_map"], weight)))
+        found.append(("CRPS", divided(sums["crps_map"], weight)))
     return found

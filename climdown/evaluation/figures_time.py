@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from climdown.arrays import Dates, Float64
-from climdown.evaluation.figures_distribution import mean_of
+from climdown.evaluation.measure import divided
 from climdown.evaluation.segments import Along
 from climdown.evaluation.view import Illustration, View, with_units
 from climdown.plots.charts import Chart, Line
@@ -24,7 +24,7 @@ _DAYS_OF_YEAR = 365.25
 def seasonal_cycle(view: View) -> Illustration | None:
     """Means by month of the year."""
     found = view.of_all("blocks", ["month_total", "month_weight"])
-    means = {s: mean_of(one["month_total"], one["month_weight"]) for s, one in found.items()}
+    means = {s: divided(one["month_total"], one["month_weight"]) for s, one in found.items()}
     present = np.zeros(12, dtype=bool)
     for one in means.values():
         present |= np.isfinite(one)
@@ -97,7 +97,7 @@ def _series(
     middles = (starts + np.append(starts[1:], len(labels)) - 1) // 2
     dates = ensemble.time.centres[parts.steps[middles]]
     weight, total = (_joined(sums[n], parts.block, labels) for n in ("weight", "total"))
-    years, means = _years(dates), mean_of(total, weight)
+    years, means = _years(dates), divided(total, weight)
     if along == "blocks":
         new = np.flatnonzero(np.diff(parts.unit[starts])) + 1
         gaps = new[np.diff(years)[new - 1] > 0.1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from climdown.arrays import Float32, Float64, Floats
-from climdown.evaluation.maps import divided
+from climdown.evaluation.measure import divided
 
 
 def bin_counts(rows: Float32, edges: Floats) -> Float64:

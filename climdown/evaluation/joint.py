@@ -15,8 +15,7 @@ import numpy as np
 from climdown import cf
 from climdown.arrays import Float32, Float64, Index
 from climdown.evaluation.histograms import shift_distance
-from climdown.evaluation.maps import divided
-from climdown.evaluation.measure import Measure, Resampled
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums

@@ -8,14 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from climdown.arrays import Float64, Floats
-from climdown.evaluation.measure import Resampled
+from climdown.evaluation.measure import Resampled, divided
 from climdown.evaluation.scene import Scene
-
-
-def divided(total: Floats, weight: Floats) -> Float64:
-    """Total over weight; NaN where there is no weight."""
-    there = weight > 0
-    return np.asarray(np.where(there, total / np.where(there, weight, 1.0), np.nan))
 
 
 def weighted(values: Floats, weights: Floats) -> Float64:

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from climdown.arrays import Float64
+from climdown.arrays import Float64, Floats
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Along
 
@@ -81,7 +81,7 @@ def unit_of(measure: Measure, scene: Scene) -> str:
     return measure.units.replace("variable", scene.units)
 
 
-def ratio(part: Float64, whole: Float64) -> Float64:
-    """Sums over sums, NaN where the latter are 0."""
-    part, whole = np.broadcast_arrays(part, whole)
-    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0))
+def divided(total: Floats, weight: Floats) -> Float64:
+    """Total over weight; NaN where there is no weight."""
+    there = weight > 0
+    return np.asarray(np.where(there, total / np.where(there, weight, 1.0), np.nan))

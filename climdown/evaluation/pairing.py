@@ -49,13 +49,15 @@ def exactness(axes: Iterable[cf.TimeAxis]) -> int:
     return cf.exactness(max(steps, default=1.0))
 
 
+def date_places(axis: cf.TimeAxis, exact: int) -> dict[tuple[int, ...], int]:
+    """The step of each date, of which so many numbers count."""
+    return {key: i for i, key in enumerate(cf.date_keys(axis.centres, exact))}
+
+
 def shared_steps(axes: Mapping[str, cf.TimeAxis]) -> dict[str, Index]:
     """The steps of each axis on the dates that all have, in order; empty where there are none."""
     exact = exactness(axes.values())
-    places = {
-        name: {key: i for i, key in enumerate(cf.date_keys(axis.centres, exact))}
-        for name, axis in axes.items()
-    }
+    places = {name: date_places(axis, exact) for name, axis in axes.items()}
     common = set.intersection(*(set(found) for found in places.values()))
     return {
         name: np.array(sorted(found[key] for key in common), dtype=np.intp)
@@ -136,7 +138,7 @@ def _correlation(
 
 def _departures(field: cf.Field, steps: Index, month: Index) -> Float64:
     """Of each step, averaged over the region: what weather of one day has in common."""
-    values = field.take(steps).read(slice(0, len(steps))).astype(np.float64)
+    values = field.read_steps(steps).astype(np.float64)
     means = np.array(
         [day[np.isfinite(day)].mean() if np.isfinite(day).any() else np.nan for day in values]
     )

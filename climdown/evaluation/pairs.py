@@ -6,7 +6,7 @@ import numpy as np
 
 from climdown.arrays import AnyArray, Float64
 from climdown.evaluation.comparison import Comparison
-from climdown.evaluation.measure import Measure, Resampled, ratio
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums
@@ -79,39 +79,40 @@ def crps_of_members(sums: Resampled, counts: AnyArray) -> Float64:
         shape (R, n).
     """
     error, difference = (
-        ratio(sums[name], sums["weight"])[:, None] for name in ("member_error", "member_difference")
+        divided(sums[name], sums["weight"])[:, None]
+        for name in ("member_error", "member_difference")
     )
     return np.asarray(error - 0.5 * (1 - 1 / np.asarray(counts, np.float64)) * difference)
 
 
 def fair_crps(scene: Scene, sums: Resampled) -> Float64:
     """Of an ensemble of any size what one of infinitely many such members would have."""
-    return ratio(sums["member_error"] - 0.5 * sums["member_difference"], sums["weight"])
+    return divided(sums["member_error"] - 0.5 * sums["member_difference"], sums["weight"])
 
 
 def tail_crps(scene: Scene, sums: Resampled) -> Float64:
     """The same of what lies above the tail's threshold alone."""
-    return ratio(sums["tail_error"] - 0.5 * sums["tail_difference"], sums["weight"])
+    return divided(sums["tail_error"] - 0.5 * sums["tail_difference"], sums["weight"])
 
 
 def mean_absolute_error(scene: Scene, sums: Resampled) -> Float64:
     """Of the ensemble mean."""
-    return ratio(sums["absolute_error"], sums["weight"])
+    return divided(sums["absolute_error"], sums["weight"])
 
 
 def member_absolute_error(scene: Scene, sums: Resampled) -> Float64:
     """Of single members, averaged over them."""
-    return ratio(sums["member_error"], sums["weight"])
+    return divided(sums["member_error"], sums["weight"])
 
 
 def root_mean_square_error(scene: Scene, sums: Resampled) -> Float64:
     """Of the ensemble mean; the mean over all steps and cells comes before the root."""
-    return np.sqrt(ratio(sums["squared_error"], sums["weight"]))
+    return np.sqrt(divided(sums["squared_error"], sums["weight"]))
 
 
 def anomaly_correlation(scene: Scene, sums: Resampled) -> Float64:
     """Of the ensemble mean, over all steps and cells together."""
-    return ratio(sums["acc_product"], np.sqrt(sums["acc_forecast"] * sums["acc_truth"]))
+    return divided(sums["acc_product"], np.sqrt(sums["acc_forecast"] * sums["acc_truth"]))
 
 
 MEASURES = (

@@ -27,7 +27,6 @@ class Plan:
         segments: by source; those of pairs are alike but for their steps.
         input_steps: by output, the step of the input for each of its judged steps, -1 for none;
             of pairs those of the reference, too.
-        seed: of random ties.
         repeated: outputs whose members are all one and the same.
         notes: what was decided, one line each, for reports.
         identity: what tells this evaluation from others; JSON values.
@@ -41,7 +40,6 @@ class Plan:
     pairing: Pairing
     segments: Mapping[str, Segments]
     input_steps: Mapping[str, Index]
-    seed: int
     repeated: tuple[str, ...]
     notes: tuple[str, ...]
     identity: Mapping[str, Any]

@@ -15,7 +15,14 @@ from climdown.arrays import Index, Mask
 from climdown.errors import InputError
 from climdown.evaluation.cells import common_grid, onto
 from climdown.evaluation.ensembles import Ensemble, open_ensemble, quantities_of
-from climdown.evaluation.pairing import Pairing, decide, exactness, known_step, shared_steps
+from climdown.evaluation.pairing import (
+    Pairing,
+    date_places,
+    decide,
+    exactness,
+    known_step,
+    shared_steps,
+)
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import INPUT, INTERPOLATED, REFERENCE, Request
 from climdown.evaluation.scene import SERIES_CELLS, Scene
@@ -71,7 +78,6 @@ def make_plan(request: Request) -> Plan:
         pairing=pairing,
         segments=parts,
         input_steps=_input_steps(outputs, given, parts, paired=pairing.paired),
-        seed=request.seed,
         repeated=tuple(name for name, one in outputs.items() if repeated(one, parts[name])),
         notes=_notes(request, grid, pairing),
         identity=_identity(request),
@@ -252,7 +258,7 @@ def _input_steps(
     if given is None:
         return {}
     exact = exactness([given.time, *(one.time for one in outputs.values())])
-    places = {key: i for i, key in enumerate(cf.date_keys(given.time.centres, exact))}
+    places = date_places(given.time, exact)
     result = {}
     for name, one in outputs.items():
         keys = cf.date_keys(one.time.centres[parts[name].steps], exact)

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from climdown.arrays import Float32, Float64, Floats, Int64
+from climdown.evaluation.maps import weighted
 from climdown.evaluation.measure import Measure, Resampled
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
@@ -93,10 +94,7 @@ def _ends(scene: Scene) -> Float64:
 
 def over_cells(scene: Scene, values: Floats) -> Float64:
     """Area-weighted mean over the cells that have a value; shapes (R, cells) and (R,)."""
-    known = np.isfinite(values)
-    weight = known @ scene.cell_areas
-    total = np.where(known, values, 0.0) @ scene.cell_areas
-    return np.where(weight > 0, total / np.maximum(weight, 1e-300), np.nan)
+    return weighted(values, scene.cell_areas)
 
 
 def quantile_error(scene: Scene, ours: Resampled, theirs: Resampled, *, level: float) -> Float64:
@@ -225,16 +223,3 @@ MEASURES = (
         by_cell=True,
     ),
 )
-
-
-def pooled_quantiles(scene: Scene, counts: Float64, levels: Float64) -> Float64:
-    """Quantiles of each cell averaged over the region, for a Q-Q figure.
-
-    Args:
-        counts: histograms of a source, shape (cells, bins).
-
-    Returns:
-        shape (levels,); NaN where there are too few values to tell.
-    """
-    found = [over_cells(scene, quantiles_by_cell(scene, counts[None], p))[0] for p in levels]
-    return np.array(found, dtype=np.float64)

@@ -114,7 +114,7 @@ def _step(ensemble: Ensemble, name: str, time: str | None) -> tuple[int, str]:
     if len(ensemble.time) == 1:
         return 0, ""
     steps = cf.evenly(np.arange(len(ensemble.time)), _CANDIDATES)
-    fields = ensemble.members[0][name].take(steps).read(slice(0, len(steps)))
+    fields = ensemble.members[0][name].read_steps(steps)
     most = int(np.argmax([_variation(one) for one in fields]))
     return int(steps[most]), f"the most varied of {len(steps)} steps"
 

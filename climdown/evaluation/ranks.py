@@ -6,7 +6,7 @@ import numpy as np
 
 from climdown.arrays import Float64, Index
 from climdown.evaluation.comparison import Comparison
-from climdown.evaluation.measure import Measure, Resampled, ratio
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import DRIZZLE, Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums
@@ -83,18 +83,10 @@ def _intensity(scene: Scene, compared: Comparison, part: Segments) -> Index:
 STRETCHES = (histogram,)
 
 
-def expected_distance(ranks: int, independent: float) -> float:
-    """What `rank_distance` is by chance of a perfect ensemble, with so many independent cases.
-
-    Half the sum of mean absolute deviations of `ranks` frequencies 1 / K, each nearly normal.
-    """
-    return float(np.sqrt((ranks - 1) / (2 * np.pi * independent)))
-
-
 def _frequencies(sums: Resampled) -> Float64:
     """Of each rank, over all classes, shape (R, M + 1)."""
     counts = sums["ranks"].sum(axis=1)
-    return ratio(counts, counts.sum(axis=-1, keepdims=True))
+    return divided(counts, counts.sum(axis=-1, keepdims=True))
 
 
 def _places(frequencies: Float64) -> Float64:

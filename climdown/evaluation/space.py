@@ -10,8 +10,7 @@ import numpy as np
 import scipy.fft
 
 from climdown.arrays import Float32, Float64, Floats
-from climdown.evaluation.maps import divided
-from climdown.evaluation.measure import Measure, Resampled
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums

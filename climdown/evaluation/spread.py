@@ -6,7 +6,7 @@ import numpy as np
 
 from climdown.arrays import Float64, Index
 from climdown.evaluation.comparison import Comparison
-from climdown.evaluation.measure import Measure, Resampled, ratio
+from climdown.evaluation.measure import Measure, Resampled, divided
 from climdown.evaluation.scene import Scene
 from climdown.evaluation.segments import Segments
 from climdown.evaluation.statistics import Sums
@@ -49,7 +49,7 @@ STRETCHES = (by_spread,)
 
 def spread_skill_ratio(scene: Scene, sums: Resampled) -> Float64:
     """Means over all steps and cells come before the root, and before the ratio."""
-    return np.sqrt(ratio(sums["expected_squared_error"], sums["squared_error"]))
+    return np.sqrt(divided(sums["expected_squared_error"], sums["squared_error"]))
 
 
 MEASURES = (

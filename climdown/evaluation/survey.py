@@ -153,7 +153,7 @@ def _days(field: cf.Field, judged: Segments, *, most: int = _MOST_DAYS) -> tuple
     most = min(most, fitting)
     chosen = cf.evenly(np.arange(len(judged.steps)), most)
     steps = judged.steps[chosen]
-    values = field.take(steps).read(slice(0, len(steps)))
+    values = field.read_steps(steps)
     field.refuse_misread()
     return values, judged.month[chosen]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climdown.arrays import AnyArray, Float32, Index
+from climdown.arrays import AnyArray, Float32
 from climdown.evaluation.comparison import compare, pieces
-from climdown.evaluation.ensembles import Ensemble
 from climdown.evaluation.plan import Plan
 from climdown.evaluation.request import REFERENCE
 from climdown.evaluation.scene import Scene
@@ -101,19 +100,10 @@ def _read(plan: Plan, name: str, chunk: slice) -> dict[str, Float32]:
     steps = plan.segments[name].steps[chunk]
     result = {}
     for variable in variables:
-        values = _read_steps(ensemble, variable, steps)
+        values = ensemble.read_steps(variable, steps)
         values[..., ~plan.scenes[variable].mask] = np.nan
         result[variable] = values
     return result
-
-
-def _read_steps(ensemble: Ensemble, variable: str, steps: Index) -> Float32:
-    """Values of ascending steps, which may leave some out, shape (time, member, ny, nx)."""
-    parts = [
-        ensemble.read(variable, slice(int(run[0]), int(run[-1]) + 1))
-        for run in np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _keep_common(values: Mapping[str, dict[str, Float32]]) -> None:
